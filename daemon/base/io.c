@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+struct err *io_read_full(int fd, void *buf, size_t n, const char *what)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t r = read(fd, (char *)buf + done, n - done);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return err_errno(errno, "read %s", what);
+		if (r == 0)
+			return err_new(ERR_GONE, "%s ended after %zu of %zu bytes", what, done, n);
+		done += (size_t)r;
+	}
+	return NULL;
+}
+
+struct err *io_write_full(int fd, const void *buf, size_t n, const char *what)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t r = write(fd, (const char *)buf + done, n - done);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return err_errno(errno, "write %s", what);
+		done += (size_t)r;
+	}
+	return NULL;
+}
+
+struct err *io_read_fd(struct arena *a, int fd, size_t limit, const char *what, char **text,
+	size_t *len)
+{
+	size_t cap = 0, n = 0;
+	char *buf = NULL;
+
+	for (;;) {
+		ssize_t r;
+
+		buf = arena_grow(a, buf, &cap, n + 4096, 1);
+		r = read(fd, buf + n, cap - n - 1);
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return err_errno(errno, "read %s", what);
+		if (r == 0)
+			break;
+		n += (size_t)r;
+		if (n > limit)
+			return err_new(ERR_LIMIT, "%s is longer than %zu bytes", what, limit);
+	}
+	buf[n] = '\0';
+	*text = buf;
+	if (len)
+		*len = n;
+	return NULL;
+}
+
+struct err *io_read_file(struct arena *a, const char *path, size_t limit, char **text, size_t *len)
+{
+	autoclose int fd = -1;
+
+	TRY(io_open(path, O_RDONLY, &fd));
+	return io_read_fd(a, fd, limit, path, text, len);
+}
+
+struct err *io_write_file(const char *path, const char *text)
+{
+	autoclose int fd = -1;
+
+	TRY(io_open(path, O_WRONLY, &fd));
+	if (write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		return err_errno(errno, "write \"%s\" to %s", text, path);
+	return NULL;
+}
+
+struct err *io_open(const char *path, int flags, int *fd)
+{
+	int got = open(path, flags | O_CLOEXEC);
+
+	if (got < 0)
+		return err_errno(errno, "open %s", path);
+	*fd = got;
+	return NULL;
+}

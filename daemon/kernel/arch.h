@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * All that depends on the processor: registers, the signal frame, the agent's machine code.
+ * One implementation per architecture (arch/x86_64.c); nobody else names a register.
+ */
+#pragma once
+
+#include "base/err.h"
+
+/* One system call as the agent reads it; the layout is the agent's ABI on every architecture. */
+struct call {
+	uint64_t nr;
+	uint64_t args[6];
+	int64_t ret;
+};
+
+/* Upper bound of the extended state we can carry (AMX needs about 11 KiB). */
+#define ARCH_XSTATE_MAX 16384
+#define ARCH_REGS_MAX	512
+
+/* The registers of a stopped thread, opaque to everybody else and in wire order. */
+struct arch_state {
+	size_t regs_len, xstate_len;
+	uint8_t regs[ARCH_REGS_MAX] __attribute__((aligned(8)));
+	uint8_t xstate[ARCH_XSTATE_MAX] __attribute__((aligned(64)));
+	uint64_t sigmask; /* the mask that holds outside of sigsuspend and friends */
+};
+
+/* Fills, or sets, all registers and the mask of a ptrace-stopped thread. */
+struct err *arch_get_state(pid_t tid, struct arch_state *s) must_check;
+struct err *arch_set_state(pid_t tid, const struct arch_state *s) must_check;
+/* The same without the extended state, which a batch of system calls does not touch. */
+struct err *arch_set_regs(pid_t tid, const struct arch_state *s) must_check;
+
+uint64_t arch_pc(const struct arch_state *s);
+uint64_t arch_sp(const struct arch_state *s);
+void arch_set_pc(struct arch_state *s, uint64_t pc);
+/* The system call in which the thread was stopped, -1 for none, and what it returned so far. */
+int64_t arch_syscall_nr(const struct arch_state *s);
+int64_t arch_syscall_ret(const struct arch_state *s);
+uint64_t arch_syscall_arg(const struct arch_state *s, unsigned i);
+/* Makes the thread see `ret` as the result, without a restart. */
+void arch_syscall_finish(struct arch_state *s, int64_t ret);
+/* Makes the thread make its interrupted system call again, with the same arguments. */
+void arch_syscall_again(struct arch_state *s);
+/* False for a thread that we cannot carry (32-bit code); says why. */
+struct err *arch_check_state(const struct arch_state *s) must_check;
+/* An error unless this processor can load a state saved with these sizes and features. */
+struct err *arch_check_xstate(const uint8_t *xstate, size_t len) must_check;
+
+/* The agent's code: position independent, walks `struct call`s, then returns by rt_sigreturn. */
+const void *arch_agent_code(size_t *len);
+/* Offset of a system call instruction in `code` (a vdso, the agent); -1 if there is none. */
+int64_t arch_find_syscall(const void *code, size_t len);
+/* Registers that run the agent at `code` over n calls at `calls`, with the frame at `frame`. */
+void arch_agent_regs(struct arch_state *s, uint64_t code, uint64_t calls, size_t n, uint64_t frame);
+/* Registers that make one call with the system call instruction at pc (the tracer steps over). */
+void arch_call_regs(struct arch_state *s, uint64_t pc, const struct call *c);
+int64_t arch_call_result(const struct arch_state *s);
+/* Lays out an rt_sigreturn frame for the address `at` (64-byte aligned) that continues `s` as a
+ * signal delivery would have (restarts included). Its size is at most ARCH_FRAME_MAX; the alternate
+ * signal stack stays as it is. */
+#define ARCH_FRAME_MAX (ARCH_XSTATE_MAX + 2048)
+size_t arch_sigreturn_frame(const struct arch_state *s, uint64_t at, void *buf);
+
+/* Highest address of user space + 1. */
+uint64_t arch_user_end(void);
+/* A minimal static ELF image that only consists of the agent and a wait: the seedling. */
+size_t arch_seedling_image(void *buf, size_t room);

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which pages were written since the last look. Two implementations, chosen by a probe of the
+ * effect (write, clear, write, look), never by version:
+ *   dirty_wp    userfaultfd async write-protect + PAGEMAP_SCAN (Linux 6.7): exact while it runs
+ *   dirty_soft  soft-dirty bits (CONFIG_MEM_SOFT_DIRTY): read and clear must be done while held
+ *   dirty_none  neither: everything that exists is dirty, every time
+ */
+#pragma once
+
+#include "kernel/proc.h"
+#include "kernel/task.h"
+
+enum page_class {
+	PAGE_DATA, /* present or swapped: has contents of its own */
+	PAGE_GONE, /* written but absent, zero page, or the file's own page again: drop at the peer */
+};
+
+struct page_run {
+	uint64_t start; /* address */
+	uint64_t pages;
+	enum page_class class;
+};
+
+struct page_runs {
+	struct page_run *v;
+	size_t n, cap;
+};
+void page_runs_add(struct page_runs *r, uint64_t start, uint64_t pages, enum page_class class);
+void page_runs_fini(struct page_runs *r);
+
+/* What collect found out about one VMA. */
+struct vma_dirty {
+	bool fresh; /* not tracked before (new, or unmapped and mapped again at the same place): the
+		     * peer must drop all it has there; runs hold every page that exists */
+};
+
+struct dirty;
+struct dirty_ops {
+	const char *name;
+	/* True when this kernel can do it: tried on memory of our own. */
+	bool (*probe)(void);
+	/* True when collect must be called with the task held (soft-dirty; O_DIRECT in the tree). */
+	bool collect_held;
+	/* Needs the task held (makes a userfaultfd in it). Nothing is armed yet. */
+	struct err *(*open)(struct task *t, struct dirty **ret);
+	/* Private memory of one VMA: appends the runs that were written since the last collect (the
+	 * first time: every page that exists) and arms it again, atomically per page. Skips VMAs that
+	 * cannot change (vdso, vvar). Page runs do not cross the VMA. */
+	struct err *(*collect)(struct dirty *d, const struct vma *v, struct page_runs *runs,
+		struct vma_dirty *info);
+	/* Called once before a series of collects (soft-dirty reads everything and clears once). */
+	struct err *(*begin)(struct dirty *d, const struct vma_list *maps);
+	/* Disarms everything; the task runs at full speed afterwards. */
+	void (*close)(struct dirty *d);
+};
+extern const struct dirty_ops dirty_wp, dirty_soft, dirty_none;
+/* The best that works here. */
+const struct dirty_ops *dirty_choose(void);
+/* By name ("wp", "soft", "none"), NULL if unknown: for tests and the config file. */
+const struct dirty_ops *dirty_by_name(const char *name);

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A process that we look at (source) or build (destination), and holding it: every thread stopped
+ * by ptrace. A hold leaves no trace: no signal, no group stop, interrupted system calls go on as
+ * the kernel would continue them. When our process dies, the kernel lets the threads run on.
+ *
+ * Signals go through the pidfd only: a failed call's -1 must never reach kill(2).
+ */
+#pragma once
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "kernel/arch.h"
+
+struct thread {
+	pid_t tid;
+	struct arch_state state; /* as it was when it was stopped; valid while held */
+	bool fresh;		 /* destination: made by us, never ran */
+};
+
+struct task {
+	pid_t pid;
+	int pidfd;  /* -1 only before task_open */
+	int mem_fd; /* /proc/PID/mem, read and write; survives changes of credentials, not exec */
+	bool held;
+	struct thread **threads; /* only while held; the leader (tid == pid) first */
+	size_t n_threads;
+	uint64_t start_time; /* see proc_stat */
+	struct remote *remote; /* private to remote.c: where batches lie */
+};
+
+/* Finds the process and pins it (pidfd + start time). GONE if there is none. */
+struct err *task_open(pid_t pid, struct task **ret) must_check;
+/* Lets go if held, and forgets it. The process is not touched otherwise. */
+void task_free(struct task *t);
+void task_freep(struct task **t);
+#define autotask AUTO(task_freep)
+
+/* Stops every thread, also those that start meanwhile (lists until two passes agree). Refuses
+ * (DENIED/UNSUPPORTED) when another tracer has it, when the leader has exited, or when it is
+ * stopped by job control. On an error nothing stays stopped. Idempotent. */
+struct err *task_hold(struct task *t, struct deadline d) must_check;
+/* All threads run on. Restores registers that remote calls changed. Idempotent. GONE if the process died. */
+struct err *task_let_go(struct task *t) must_check;
+/* GONE unless it is still the process that was opened and alive. */
+struct err *task_check_alive(const struct task *t) must_check;
+struct thread *task_thread(const struct task *t, pid_t tid);
+static inline struct thread *task_leader(const struct task *t)
+{
+	return t->threads[0];
+}
+/* SIGKILL by pidfd. */
+struct err *task_kill(struct task *t) must_check;
+/* Waits until the process is a zombie or gone. */
+struct err *task_wait_end(struct task *t, struct deadline d) must_check;
+
+/* Memory from outside, held or not. Exact length or an error (KERNEL, EFAULT). Goes by
+ * /proc/PID/mem, which also reads PROT_NONE and writes read-only private memory. */
+struct err *task_read(const struct task *t, uint64_t addr, void *buf, size_t n) must_check;
+struct err *task_write(const struct task *t, uint64_t addr, const void *buf, size_t n) must_check;

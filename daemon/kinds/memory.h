@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Memory layout: the list of VMAs as it travels, never page contents. Not an object like others:
+ * the layout is compared range by range, so that a VMA that was split, grown or protected keeps the
+ * pages that the destination has already. Flow:
+ *
+ *   source       layout_capture -> layout_diff(old, new) -> bytes of a LAYOUT frame
+ *   destination  layout_apply(bytes): munmap, mmap, mprotect, madvise by remote calls
+ *
+ * proto/kinds/memory.proto has the messages.
+ */
+#pragma once
+
+#include "kinds/kind.h"
+
+/* The canonical layout: neighbours with equal attributes joined (tracking splits VMAs), no vsyscall,
+ * vdso and vvar kept apart. Lives in its arena. */
+struct layout;
+
+/* Where the seedling has its own things: a hole in the final address space of this many bytes. */
+struct err *layout_find_hole(const struct layout *l, uint64_t bytes, uint64_t *at) must_check;
+
+/* From /proc/PID/smaps with_flags (slow: never frozen), or from maps with the flags taken over from
+ * `before` where the same range had the same attributes there (new ranges: plain flags).
+ * Refuses by capture_refuse what cannot be moved (hugetlb, device and SysV memory, secretmem, shadow
+ * stacks, protection keys, somebody else's userfaultfd, deleted files ...), naming the address. */
+struct err *layout_capture(struct capture *c, bool with_flags, const struct layout *before,
+	struct layout **ret) must_check;
+/* As the kernel lists it, for the tracker and the page source (addresses of private memory). */
+const struct vma_list *layout_vmas(const struct layout *l);
+/* Private VMAs whose pages travel: not vdso, not vvar, not shared mappings. */
+bool layout_vma_private(const struct vma *v);
+/* What is in `now` and not in `old` (NULL: nothing); *len 0 when equal. Also tells whether any VMA
+ * flags differ although the mapping is the same (late madvise). */
+struct err *layout_diff(struct arena *a, const struct layout *old, const struct layout *now,
+	const uint8_t **bytes, size_t *len) must_check;
+
+/* vdso, vvar addresses for seedling_clear. */
+struct err *layout_vdso(const uint8_t *bytes, size_t len, struct seedling_vdso *ret) must_check;
+/* Destination: the first LAYOUT's check against this host (files there and identical, room). */
+struct err *layout_check(struct rebuild *r, const uint8_t *bytes, size_t len) must_check;
+/* Destination: applies one diff. *state carries the present layout between calls (arena of its
+ * own; free with layout_state_free). */
+struct layout_state;
+struct err *layout_apply(struct rebuild *r, const uint8_t *bytes, size_t len,
+	struct layout_state **state) must_check;
+/* The destination's present layout, for page_sink_layout. */
+const struct vma_list *layout_state_vmas(const struct layout_state *s);
+/* Frozen, all pages in place: final protections and advice that had to wait (mlock). */
+struct err *layout_finish(struct rebuild *r, struct layout_state *s) must_check;
+void layout_state_free(struct layout_state *s);
+
+/* ---- shared memory objects (kinds/shm.c): memfds and anonymous shared mappings ---- */
+
+/* One shared object of the target, for the engine's page rounds. */
+struct shm_space {
+	uint64_t space;	      /* id on the wire: never SPACE_PRIVATE (0) */
+	int fd;		      /* ours; the engine closes it */
+	uint64_t bytes;	      /* size */
+	struct timespec mtime, ctime; /* write(2) and ftruncate show here, mapped writes do not */
+};
+/* All shared memory objects the target maps or has open, with a descriptor each. Works while it runs. */
+struct err *shm_spaces(struct capture *c, struct shm_space **ret, size_t *n) must_check;
+/* The space and offset behind an address of a shared VMA; false if the VMA is none of those. */
+bool shm_vma_space(const struct vma *v, uint64_t *space);

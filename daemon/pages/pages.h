@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bulk memory: from the source task into PAGES frames, and from PAGES frames into the task that is
+ * being built. Nothing is staged: a frame's pages go to their final place.
+ *
+ * A space is what addresses count in: SPACE_PRIVATE is the task's address space, any other number
+ * is the id of a shared memory object (kinds/shm), addressed by offset.
+ */
+#pragma once
+
+#include "kernel/dirty.h"
+#include "proto/frame.h"
+#include "wire/channel.h"
+
+#define SPACE_PRIVATE 0
+/* Data of one frame at most; also the copy buffer of each side. */
+#define PAGES_FRAME_BYTES (1u << 20)
+#define PAGES_RUNS_MAX	  4096
+
+struct pages_stats {
+	uint64_t pages_data, pages_zero, runs_dropped, bytes_wire;
+};
+
+/* ---- source ---- */
+struct page_source;
+struct page_source_ops {
+	const char *name;
+	struct err *(*open)(struct task *t, struct page_source **ret);
+	/* Sends these runs of SPACE_PRIVATE. Pages that vanish meanwhile (unmapped while the target
+	 * runs) are left out: the next round knows. Zero pages are sent as runs without bytes. */
+	struct err *(*send)(struct page_source *s, const struct page_runs *runs, struct channel *ch,
+		struct pages_stats *st);
+	/* Sends a range of a shared memory object, read from fd. */
+	struct err *(*send_shared)(struct page_source *s, uint64_t space, int fd, uint64_t offset,
+		uint64_t bytes, struct channel *ch, struct pages_stats *st);
+	void (*close)(struct page_source *s);
+};
+extern const struct page_source_ops source_copy; /* process_vm_readv; the target keeps running */
+
+/* Tells the peer to drop [offset, offset + bytes) of a space. */
+struct err *pages_send_drop(struct channel *ch, uint64_t space, uint64_t offset, uint64_t bytes,
+	struct pages_stats *st) must_check;
+
+/* ---- destination ---- */
+/* Where the receiver finds the descriptor of a shared memory object; -1 if unknown. */
+typedef int (*space_fd_fn)(void *arg, uint64_t space);
+
+struct page_sink;
+/* Takes the seedling (held). Chooses per VMA: UFFDIO_COPY for writable private anonymous memory,
+ * process_vm_writev for pages that are there already and for private file mappings,
+ * /proc/PID/mem for memory that is not writable. */
+struct err *page_sink_open(struct task *t, space_fd_fn space_fd, void *arg, struct page_sink **ret)
+	must_check;
+/* The layout of the task changed: must be called before pages of new VMAs arrive. */
+struct err *page_sink_layout(struct page_sink *s, const struct vma_list *maps) must_check;
+/* One PAGES frame: header and run table are checked against the layout (an address outside is
+ * PEER), then the payload is read from the channel straight into place. */
+struct err *page_sink_frame(struct page_sink *s, const struct frame_head *head, struct channel *ch)
+	must_check;
+/* No more frames: takes every registration off the task. */
+void page_sink_close(struct page_sink *s);
