@@ -7,7 +7,7 @@
  *
  * Life of an object:
  *   source       capture                          [yield]            release
- *   destination           check, rebuild, link             finish              publish
+ *   destination           check, rebuild, link             finish              publish | discard
  *                         \____ rehearsal ____/  \_ frozen (changed: rebuild again) _/  after COMMIT
  *
  * Capture runs twice: in the rehearsal (file kinds while the target runs) and frozen. Only objects
@@ -167,6 +167,10 @@ struct kind {
 	/* After COMMIT, outside of the frozen stretch as far as it can be: what would have been visible
 	 * to others too early (renaming names into place). An error is a warning. Optional. */
 	struct err *(*publish)(struct rebuild *r, const struct object *o, const void *msg);
+	/* Destination: the migration was given up before COMMIT. Takes away what the object left
+	 * outside of the process (names in directories); the task may be gone. Called for every
+	 * object that was rebuilt, also when finish was not reached. Optional. */
+	void (*discard)(struct rebuild *r, const struct object *o, const void *msg);
 	/* Source, frozen, everything sent: give up what the peer must take (file locks). Optional. */
 	struct err *(*yield)(struct capture *c, const struct object *o, const void *msg);
 	/* Source: undo yield and capture's side effects (KEPT; task held), or forget (MOVED). Optional.
