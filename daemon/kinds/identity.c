@@ -41,7 +41,7 @@ static const uint32_t shareable[] = { NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, SMB2_SUP
 	MAGIC_CIFS, MAGIC_CEPH, MAGIC_FUSE, V9FS_MAGIC, AFS_FS_MAGIC, CODA_SUPER_MAGIC, MAGIC_OCFS2,
 	MAGIC_GFS2, MAGIC_LUSTR, MAGIC_GPFS };
 
-static bool fs_shareable(uint64_t fs)
+bool identity_fs_shareable(uint64_t fs)
 {
 	for (size_t i = 0; i < ARRAY_LEN(shareable); i++)
 		if (shareable[i] == (uint32_t)fs)
@@ -195,7 +195,7 @@ static struct err *content_read(
 		m->build_id = bytes_dup(a, id, len);
 		return NULL;
 	}
-	if (f->st.stx_size > IDENTITY_DIGEST_MAX || fs_shareable(f->fs))
+	if (f->st.stx_size > IDENTITY_DIGEST_MAX || identity_fs_shareable(f->fs))
 		return NULL;
 	TRY(digest(in, sum));
 	m->digest = bytes_dup(a, sum, sizeof(sum));
@@ -234,7 +234,7 @@ static bool same_file(const struct facts *f, const Migrate__Kind__FileIdentity *
 	if (machine)
 		return want->dev_major == f->st.stx_dev_major &&
 		       want->dev_minor == f->st.stx_dev_minor;
-	if (!fs_shareable(f->fs))
+	if (!identity_fs_shareable(f->fs))
 		return false;
 	/* Without birth times an inode number may have been used again. */
 	return want->btime_ns || !want->content ||
@@ -274,7 +274,7 @@ static struct err *content_check(
 			return NULL;
 		return err_new(ERR_MISMATCH, "it has another build id there");
 	}
-	if (fs_shareable(want->fs))
+	if (identity_fs_shareable(want->fs))
 		return err_new(ERR_MISMATCH,
 			"it is on a network file system here, and not that file there");
 	if (want->digest.len != DIGEST_BYTES)

@@ -96,6 +96,7 @@ struct capture {
 	const struct proc_stat *stat;
 	const struct proc_status *status;
 	struct arena *arena;	/* everything that is captured */
+	struct kind_cache *cache; /* one per migration (kinds/cache.h); NULL: nothing is kept */
 	struct capture_priv *priv; /* the engine's: object set, notes */
 };
 
@@ -119,6 +120,7 @@ struct rebuild {
 	struct thread *thread;	/* KIND_THREAD: the rebuilt thread (NULL in rebuild, which makes it);
 				 * else the leader */
 	struct arena *arena;
+	struct kind_cache *cache; /* one per migration (kinds/cache.h); NULL: nothing is kept */
 	const char *scratch_dir; /* an empty directory of ours on the destination, e.g. for names */
 	int64_t elapsed_ns;	/* finish: since the source's last thread stopped; 0 before */
 	int64_t clock_offset_ns; /* the process's CLOCK_MONOTONIC minus ours */

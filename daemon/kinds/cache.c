@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kinds/cache.h"
+
+#include <stdlib.h>
+
+#include "base/arena.h"
+
+struct entry {
+	struct stat st;
+	const uint8_t *bytes;
+	size_t len;
+};
+
+struct kind_cache {
+	struct arena *arena;
+	struct entry *v;
+	size_t n, cap;
+};
+
+struct kind_cache *kind_cache_new(void)
+{
+	struct kind_cache *k = xcalloc(1, sizeof(*k));
+
+	k->arena = arena_new();
+	return k;
+}
+
+void kind_cache_free(struct kind_cache *k)
+{
+	if (!k)
+		return;
+	arena_free(k->arena);
+	free(k);
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+static bool unchanged(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	       same_time(&a->st_mtim, &b->st_mtim) && same_time(&a->st_ctim, &b->st_ctim);
+}
+
+const uint8_t *kind_cache_get(const struct kind_cache *k, const struct stat *st, size_t *len)
+{
+	for (size_t i = k ? k->n : 0; i > 0; i--) {
+		const struct entry *e = &k->v[i - 1];
+
+		if (unchanged(&e->st, st)) {
+			*len = e->len;
+			return e->bytes;
+		}
+	}
+	return NULL;
+}
+
+void kind_cache_put(struct kind_cache *k, const struct stat *st, const void *bytes, size_t len)
+{
+	if (!k)
+		return;
+	k->v = arena_grow(k->arena, k->v, &k->cap, k->n + 1, sizeof(*k->v));
+	k->v[k->n++] = (struct entry){
+		.st = *st,
+		.bytes = arena_dup(k->arena, bytes, len),
+		.len = len,
+	};
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is dear to find out about a file and stays true as long as the file is not changed (inode,
+ * size, modification and change time): its digest, or that it was compared already. The engine
+ * makes one cache on each side of a migration and hands it to every capture and rebuild, so that a
+ * file is read in the rehearsal and not again in the frozen stretch. All functions take NULL for
+ * "no cache".
+ */
+#pragma once
+
+#include <sys/stat.h>
+
+#include "base/base.h"
+
+struct kind_cache;
+
+struct kind_cache *kind_cache_new(void) must_check;
+void kind_cache_free(struct kind_cache *k);
+
+/* The bytes that were put for this file in its present state, or NULL. Owned by the cache. */
+const uint8_t *kind_cache_get(const struct kind_cache *k, const struct stat *st, size_t *len);
+/* Copies the bytes; a later put for the same file wins. */
+void kind_cache_put(struct kind_cache *k, const struct stat *st, const void *bytes, size_t len);

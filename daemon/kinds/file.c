@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * An open regular file, or an O_PATH descriptor: the path and how it was opened; the content stays
+ * where it is. Whether the other host has the file is decided by kinds/identity: a descriptor that
+ * can write needs the same file, one that only reads is content with an equal one.
+ *
+ * Files that the kernel generates (/proc, /sys) have no identity to compare; they are opened again
+ * by path, for reading only.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "file.pb-c.h"
+#include "kinds/cache.h"
+#include "kinds/identity.h"
+#include "kinds/kind.h"
+
+/* open(2) flags that a description keeps and open() takes again. O_DIRECTORY and O_TMPFILE only
+ * say how it was found. */
+#define KEPT_OPEN_FLAGS \
+	(O_ACCMODE | O_APPEND | O_DSYNC | O_SYNC | O_DIRECT | O_NOATIME | O_PATH | O_NOFOLLOW)
+/* What fcntl(F_SETFL) sets afterwards. */
+#define STATUS_FLAGS (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_ASYNC)
+
+/* While the target stands still, a file that was not read in the rehearsal is only read up to this
+ * size; a larger one must be the same file. */
+#define FROZEN_READ_MAX (1 << 20)
+
+static bool is_generated(unsigned long magic)
+{
+	return magic == PROC_SUPER_MAGIC || magic == SYSFS_MAGIC;
+}
+
+static bool writes(uint64_t flags)
+{
+	return !(flags & O_PATH) && (flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* Does the content matter? A place (O_PATH of a directory, a link) is only a name. */
+static bool reads_content(const Migrate__Kind__File *m)
+{
+	return S_ISREG(m->type) && !writes(m->flags);
+}
+
+static bool file_claims(const struct file *f)
+{
+	if (f->link[0] != '/')
+		return false;
+	return S_ISREG(f->st.st_mode) || (f->flags & O_PATH);
+}
+
+/* The message, from the cache if the file is as it was when its content was read. */
+static struct err *take_identity(
+	struct capture *c, int fd, bool content, Migrate__Kind__FileIdentity **ret)
+{
+	ProtobufCAllocator alloc = arena_allocator(c->arena);
+	const uint8_t *known;
+	struct stat st;
+	size_t len;
+
+	if (fstat(fd, &st) < 0)
+		return err_errno(errno, "stat");
+	if (!content)
+		return file_identity(c->arena, fd, false, ret);
+	known = kind_cache_get(c->cache, &st, &len);
+	if (known) {
+		*ret = migrate__kind__file_identity__unpack(&alloc, len, known);
+		return *ret ? NULL : err_new(ERR_BUG, "cached identity does not parse");
+	}
+	if (c->stopped && st.st_size > FROZEN_READ_MAX)
+		return file_identity(c->arena, fd, false, ret);
+	TRY(file_identity(c->arena, fd, true, ret));
+	kind_pack(c->arena, &(*ret)->base, &known, &len);
+	kind_cache_put(c->cache, &st, known, len);
+	return NULL;
+}
+
+static struct err *file_capture(struct capture *c)
+{
+	Migrate__Kind__File m = MIGRATE__KIND__FILE__INIT;
+	const struct file *f = c->file;
+	struct statfs fs;
+	int home;
+
+	TRY(capture_home(c, &home));
+	if (f->st.st_nlink == 0)
+		return err_hint(
+			err_new(ERR_UNSUPPORTED, "%s was deleted while it was open", f->link),
+			"a deleted file cannot be opened on the other host; let the program close "
+			"it");
+	TRY(file_path_check(home, f->link));
+	if (fstatfs(home, &fs) < 0)
+		return err_errno(errno, "statfs %s", f->link);
+	m.path = (char *)f->link;
+	m.type = f->st.st_mode & S_IFMT;
+	m.flags = f->flags;
+	m.pos = f->pos;
+	if (is_generated((unsigned long)fs.f_type)) {
+		if (writes(f->flags))
+			return err_new(ERR_UNSUPPORTED,
+				"%s belongs to the kernel and is open for writing", f->link);
+	} else {
+		TRY_IN(take_identity(c, home, reads_content(&m), &m.identity), "%s", f->link);
+	}
+	if (writes(f->flags)) {
+		m.size = (uint64_t)f->st.st_size;
+		/* The server of a network file system must have it before another host looks. */
+		if (identity_fs_shareable((uint64_t)fs.f_type) && fdatasync(home) < 0)
+			return err_errno(errno, "write back %s", f->link);
+	}
+	capture_emit(c, f->id, &m.base);
+	return NULL;
+}
+
+/* Opens what has the path here, without side effects: never a device or a FIFO. */
+static struct err *find(const Migrate__Kind__File *m, int *fd)
+{
+	autoclose int found = -1;
+	struct stat st;
+
+	if (m->path[0] != '/')
+		return err_new(ERR_PEER, "path %s is not absolute", m->path);
+	found = open(m->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (found < 0 && (errno == ENOENT || errno == ENOTDIR))
+		return err_hint(err_new(ERR_MISMATCH, "%s does not exist there", m->path),
+			"provide the file on both hosts");
+	if (found < 0 || fstat(found, &st) < 0)
+		return err_errno(errno, "open %s", m->path);
+	if ((st.st_mode & S_IFMT) != m->type)
+		return err_new(ERR_MISMATCH, "%s is of another type there", m->path);
+	*fd = take_fd(&found);
+	return NULL;
+}
+
+static struct err *check_identity(struct rebuild *r, const Migrate__Kind__File *m, int fd)
+{
+	const uint8_t *want, *known;
+	size_t want_len, len;
+	struct stat st;
+	struct err *e;
+
+	if (!m->identity || (!S_ISREG(m->type) && (m->flags & O_PATH)))
+		return NULL;
+	kind_pack(r->arena, &m->identity->base, &want, &want_len);
+	if (fstat(fd, &st) < 0)
+		return err_errno(errno, "stat %s", m->path);
+	known = kind_cache_get(r->cache, &st, &len);
+	if (known && len == want_len && memcmp(known, want, len) == 0)
+		return NULL;
+	e = file_identity_check(fd, m->identity);
+	if (!e) {
+		kind_cache_put(r->cache, &st, want, want_len);
+		return NULL;
+	}
+	if (writes(m->flags))
+		return err_hint(err_in(e, "%s is open for writing", m->path),
+			"put it on storage that both hosts share, or let the program close it");
+	return err_hint(err_in(e, "%s", m->path),
+		"copy the file to that host, or put it on storage that both hosts share");
+}
+
+static struct err *file_check(struct rebuild *r, const struct object *o unused_arg, const void *msg)
+{
+	const Migrate__Kind__File *m = msg;
+	autoclose int fd = -1;
+
+	TRY(find(m, &fd));
+	return check_identity(r, m, fd);
+}
+
+static struct err *file_rebuild(
+	struct rebuild *r, const struct object *o unused_arg, const void *msg, int *fd)
+{
+	const Migrate__Kind__File *m = msg;
+	int flags = (int)(m->flags & KEPT_OPEN_FLAGS) | O_CLOEXEC | O_NOCTTY;
+	autoclose int found = -1, made = -1;
+	struct stat st_found, st;
+
+	TRY(find(m, &found));
+	TRY(check_identity(r, m, found));
+	/* O_NONBLOCK: do not wait for somebody's lease. */
+	made = open(m->path, flags | (m->flags & O_PATH ? O_NOFOLLOW : O_NONBLOCK));
+	if (made < 0)
+		return err_errno(errno, "open %s", m->path);
+	if (fstat(found, &st_found) < 0 || fstat(made, &st) < 0)
+		return err_errno(errno, "stat %s", m->path);
+	if (st.st_ino != st_found.st_ino || st.st_dev != st_found.st_dev)
+		return err_new(ERR_MISMATCH, "%s was replaced meanwhile", m->path);
+	if (!(m->flags & O_PATH)) {
+		if (fcntl(made, F_SETFL, (int)(m->flags & STATUS_FLAGS)) < 0)
+			return err_errno(errno, "set the flags of %s", m->path);
+		if (lseek(made, (off_t)m->pos, SEEK_SET) < 0)
+			return err_errno(
+				errno, "set the position of %s to %ju", m->path, (uintmax_t)m->pos);
+	}
+	*fd = take_fd(&made);
+	return NULL;
+}
+
+/* The last look: all that the process wrote must be here (others may have appended more). */
+static struct err *file_finish(
+	struct rebuild *r unused_arg, const struct object *o unused_arg, const void *msg)
+{
+	const Migrate__Kind__File *m = msg;
+	struct statx sx;
+
+	if (!m->identity || !writes(m->flags))
+		return NULL;
+	/* FORCE_SYNC: a network file system asks its server. */
+	if (statx(AT_FDCWD, m->path, AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC,
+		    STATX_SIZE | STATX_INO, &sx) < 0)
+		return err_errno(errno, "statx %s", m->path);
+	if (sx.stx_size < m->size)
+		return err_new(ERR_MISMATCH, "%s has %ju bytes there and %ju on the source",
+			m->path, (uintmax_t)sx.stx_size, (uintmax_t)m->size);
+	return NULL;
+}
+
+const struct kind kind_file = {
+	.id = 20,
+	.name = "file",
+	.scope = KIND_FILE,
+	.stage = STAGE_FILE,
+	.msg = &migrate__kind__file__descriptor,
+	.claims = file_claims,
+	.capture = file_capture,
+	.check = file_check,
+	.rebuild = file_rebuild,
+	.finish = file_finish,
+};

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One pass over /proc/PID/fd: link, fdinfo and stat of every descriptor, then grouping.
+ *
+ * kcmp(2) orders file pointers (obfuscated, but the same order for the life of the kernel), so the
+ * descriptions of one bucket are kept sorted and a new descriptor is found by bisection. Buckets
+ * are made of what cannot change while a description is open; the position, a counter or the status
+ * flags may change between two looks at a running target.
+ */
+#include "kinds/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct err *file_look_parse(struct file_look *l)
+{
+	TRY(fdinfo_u64(l->fdinfo, "flags", 8, &l->flags));
+	return fdinfo_u64(l->fdinfo, "pos", 10, &l->pos);
+}
+
+/* False when the descriptor was closed meanwhile. */
+static struct err *look_at(struct arena *a, pid_t pid, struct file_look *l, bool *there)
+{
+	char path[64];
+	char *link, *fdinfo;
+	struct err *e;
+
+	*there = false;
+	snprintf(path, sizeof(path), "fd/%d", l->number);
+	e = proc_link(a, pid, path, &link);
+	if (!e)
+		e = proc_fdinfo(a, pid, l->number, &fdinfo);
+	if (e && err_code(e) == ERR_GONE) {
+		err_free(e);
+		return NULL;
+	}
+	if (e)
+		return e;
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, l->number);
+	if (stat(path, &l->st) < 0) {
+		if (errno == ENOENT || errno == ESRCH)
+			return NULL;
+		return err_errno(errno, "stat %s", path);
+	}
+	l->link = link;
+	l->fdinfo = fdinfo;
+	TRY_IN(file_look_parse(l), "%s", path);
+	*there = true;
+	return NULL;
+}
+
+static const char *eventfd_number(const char *fdinfo)
+{
+	const char *p = strstr(fdinfo, "\neventfd-id:");
+
+	return p ? p : "";
+}
+
+static int line_cmp(const char *a, const char *b)
+{
+	size_t la = *a ? strcspn(a + 1, "\n") + 1 : 0, lb = *b ? strcspn(b + 1, "\n") + 1 : 0;
+	int c = memcmp(a, b, MIN(la, lb));
+
+	return c ? c : (la > lb) - (la < lb);
+}
+
+#define ORDER(x, y) (((x) > (y)) - ((x) < (y)))
+
+/* By what all descriptors of one description share for ever. */
+static int bucket_cmp(const struct file_look *a, const struct file_look *b)
+{
+	int c = ORDER(a->st.st_ino, b->st.st_ino);
+
+	if (!c)
+		c = ORDER(a->st.st_dev, b->st.st_dev);
+	if (!c)
+		c = ORDER(a->flags & O_ACCMODE, b->flags & O_ACCMODE);
+	if (!c)
+		c = line_cmp(eventfd_number(a->fdinfo), eventfd_number(b->fdinfo));
+	if (!c && strncmp(a->link, "anon_inode:", 11) == 0)
+		c = strcmp(a->link, b->link);
+	return c;
+}
+
+static int look_cmp(const void *a, const void *b)
+{
+	const struct file_look *x = *(const struct file_look *const *)a;
+	const struct file_look *y = *(const struct file_look *const *)b;
+	int c = bucket_cmp(x, y);
+
+	return c ? c : ORDER(x->number, y->number);
+}
+
+/* One description while it is collected. */
+struct group {
+	const struct file_look *first; /* lowest number: buckets are walked in ascending order */
+	struct fd_slot *slots;
+	size_t n, cap;
+};
+
+static void group_add(struct arena *a, struct group *g, const struct file_look *l)
+{
+	if (!g->first)
+		g->first = l;
+	g->slots = arena_grow(a, g->slots, &g->cap, g->n + 1, sizeof(*g->slots));
+	g->slots[g->n++] = (struct fd_slot){ l->number, (l->flags & O_CLOEXEC) != 0 };
+}
+
+/* Puts a descriptor into its group among the sorted groups of one bucket; the number of them. */
+static size_t bucket_add(struct arena *a, struct group *g, size_t n, const struct file_look *l,
+	file_order_fn order, void *arg)
+{
+	size_t lo = 0, hi = n;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		int c = order(arg, l->number, g[mid].first->number);
+
+		if (c == 0) {
+			group_add(a, &g[mid], l);
+			return n;
+		}
+		if (c < 0)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	memmove(&g[lo + 1], &g[lo], (n - lo) * sizeof(*g));
+	g[lo] = (struct group){ 0 };
+	group_add(a, &g[lo], l);
+	return n + 1;
+}
+
+static int file_cmp(const void *a, const void *b)
+{
+	const struct file *x = a, *y = b;
+
+	return ORDER(x->id, y->id);
+}
+
+void file_table_group(struct arena *a, const struct file_look *looks, size_t n, file_order_fn order,
+	void *arg, struct file_table *ret)
+{
+	const struct file_look **by = arena_array(a, n, sizeof(*by));
+	struct group *groups = arena_array(a, n, sizeof(*groups));
+	size_t done = 0;
+
+	for (size_t i = 0; i < n; i++)
+		by[i] = &looks[i];
+	qsort(by, n, sizeof(*by), look_cmp);
+	for (size_t i = 0, in_bucket = 0; i < n; i++) {
+		if (i > 0 && bucket_cmp(by[i - 1], by[i]) != 0) {
+			done += in_bucket;
+			in_bucket = 0;
+		}
+		in_bucket = bucket_add(a, groups + done, in_bucket, by[i], order, arg);
+		if (i + 1 == n)
+			done += in_bucket;
+	}
+	ret->v = arena_array(a, done, sizeof(*ret->v));
+	ret->n = done;
+	for (size_t i = 0; i < done; i++) {
+		const struct file_look *l = groups[i].first;
+
+		ret->v[i] = (struct file){
+			.id = file_id(l->number),
+			.slots = groups[i].slots,
+			.n_slots = groups[i].n,
+			.link = l->link,
+			.fdinfo = l->fdinfo,
+			.st = l->st,
+			.flags = l->flags & ~(uint64_t)O_CLOEXEC,
+			.pos = l->pos,
+		};
+	}
+	qsort(ret->v, ret->n, sizeof(*ret->v), file_cmp);
+}
+
+struct kcmp_order {
+	pid_t pid;
+	int error; /* the first errno that is not about a closed descriptor */
+};
+
+/* A descriptor that was closed meanwhile compares as smaller: it becomes a description of its own,
+ * which only a running target's table can have. */
+static int order_by_kcmp(void *arg, int fd_a, int fd_b)
+{
+	struct kcmp_order *o = arg;
+	long r = syscall(
+		SYS_kcmp, o->pid, o->pid, KCMP_FILE, (unsigned long)fd_a, (unsigned long)fd_b);
+
+	if (r < 0 && errno != EBADF && !o->error)
+		o->error = errno;
+	if (r == 0)
+		return 0;
+	return r == 2 ? 1 : -1;
+}
+
+struct err *file_table_read(struct arena *a, struct task *t, struct file_table *ret)
+{
+	struct kcmp_order order = { .pid = t->pid };
+	struct file_look *looks;
+	size_t n_fds, n = 0;
+	int *fds;
+
+	TRY_IN(proc_fds(a, t->pid, &fds, &n_fds), "list the descriptors of %d", t->pid);
+	looks = arena_array(a, n_fds, sizeof(*looks));
+	for (size_t i = 0; i < n_fds; i++) {
+		bool there;
+
+		looks[n].number = fds[i];
+		TRY(look_at(a, t->pid, &looks[n], &there));
+		n += there;
+	}
+	file_table_group(a, looks, n, order_by_kcmp, &order, ret);
+	if (order.error)
+		return err_hint(err_errno(order.error, "compare the descriptors of %d", t->pid),
+			"the kernel needs CONFIG_KCMP");
+	return NULL;
+}
+
+const struct file *file_by_number(const struct file_table *t, int number)
+{
+	size_t lo = 0, hi = t->n;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (t->v[mid].slots[0].number < number)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	if (lo < t->n && t->v[lo].slots[0].number == number)
+		return &t->v[lo];
+	/* Not the lowest number of its description: one of the few that were duplicated. */
+	for (size_t i = 0; i < lo; i++)
+		for (size_t s = 1; s < t->v[i].n_slots; s++)
+			if (t->v[i].slots[s].number == number)
+				return &t->v[i];
+	return NULL;
+}
