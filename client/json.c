@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/json.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static json_t *ms(uint64_t us)
+{
+	return json_real((double)us / 1000);
+}
+
+/* Text that is not UTF-8 (a process may have any name) is shown with '?' in place of such bytes. */
+static json_t *str(const char *s)
+{
+	json_t *j = json_string(s);
+	char *copy;
+
+	if (j)
+		return j;
+	copy = xstrdup(s);
+	for (char *p = copy; *p; p++)
+		if ((unsigned char)*p >= 128)
+			*p = '?';
+	j = json_string(copy);
+	free(copy);
+	return j;
+}
+
+static json_t *error_object(const Migrate__Error *e)
+{
+	json_t *j = json_object(), *causes = json_array();
+
+	json_object_set_new(j, "code", str(err_code_name((enum err_code)e->code)));
+	json_object_set_new(j, "side", str(e->side));
+	json_object_set_new(j, "state", str(e->state));
+	json_object_set_new(j, "message", str(e->n_texts ? e->texts[0] : ""));
+	for (size_t i = 1; i < e->n_texts; i++)
+		json_array_append_new(causes, str(e->texts[i]));
+	json_object_set_new(j, "causes", causes);
+	json_object_set_new(j, "hint", str(e->hint));
+	return j;
+}
+
+/* The same object from an error that arose here. */
+static json_t *own_error_object(const struct err *e)
+{
+	json_t *j = json_object(), *causes = json_array();
+	const char *s;
+
+	json_object_set_new(j, "code", str(err_code_name(err_code(e))));
+	json_object_set_new(j, "side", str("source"));
+	json_object_set_new(j, "state", str(""));
+	json_object_set_new(j, "message", str(err_text(e, 0)));
+	for (size_t i = 1; (s = err_text(e, i)); i++)
+		json_array_append_new(causes, str(s));
+	json_object_set_new(j, "causes", causes);
+	json_object_set_new(j, "hint", str(err_hint_text(e) ? err_hint_text(e) : ""));
+	return j;
+}
+
+json_t *json_progress(const Migrate__Progress *p)
+{
+	json_t *j = json_object();
+
+	json_object_set_new(j, "event", str(p->round_end ? "round" : "progress"));
+	json_object_set_new(j, "id", str(p->id));
+	json_object_set_new(j, "side", str(p->side));
+	json_object_set_new(j, "state", str(p->state));
+	json_object_set_new(j, "owner", str(p->owner));
+	json_object_set_new(j, "pid", json_integer(p->pid));
+	json_object_set_new(j, "comm", str(p->comm));
+	json_object_set_new(j, "host", str(p->peer));
+	json_object_set_new(j, "round", json_integer(p->round));
+	json_object_set_new(j, "bytes_resident", json_integer((json_int_t)p->resident_bytes));
+	json_object_set_new(j, "bytes_sent", json_integer((json_int_t)p->bytes_sent));
+	json_object_set_new(j, "bytes_sent_frozen", json_integer((json_int_t)p->bytes_sent_frozen));
+	json_object_set_new(j, "round_dirty_bytes", json_integer((json_int_t)p->round_dirty_bytes));
+	json_object_set_new(j, "round_sent_bytes", json_integer((json_int_t)p->round_sent_bytes));
+	json_object_set_new(j, "dirty_bytes_s", json_integer((json_int_t)p->dirty_rate_bytes_s));
+	json_object_set_new(j, "bandwidth_bytes_s", json_integer((json_int_t)p->bandwidth_bytes_s));
+	json_object_set_new(j, "total_ms", ms(p->total_us));
+	json_object_set_new(j, "downtime_ms", ms(p->downtime_us));
+	json_object_set_new(j, "predicted_downtime_ms", ms(p->predicted_downtime_us));
+	json_object_set_new(j, "stall_ms", ms(p->stall_us));
+	json_object_set_new(j, "objects", json_integer((json_int_t)p->objects));
+	json_object_set_new(j, "tracker", str(p->tracker));
+	return j;
+}
+
+static void add_notes(json_t *j, const Migrate__Done *d)
+{
+	json_t *blockers = json_array(), *warnings = json_array();
+
+	if (d->error)
+		json_object_set_new(j, "error", error_object(d->error));
+	else if (d->n_blockers)
+		json_object_set_new(j, "error", error_object(d->blockers[0]));
+	for (size_t i = 0; i < d->n_blockers; i++)
+		json_array_append_new(blockers, error_object(d->blockers[i]));
+	for (size_t i = 0; i < d->n_warnings; i++)
+		json_array_append_new(warnings, str(d->warnings[i]));
+	json_object_set_new(j, "blockers", blockers);
+	json_object_set_new(j, "warnings", warnings);
+}
+
+static bool of_check(const Migrate__Done *d)
+{
+	return strcmp(d->outcome, "movable") == 0 || strcmp(d->outcome, "blocked") == 0;
+}
+
+json_t *json_done(const Migrate__Done *d, const char *host)
+{
+	Migrate__Progress empty = MIGRATE__PROGRESS__INIT;
+	const Migrate__Progress *p = d->last ? d->last : &empty;
+	json_t *j = json_object();
+
+	json_object_set_new(j, "event", str(of_check(d) ? "check" : "done"));
+	json_object_set_new(j, "id", str(p->id));
+	json_object_set_new(j, "outcome", str(d->outcome));
+	json_object_set_new(j, "pid", json_integer(p->pid));
+	json_object_set_new(j, "host", str(host && *host ? host : p->peer));
+	json_object_set_new(j, "rounds", json_integer(p->round));
+	json_object_set_new(j, "total_ms", ms(p->total_us));
+	json_object_set_new(j, "downtime_ms", ms(p->downtime_us));
+	json_object_set_new(j, "bytes_sent", json_integer((json_int_t)p->bytes_sent));
+	json_object_set_new(j, "bytes_resident", json_integer((json_int_t)p->resident_bytes));
+	json_object_set_new(j, "stall_ms", ms(p->stall_us));
+	json_object_set_new(j, "bytes_sent_frozen", json_integer((json_int_t)p->bytes_sent_frozen));
+	json_object_set_new(j, "dirty_bytes_s", json_integer((json_int_t)p->dirty_rate_bytes_s));
+	json_object_set_new(j, "bandwidth_bytes_s", json_integer((json_int_t)p->bandwidth_bytes_s));
+	json_object_set_new(j, "predicted_downtime_ms", ms(p->predicted_downtime_us));
+	json_object_set_new(j, "objects", json_integer((json_int_t)p->objects));
+	json_object_set_new(j, "tracker", str(p->tracker));
+	add_notes(j, d);
+	return j;
+}
+
+json_t *json_not_begun(int32_t pid, const char *host, const struct err *e)
+{
+	json_t *j = json_object();
+
+	json_object_set_new(j, "event", str("done"));
+	json_object_set_new(j, "id", str(""));
+	json_object_set_new(j, "outcome", str("kept"));
+	json_object_set_new(j, "pid", json_integer(pid));
+	json_object_set_new(j, "host", str(host ? host : ""));
+	json_object_set_new(j, "error", own_error_object(e));
+	return j;
+}
+
+json_t *json_error(const struct err *e)
+{
+	json_t *j = json_object();
+
+	json_object_set_new(j, "event", str("error"));
+	json_object_set_new(j, "error", own_error_object(e));
+	return j;
+}
+
+json_t *json_list(const Migrate__Reply *r)
+{
+	json_t *j = json_object(), *running = json_array(), *ended = json_array();
+
+	json_object_set_new(j, "event", str("list"));
+	for (size_t i = 0; i < r->n_migrations; i++)
+		json_array_append_new(running, json_progress(r->migrations[i]));
+	for (size_t i = 0; i < r->n_ended; i++)
+		json_array_append_new(ended, json_done(r->ended[i], NULL));
+	json_object_set_new(j, "migrations", running);
+	json_object_set_new(j, "ended", ended);
+	return j;
+}
+
+json_t *json_peer(const Migrate__Peer *p)
+{
+	json_t *j = json_object();
+
+	json_object_set_new(j, "event", str("peer"));
+	json_object_set_new(j, "name", str(p->name));
+	json_object_set_new(j, "host", str(p->host));
+	json_object_set_new(j, "fingerprint", str(p->fingerprint));
+	return j;
+}
+
+char *json_line(json_t *j)
+{
+	char *s = json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(12));
+
+	json_decref(j);
+	return s ? s : xstrdup("{}");
+}
