@@ -43,6 +43,10 @@ uint64_t arch_syscall_arg(const struct arch_state *s, unsigned i);
 void arch_syscall_finish(struct arch_state *s, int64_t ret);
 /* Makes the thread make its interrupted system call again, with the same arguments. */
 void arch_syscall_again(struct arch_state *s);
+/* Which of these numbers the code in front of a system call instruction loads (`code` ends behind
+ * that instruction), -1 if none: for restart_syscall, which hides the call's own number. */
+int64_t arch_syscall_number_before(const uint8_t *code, size_t n, const int64_t *numbers,
+	size_t n_numbers);
 /* False for a thread that we cannot carry (32-bit code); says why. */
 struct err *arch_check_state(const struct arch_state *s) must_check;
 /* An error unless this processor can load a state saved with these sizes and features. */

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Interrupted system calls, one row per call that needs thought. Facts (6.1 to 6.18):
+ * - Only futex, nanosleep, clock_nanosleep and poll leave a restart block (-516). The kernel goes
+ * on with restart_syscall(2), whose number then stands where the call's own was: at a second stop
+ *   the original number is lost, the arguments are not.
+ * - ppoll, select and pselect write back what is left of their timeout and return -514.
+ * - A futex wait with an absolute timeout (FUTEX_WAIT_BITSET, what C libraries use) can be made
+ *   again as it is: the time namespace keeps the clock. FUTEX_WAIT is relative; its callers must
+ * bear a wake-up without a reason, so EINTR does no harm.
+ * - (clock_)nanosleep wrote what is left behind its remainder pointer when it was interrupted.
+ */
+#include "kernel/restart.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+/* How much of the code in front of the instruction is looked at. */
+#define CODE_BYTES 32
+
+static enum restart decide_futex(const struct interrupted *i)
+{
+	unsigned op = (unsigned)i->args[1] & FUTEX_CMD_MASK;
+
+	if (op == FUTEX_WAIT && i->args[3] != 0)
+		return RESTART_EINTR;
+	return RESTART_AGAIN;
+}
+
+static enum restart decide_nanosleep(const struct interrupted *i)
+{
+	return i->args[1] ? RESTART_SLEEP : RESTART_EINTR;
+}
+
+static enum restart decide_clock_nanosleep(const struct interrupted *i)
+{
+	if (i->args[1] & TIMER_ABSTIME)
+		return RESTART_AGAIN;
+	return i->args[3] ? RESTART_SLEEP : RESTART_EINTR;
+}
+
+/* Timeouts in milliseconds as an int, negative for ever. */
+static enum restart decide_ms_2(const struct interrupted *i)
+{
+	return (int)i->args[2] < 0 ? RESTART_AGAIN : RESTART_EINTR;
+}
+
+static enum restart decide_ms_3(const struct interrupted *i)
+{
+	return (int)i->args[3] < 0 ? RESTART_AGAIN : RESTART_EINTR;
+}
+
+/* Timeouts behind a pointer, NULL for ever. */
+static enum restart decide_pointer_2(const struct interrupted *i)
+{
+	return i->args[2] == 0 ? RESTART_AGAIN : RESTART_EINTR;
+}
+
+static enum restart decide_pointer_3(const struct interrupted *i)
+{
+	return i->args[3] == 0 ? RESTART_AGAIN : RESTART_EINTR;
+}
+
+static enum restart decide_pointer_4(const struct interrupted *i)
+{
+	return i->args[4] == 0 ? RESTART_AGAIN : RESTART_EINTR;
+}
+
+static enum restart decide_again(const struct interrupted *i unused_arg)
+{
+	return RESTART_AGAIN;
+}
+
+struct rule {
+	int64_t nr;
+	enum restart (*decide)(const struct interrupted *i);
+};
+
+static const struct rule block_rules[] = {
+	{ SYS_clock_nanosleep, decide_clock_nanosleep },
+	{ SYS_futex, decide_futex },
+	{ SYS_nanosleep, decide_nanosleep },
+#ifdef SYS_poll /* newer architectures have ppoll alone */
+	{ SYS_poll, decide_ms_2 },
+#endif
+};
+
+/* Calls that end with EINTR at any stop. Without a timeout they are made again, so that the process
+ * does not notice; with one it is not known what is left, and callers know EINTR there. */
+static const struct rule eintr_rules[] = {
+	{ SYS_epoll_pwait, decide_ms_3 },
+	{ 441 /* SYS_epoll_pwait2, everywhere */, decide_pointer_3 },
+#ifdef SYS_epoll_wait
+	{ SYS_epoll_wait, decide_ms_3 },
+#endif
+	{ SYS_io_getevents, decide_pointer_4 },
+	{ SYS_rt_sigtimedwait, decide_pointer_2 },
+	{ SYS_semop, decide_again },
+	{ SYS_semtimedop, decide_pointer_3 },
+};
+
+static enum restart by_rule(const struct rule *rules, size_t n, const struct interrupted *i)
+{
+	for (size_t k = 0; k < n; k++)
+		if (rules[k].nr == i->nr)
+			return rules[k].decide(i);
+	return RESTART_EINTR;
+}
+
+enum restart restart_decide(const struct interrupted *i)
+{
+	enum restart what;
+
+	if (i->ret == RESTART_BLOCK) {
+		what = by_rule(block_rules, ARRAY_LEN(block_rules), i);
+		/* The kernel would run the handler and then say EINTR. */
+		if (what == RESTART_AGAIN && i->signal_waits)
+			what = RESTART_EINTR;
+		return what;
+	}
+	if (i->ret == -EINTR && i->nr >= 0 && !i->signal_waits &&
+		by_rule(eintr_rules, ARRAY_LEN(eintr_rules), i) == RESTART_AGAIN)
+		return RESTART_AGAIN;
+	return RESTART_KEEP;
+}
+
+struct err *restart_look(const struct task *t, const struct arch_state *s, bool signal_waits,
+	struct interrupted *ret)
+{
+	struct interrupted i = { .nr = arch_syscall_nr(s), .signal_waits = signal_waits };
+
+	if (i.nr >= 0) {
+		i.ret = arch_syscall_ret(s);
+		for (unsigned k = 0; k < ARRAY_LEN(i.args); k++)
+			i.args[k] = arch_syscall_arg(s, k);
+	}
+	if (i.nr == SYS_restart_syscall) {
+		uint8_t code[CODE_BYTES];
+		int64_t numbers[ARRAY_LEN(block_rules)];
+		/* The start of a mapping is nearer than that in no real program. */
+		autoerr struct err *e = task_read(t, arch_pc(s) - sizeof(code), code, sizeof(code));
+
+		if (e && err_code(e) == ERR_GONE)
+			return take(&e);
+		for (size_t k = 0; k < ARRAY_LEN(block_rules); k++)
+			numbers[k] = block_rules[k].nr;
+		i.nr = e ? -1
+			 : arch_syscall_number_before(
+				   code, sizeof(code), numbers, ARRAY_LEN(numbers));
+	}
+	*ret = i;
+	return NULL;
+}
+
+void restart_apply(struct arch_state *s, const struct interrupted *i, enum restart what)
+{
+	switch (what) {
+	case RESTART_AGAIN:
+		arch_syscall_again(s);
+		/* The registers may still say restart_syscall. */
+		if (arch_syscall_ret(s) != i->nr)
+			arch_syscall_finish(s, i->nr);
+		break;
+	case RESTART_EINTR:
+		arch_syscall_finish(s, -EINTR);
+		break;
+	case RESTART_KEEP:
+	case RESTART_SLEEP:
+		break;
+	}
+}
+
+/* Lets a stopped thread go on with `request` and waits for its next stop. */
+static struct err *step(pid_t tid, enum __ptrace_request request)
+{
+	int status;
+	pid_t got;
+
+	if (ptrace(request, tid, NULL, NULL) < 0)
+		return err_errno(errno, "let thread %d go on", (int)tid);
+	do
+		got = waitpid(tid, &status, __WALL);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return err_errno(errno, "wait for thread %d", (int)tid);
+	if (!WIFSTOPPED(status))
+		return err_new(ERR_GONE, "thread %d has ended", (int)tid);
+	return NULL;
+}
+
+struct err *restart_block_make(
+	pid_t tid, const struct arch_state *s, const struct call *c, int64_t *ret)
+{
+	struct arch_state at = *s;
+
+	arch_syscall_again(&at);
+	arch_call_regs(&at, arch_pc(&at), c);
+	TRY(arch_set_regs(tid, &at));
+	/* To the entry of the call first: an interrupt that is pending there lets the call set up
+	 * all that it needs and give up at once, without sleeping. */
+	TRY(step(tid, PTRACE_SYSCALL));
+	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0)
+		return err_errno(errno, "interrupt thread %d", (int)tid);
+	TRY(step(tid, PTRACE_CONT));
+	TRY(arch_get_state(tid, &at));
+	*ret = arch_syscall_ret(&at);
+	return NULL;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * System calls that a stop interrupted, and how a rebuilt thread goes on with them.
+ *
+ * What the kernel left in the thread's registers (include/linux/errno.h):
+ *   -512 -513 -514   it makes the call again from the registers alone: they are kept as they are.
+ *   -516             it goes on by a restart block in its own memory, which a rebuilt thread lacks.
+ *   -EINTR           some calls give up at every stop (signal(7)), although there was no signal.
+ */
+#pragma once
+
+#include "kernel/task.h"
+
+enum restart {
+	RESTART_KEEP,  /* registers as they are */
+	RESTART_AGAIN, /* make the call again with the same arguments */
+	RESTART_EINTR, /* what is left of its time is not known: the call ends with EINTR */
+	RESTART_SLEEP, /* make a new restart block with the time that is left (nanosleep) */
+};
+
+struct interrupted {
+	int64_t nr;  /* the call, -1 when there is none or it is not known which */
+	int64_t ret; /* what it returned so far */
+	uint64_t args[6];
+	bool signal_waits; /* a signal with a handler is pending and not blocked: EINTR is meant */
+};
+
+/* Pure: what to do about it. */
+enum restart restart_decide(const struct interrupted *i);
+
+/* Reads it out of the state of a held thread. A thread that was stopped before shows
+ * restart_syscall instead of its call: then the number is found in the code in front of the system
+ * call instruction, and is -1 if it is not there. Addresses a running task's memory: held. */
+struct err *restart_look(const struct task *t, const struct arch_state *s, bool signal_waits,
+	struct interrupted *ret) must_check;
+/* Changes the state for RESTART_AGAIN or RESTART_EINTR; nothing for the others. */
+void restart_apply(struct arch_state *s, const struct interrupted *i, enum restart what);
+
+/* Destination: makes a call in a stopped thread, by the instruction at which `s` was interrupted,
+ * and interrupts it at once, so that the kernel's restart block is that of this call. *ret is what
+ * the kernel left (-516, or the call's result when it was over already). The thread's registers are
+ * garbage afterwards. */
+struct err *restart_block_make(
+	pid_t tid, const struct arch_state *s, const struct call *c, int64_t *ret) must_check;
+
+#define RESTART_BLOCK (-516)
