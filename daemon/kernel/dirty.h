@@ -13,7 +13,8 @@
 
 enum page_class {
 	PAGE_DATA, /* present or swapped: has contents of its own */
-	PAGE_GONE, /* written but absent, zero page, or the file's own page again: drop at the peer */
+	PAGE_GONE, /* written but absent, zero page, or the file's own page again: drop at the peer
+		    */
 };
 
 struct page_run {
@@ -40,13 +41,14 @@ struct dirty_ops {
 	const char *name;
 	/* True when this kernel can do it: tried on memory of our own. */
 	bool (*probe)(void);
-	/* True when collect must be called with the task held (soft-dirty; O_DIRECT in the tree). */
+	/* True when collect must be called with the task held (soft-dirty; O_DIRECT in the tree).
+	 */
 	bool collect_held;
 	/* Needs the task held (makes a userfaultfd in it). Nothing is armed yet. */
 	struct err *(*open)(struct task *t, struct dirty **ret);
 	/* Private memory of one VMA: appends the runs that were written since the last collect (the
-	 * first time: every page that exists) and arms it again, atomically per page. Skips VMAs that
-	 * cannot change (vdso, vvar). Page runs do not cross the VMA. */
+	 * first time: every page that exists) and arms it again, atomically per page. Skips VMAs
+	 * that cannot change (vdso, vvar). Page runs do not cross the VMA. */
 	struct err *(*collect)(struct dirty *d, const struct vma *v, struct page_runs *runs,
 		struct vma_dirty *info);
 	/* Called once before a series of collects (soft-dirty reads everything and clears once). */

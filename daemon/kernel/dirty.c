@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Page runs, and which tracker is used. */
+#include "kernel/dirty_priv.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void push(struct page_runs *r, struct page_run run)
+{
+	if (r->n == r->cap) {
+		r->cap = r->cap * 2 + 64;
+		r->v = xrealloc_array(r->v, r->cap, sizeof(*r->v));
+	}
+	r->v[r->n++] = run;
+}
+
+void page_runs_add(struct page_runs *r, uint64_t start, uint64_t pages, enum page_class class)
+{
+	struct page_run *last = r->n ? &r->v[r->n - 1] : NULL;
+
+	if (!pages)
+		return;
+	if (last && last->class == class && last->start + last->pages * PAGE_BYTES == start)
+		last->pages += pages;
+	else
+		push(r, (struct page_run){ start, pages, class });
+}
+
+void page_runs_fini(struct page_runs *r)
+{
+	free(r->v);
+	*r = (struct page_runs){ 0 };
+}
+
+void run_sink_add(struct run_sink *s, struct range r, enum page_class class)
+{
+	uint64_t pages = (r.end - r.start) / PAGE_BYTES;
+
+	if (s->runs->n > s->first)
+		page_runs_add(s->runs, r.start, pages, class);
+	else if (pages)
+		push(s->runs, (struct page_run){ r.start, pages, class });
+}
+
+bool dirty_vma_tracked(const struct vma *v)
+{
+	static const char *const kernels[] = { "[vdso]", "[vvar", "[vsyscall]", "[vectors]" };
+
+	for (size_t i = 0; i < ARRAY_LEN(kernels); i++)
+		if (strncmp(v->path, kernels[i], strlen(kernels[i])) == 0)
+			return false;
+	return !v->shared;
+}
+
+static const struct dirty_ops *const all[] = { &dirty_wp, &dirty_soft, &dirty_none };
+
+const struct dirty_ops *dirty_choose(void)
+{
+	for (size_t i = 0; i < ARRAY_LEN(all); i++)
+		if (all[i]->probe())
+			return all[i];
+	return &dirty_none;
+}
+
+const struct dirty_ops *dirty_by_name(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(all); i++)
+		if (strcmp(all[i]->name, name) == 0)
+			return all[i];
+	return NULL;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the trackers share, and what their tests reach. */
+#pragma once
+
+#include "kernel/dirty.h"
+#include "kernel/pagebits.h"
+
+/* Collects the runs of one VMA: neighbours join, but never with what was there before. */
+struct run_sink {
+	struct page_runs *runs;
+	size_t first; /* runs->n at the beginning */
+};
+void run_sink_add(struct run_sink *s, struct range r, enum page_class class);
+
+/* Private memory whose pages can change and can be read: not the kernel's own blocks. */
+bool dirty_vma_tracked(const struct vma *v);
+
+/* dirty_wp with a userfaultfd that somebody made in the process. Takes uffd. */
+struct err *dirty_wp_adopt(pid_t pid, int uffd, struct dirty **ret) must_check;
+/* dirty_soft and dirty_none without a held task. */
+struct err *dirty_soft_open_pid(pid_t pid, struct dirty **ret) must_check;
+struct err *dirty_none_open_pid(pid_t pid, struct dirty **ret) must_check;
+
+/* The zero pages of this machine, by page frame; 0 for unknown. */
+struct zero_frames {
+	uint64_t small, huge; /* huge: the first of 512 */
+};
+/* Soft-dirty's decision, without a kernel: `words` are the pagemap words of n pages from `start`
+ * on; `had` are the own pages at the last look, brought up to date. Returns true when the words
+ * show a VMA that is new since then (an absent page with the bit set: the whole VMA has it). */
+struct soft_look {
+	const uint64_t *words;
+	size_t n;
+	uint64_t start;
+};
+bool dirty_soft_decode(const struct soft_look *look, const struct zero_frames *zero,
+	struct pagebits *had, struct run_sink *out);

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Soft-dirty bits: bit 55 of a pagemap word, cleared for the whole process by writing 4 to
+ * clear_refs. Reading and clearing are two steps, and what is written between them is lost (half of
+ * all pages in a test on 6.1 and 6.12), so both happen in begin(), while the target is held.
+ *
+ * Two things the bits do not tell:
+ * - MADV_DONTNEED: the page is absent, or the zero page after a read, and "clean". So `had` keeps
+ *   one bit per page that was there at the last look.
+ * - that a mapping is new: but then the kernel sets the bit for all its pages, absent ones too, and
+ *   an absent page with the bit is what we look for. A mapping that joined a new neighbour reads as
+ *   new as well, which only costs time.
+ * The zero page is known by its page frame, which needs CAP_SYS_ADMIN to be seen.
+ */
+#include "kernel/dirty_priv.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "kernel/pagemap.h"
+
+#define WORDS      8192
+#define HUGE_BYTES (2u << 20)
+#define HUGE_PAGES (HUGE_BYTES / PAGE_BYTES)
+
+/* What begin() found in one VMA. */
+struct found {
+	uint64_t start, end;
+	size_t first, n; /* in pending */
+	bool fresh;
+};
+
+struct dirty {
+	int pagemap_fd, clear_fd;
+	struct zero_frames zero;
+	void *huge_map; /* keeps the huge zero page where it is */
+	struct pagebits had;
+	struct ranges seen; /* the VMAs of the last look */
+	struct page_runs pending;
+	struct found *found;
+	size_t n_found, cap_found;
+	uint64_t words[WORDS];
+};
+
+/* ---- the decision ---- */
+
+static bool is_zero(uint64_t word, const struct zero_frames *z)
+{
+	uint64_t frame = word & PAGEMAP_PFN_MASK;
+
+	return (word & PAGEMAP_PRESENT) && frame &&
+	       (frame == z->small || (z->huge && frame - z->huge < HUGE_PAGES));
+}
+
+static bool is_own(uint64_t word, const struct zero_frames *z)
+{
+	return (word & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) &&
+	       !(word & (PAGEMAP_FILE | PAGEMAP_GUARD)) && !is_zero(word, z);
+}
+
+bool dirty_soft_decode(const struct soft_look *look, const struct zero_frames *zero,
+	struct pagebits *had, struct run_sink *out)
+{
+	bool fresh = false;
+
+	for (size_t i = 0; i < look->n; i++) {
+		uint64_t word = look->words[i], at = look->start + i * PAGE_BYTES;
+		bool own = is_own(word, zero), had_it = pagebits_test(had, at);
+		struct range page = { at, at + PAGE_BYTES };
+
+		if (!(word & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) && (word & PAGEMAP_SOFT_DIRTY))
+			fresh = true;
+		if (own && (!had_it || (word & PAGEMAP_SOFT_DIRTY)))
+			run_sink_add(out, page, PAGE_DATA);
+		if (!own && had_it)
+			run_sink_add(out, page, PAGE_GONE);
+		if (own && !had_it)
+			pagebits_set(had, page.start, page.end);
+		if (!own && had_it)
+			pagebits_clear(had, page.start, page.end);
+	}
+	return fresh;
+}
+
+/* ---- zero pages ---- */
+
+/* The frame behind an address of ours that was only read. */
+static struct err *frame_of(int fd, const volatile char *p, uint64_t *frame)
+{
+	uint64_t word;
+
+	(void)*p;
+	TRY(pagemap_words(fd, (uintptr_t)p, &word, 1));
+	*frame = word & PAGEMAP_PRESENT ? word & PAGEMAP_PFN_MASK : 0;
+	return NULL;
+}
+
+/* *map stays mapped as long as zero.huge must hold. */
+static struct err *find_zero_frames(struct zero_frames *zero, void **map)
+{
+	char *p = mmap(NULL, 2 * HUGE_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *aligned = (char *)(((uintptr_t)p + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
+	struct zero_frames found = { 0 };
+	autoclose int fd = -1;
+	autoerr struct err *e = NULL;
+
+	if (p == MAP_FAILED)
+		return err_new(ERR_LIMIT, "map memory to find the zero page");
+	e = pagemap_open(getpid(), &fd);
+	if (!e && madvise(aligned, HUGE_BYTES, MADV_HUGEPAGE) == 0)
+		e = frame_of(fd, aligned, &found.huge);
+	/* Without a huge zero page this was the small one; else make the small one. */
+	if (!e && madvise(aligned, HUGE_BYTES, MADV_NOHUGEPAGE) == 0) {
+		char *second = aligned == p ? p + HUGE_BYTES : p;
+
+		(void)madvise(second, PAGE_BYTES, MADV_NOHUGEPAGE);
+		e = frame_of(fd, second, &found.small);
+	}
+	if (!e && !found.small)
+		e = err_new(ERR_DENIED, "pagemap hides page frames: CAP_SYS_ADMIN is missing");
+	if (e) {
+		munmap(p, 2 * HUGE_BYTES);
+		return take(&e);
+	}
+	if (found.huge == found.small || found.huge % HUGE_PAGES)
+		found.huge = 0;
+	*zero = found;
+	*map = p;
+	return NULL;
+}
+
+/* ---- the interface ---- */
+
+static void soft_close(struct dirty *d)
+{
+	/* Soft-dirty has nothing to disarm: a cleared bit costs one fault at the next write. */
+	fd_closep(&d->pagemap_fd);
+	fd_closep(&d->clear_fd);
+	if (d->huge_map)
+		munmap(d->huge_map, 2 * HUGE_BYTES);
+	pagebits_fini(&d->had);
+	ranges_fini(&d->seen);
+	page_runs_fini(&d->pending);
+	free(d->found);
+	free(d);
+}
+
+static void soft_closep(struct dirty **d)
+{
+	if (*d)
+		soft_close(*d);
+}
+
+struct err *dirty_soft_open_pid(pid_t pid, struct dirty **ret)
+{
+	AUTO(soft_closep) struct dirty *d = xcalloc(1, sizeof(*d));
+	char path[64];
+
+	d->pagemap_fd = d->clear_fd = -1;
+	d->had.shift = (unsigned)__builtin_ctzll(PAGE_BYTES);
+	TRY(pagemap_open(pid, &d->pagemap_fd));
+	snprintf(path, sizeof(path), "/proc/%d/clear_refs", pid);
+	TRY(io_open(path, O_WRONLY, &d->clear_fd));
+	TRY(find_zero_frames(&d->zero, &d->huge_map));
+	*ret = take(&d);
+	return NULL;
+}
+
+static struct err *soft_open(struct task *t, struct dirty **ret)
+{
+	return dirty_soft_open_pid(t->pid, ret);
+}
+
+static bool seen_before(const struct ranges *seen, const struct vma *v)
+{
+	size_t i = ranges_find(seen, v->start);
+
+	return i < seen->n && seen->v[i].start < v->end;
+}
+
+static struct err *look_at(struct dirty *d, const struct vma *v)
+{
+	struct found f = { .start = v->start, .end = v->end, .first = d->pending.n };
+	struct run_sink out = { &d->pending, d->pending.n };
+
+	f.fresh = !seen_before(&d->seen, v);
+	for (uint64_t at = v->start; at < v->end;) {
+		size_t n = (size_t)MIN((v->end - at) / PAGE_BYTES, (uint64_t)WORDS);
+		struct soft_look look = { d->words, n, at };
+
+		TRY(pagemap_words(d->pagemap_fd, at, d->words, n));
+		/* No flag is needed for what was reported before: if the VMA is new, all its
+		 * pages have the bit. */
+		if (dirty_soft_decode(&look, &d->zero, &d->had, &out))
+			f.fresh = true;
+		at += n * PAGE_BYTES;
+	}
+	f.n = d->pending.n - f.first;
+	if (d->n_found == d->cap_found) {
+		d->cap_found = d->cap_found * 2 + 64;
+		d->found = xrealloc_array(d->found, d->cap_found, sizeof(*d->found));
+	}
+	d->found[d->n_found++] = f;
+	return NULL;
+}
+
+static struct err *soft_begin(struct dirty *d, const struct vma_list *maps)
+{
+	d->n_found = d->pending.n = 0;
+	for (size_t i = 0; i < maps->n; i++)
+		if (dirty_vma_tracked(&maps->v[i]))
+			TRY(look_at(d, &maps->v[i]));
+	if (pwrite(d->clear_fd, "4", 1, 0) != 1)
+		return err_new(ERR_KERNEL, "clear soft-dirty bits");
+	ranges_clear(&d->seen);
+	for (size_t i = 0; i < d->n_found; i++)
+		ranges_add(&d->seen, d->found[i].start, d->found[i].end);
+	pagebits_trim(&d->had);
+	return NULL;
+}
+
+static const struct found *find(const struct dirty *d, uint64_t start)
+{
+	size_t lo = 0, hi = d->n_found;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (d->found[mid].start < start)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < d->n_found && d->found[lo].start == start ? &d->found[lo] : NULL;
+}
+
+static struct err *soft_collect(
+	struct dirty *d, const struct vma *v, struct page_runs *runs, struct vma_dirty *info)
+{
+	struct run_sink out = { runs, runs->n };
+	const struct found *f = find(d, v->start);
+
+	info->fresh = false;
+	if (!dirty_vma_tracked(v))
+		return NULL;
+	if (!f || f->end != v->end)
+		return err_new(ERR_BUG, "mapping at %#jx was not in the list given to begin",
+			(uintmax_t)v->start);
+	for (size_t i = f->first; i < f->first + f->n; i++) {
+		const struct page_run *r = &d->pending.v[i];
+
+		run_sink_add(&out, (struct range){ r->start, r->start + r->pages * PAGE_BYTES },
+			r->class);
+	}
+	info->fresh = f->fresh;
+	return NULL;
+}
+
+/* ---- probe ---- */
+
+static bool sees_write(struct dirty *d, char *p, bool write)
+{
+	struct vma v = { .start = (uintptr_t)p, .end = (uintptr_t)p + 2 * PAGE_BYTES, .path = "" };
+	AUTO(page_runs_fini) struct page_runs runs = { 0 };
+	struct vma_dirty info;
+	autoerr struct err *e = NULL;
+
+	if (write)
+		((volatile char *)p)[0]++;
+	e = soft_begin(d, &(struct vma_list){ &v, 1 });
+	if (!e)
+		e = soft_collect(d, &v, &runs, &info);
+	return !e && (runs.n == 1) == write;
+}
+
+static bool soft_probe(void)
+{
+	char *p = mmap(
+		NULL, 2 * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	AUTO(soft_closep) struct dirty *d = NULL;
+	autoerr struct err *e = dirty_soft_open_pid(getpid(), &d);
+	bool works;
+
+	if (p == MAP_FAILED)
+		return false;
+	p[PAGE_BYTES] = 1;
+	works = !e && sees_write(d, p, true) && sees_write(d, p, false) && sees_write(d, p, true) &&
+		sees_write(d, p, false);
+	munmap(p, 2 * PAGE_BYTES);
+	return works;
+}
+
+const struct dirty_ops dirty_soft = {
+	.name = "soft",
+	.probe = soft_probe,
+	.collect_held = true,
+	.open = soft_open,
+	.begin = soft_begin,
+	.collect = soft_collect,
+	.close = soft_close,
+};

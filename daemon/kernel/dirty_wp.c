@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * userfaultfd with asynchronous write-protection, read and re-armed by PAGEMAP_SCAN (Linux 6.7).
+ *
+ * The userfaultfd is made in the target (it belongs to an address space), taken over, and closed
+ * there at once: we are the only holder, so our death disarms everything. Nobody reads it: in
+ * asynchronous mode the kernel itself resolves the fault, and the target never waits for us.
+ *
+ * What was seen on 6.18 and shapes this file:
+ * - Memory that appeared after registration (mmap, brk, a moved mremap, the same place mapped
+ * again) is not registered. CHECK_WPASYNC makes the scan fail with EPERM there; without it, it says
+ * "no page written". A scan that fails may have cleared pages already without telling: so the whole
+ *   VMA is then looked at as if for the first time.
+ * - "Written" means "not write-protected", so it holds for absent pages too, and arming them makes
+ *   page tables with markers: 2 MiB per GiB. A reserved terabyte must not pay that. So absent pages
+ *   are armed only in 2 MiB blocks that have had pages (`blocks`); elsewhere only what exists is.
+ * - MADV_DONTNEED removes the protection of anonymous pages (reported: written and absent), but
+ *   leaves the marker in a private file mapping: nothing is reported although the process sees the
+ *   file's page again. For those mappings we remember which pages were its own (`own`) and look at
+ *   exactly these again.
+ * - A marker reads as "swapped". Where a look without "written" cannot tell it from a swapped page,
+ *   the page counts as data: reading it gives the right bytes either way, and makes it present.
+ */
+#include "kernel/dirty_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kernel/pagemap.h"
+#include "kernel/remote.h"
+
+/* Not in the headers of Linux 6.1. */
+#define FEATURE_WP_UNPOPULATED (1ULL << 13)
+#define FEATURE_WP_ASYNC       (1ULL << 15)
+#define USER_MODE_ONLY         1
+
+#define BLOCK_SHIFT 21
+/* How often a VMA may change under our hands before it counts as untracked for this time. */
+#define TRIES 3
+
+struct dirty {
+	int uffd, pagemap_fd;
+	uint64_t guard;         /* PAGE_CAT_GUARD where the kernel knows it, else 0 */
+	struct pagebits blocks; /* 2 MiB blocks that have had pages */
+	struct pagebits own;    /* private file mappings: the process's own pages, as sent */
+};
+
+/* ---- scans ---- */
+
+#define EXISTS  (PAGE_CAT_PRESENT | PAGE_CAT_SWAPPED)
+#define NOT_OWN (PAGE_CAT_FILE | PAGE_CAT_PFNZERO)
+#define ARM     (PAGEMAP_WP_MATCHING | PAGEMAP_CHECK_WPASYNC)
+#define TOLD    (EXISTS | NOT_OWN)
+
+struct look {
+	struct dirty *d;
+	struct run_sink out;
+	bool fresh; /* absent pages are not worth telling */
+	bool block; /* what is found opens its block */
+};
+
+static enum page_class class_of(const struct dirty *d, uint64_t categories)
+{
+	if (categories & (NOT_OWN | d->guard) || !(categories & EXISTS))
+		return PAGE_GONE;
+	return PAGE_DATA;
+}
+
+static void look_add(void *arg, uint64_t start, uint64_t end, uint64_t categories)
+{
+	struct look *l = arg;
+	enum page_class class = class_of(l->d, categories);
+
+	if (class == PAGE_DATA && l->block)
+		pagebits_set(&l->d->blocks, start, end);
+	if (class == PAGE_DATA || !l->fresh)
+		run_sink_add(&l->out, (struct range){ start, end }, class);
+}
+
+/* Reads and arms [where): in blocks that have had pages everything that is not armed, elsewhere
+ * only own pages. */
+static int arm_segment(struct look *l, struct range where, bool had_pages)
+{
+	struct pagemap_query q = { .flags = ARM, .ret = TOLD | l->d->guard };
+
+	l->block = !had_pages;
+	if (!l->fresh)
+		q.mask = PAGE_CAT_WRITTEN;
+	if (!had_pages) {
+		q.mask |= NOT_OWN;
+		q.inverted = NOT_OWN;
+		q.anyof = EXISTS;
+	}
+	return pagemap_scan(l->d->pagemap_fd, &q, where, look_add, l);
+}
+
+static int arm_vma(struct look *l, const struct vma *v)
+{
+	for (uint64_t at = v->start; at < v->end;) {
+		bool had;
+		uint64_t to = pagebits_run(&l->d->blocks, at, v->end, &had);
+		int no = arm_segment(l, (struct range){ at, to }, had);
+
+		if (no)
+			return no;
+		at = to;
+	}
+	return 0;
+}
+
+static void open_block(void *arg, uint64_t start, uint64_t end, unused_arg uint64_t categories)
+{
+	pagebits_set(arg, start, end);
+}
+
+/* The first look: which blocks have pages, so that they are armed as a whole right away. */
+static struct err *find_blocks(struct dirty *d, const struct vma *v)
+{
+	return pagemap_own(
+		d->pagemap_fd, (struct range){ v->start, v->end }, open_block, &d->blocks);
+}
+
+static void add_own(void *arg, uint64_t start, uint64_t end, unused_arg uint64_t categories)
+{
+	run_sink_add(arg, (struct range){ start, end }, PAGE_DATA);
+}
+
+static struct err *untracked(struct look *l, const struct vma *v)
+{
+	l->fresh = true;
+	return pagemap_own(l->d->pagemap_fd, (struct range){ v->start, v->end }, add_own, &l->out);
+}
+
+/* ---- private file mappings ---- */
+
+struct recheck {
+	struct look *l;
+	struct pagebits *own;
+};
+
+static void recheck_add(void *arg, uint64_t start, uint64_t end, uint64_t categories)
+{
+	struct recheck *r = arg;
+	struct range pages = { start, end };
+
+	if (class_of(r->l->d, categories) == PAGE_GONE) {
+		run_sink_add(&r->l->out, pages, PAGE_GONE);
+		pagebits_clear(r->own, start, end);
+	} else if (!(categories & PAGE_CAT_PRESENT)) {
+		run_sink_add(&r->l->out, pages, PAGE_DATA);
+	}
+}
+
+/* Pages that were the process's own and are the file's again. Before the scan for written ones, so
+ * that a page that comes back meanwhile is told behind it. */
+static int recheck_own(struct look *l, const struct vma *v)
+{
+	const struct pagemap_query all = { .ret = TOLD | l->d->guard };
+	struct recheck r = { l, &l->d->own };
+
+	for (uint64_t at = v->start; at < v->end;) {
+		bool own;
+		uint64_t to = pagebits_run(&l->d->own, at, v->end, &own);
+		int no = 0;
+
+		if (own)
+			no = pagemap_scan(
+				l->d->pagemap_fd, &all, (struct range){ at, to }, recheck_add, &r);
+		if (no)
+			return no;
+		at = to;
+	}
+	return 0;
+}
+
+static void remember_own(struct dirty *d, const struct run_sink *out)
+{
+	for (size_t i = out->first; i < out->runs->n; i++) {
+		const struct page_run *r = &out->runs->v[i];
+		uint64_t end = r->start + r->pages * PAGE_BYTES;
+
+		if (r->class == PAGE_DATA)
+			pagebits_set(&d->own, r->start, end);
+		else
+			pagebits_clear(&d->own, r->start, end);
+	}
+}
+
+/* ---- the interface ---- */
+
+static int uffd_register(int uffd, const struct vma *v)
+{
+	struct uffdio_register r = {
+		.range = { v->start, v->end - v->start },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+
+	return ioctl(uffd, UFFDIO_REGISTER, &r) < 0 ? errno : 0;
+}
+
+static struct err *scan_err(int no, const struct vma *v)
+{
+	return err_errno(no, "scan written pages at %#jx", (uintmax_t)v->start);
+}
+
+/* The VMA is not registered (any more). */
+static struct err *first_look(struct look *l, const struct vma *v)
+{
+	pagebits_clear(&l->d->own, v->start, v->end);
+	l->fresh = true;
+	for (int i = 0; i < TRIES; i++) {
+		int no = uffd_register(l->d->uffd, v);
+
+		l->out.runs->n = l->out.first;
+		/* EBUSY: a userfaultfd of the target's own. EINVAL, EPERM: memory that cannot be
+		 * protected, or that vanished meanwhile. ENOMEM: so does an address space that is
+		 * gone, which the scan then says. Dirty for ever, then. */
+		if (no)
+			return untracked(l, v);
+		TRY(find_blocks(l->d, v));
+		no = arm_vma(l, v);
+		if (no != EPERM)
+			return no ? scan_err(no, v) : NULL;
+	}
+	l->out.runs->n = l->out.first;
+	return untracked(l, v);
+}
+
+static struct err *wp_collect(
+	struct dirty *d, const struct vma *v, struct page_runs *runs, struct vma_dirty *info)
+{
+	struct look l = { .d = d, .out = { runs, runs->n } };
+	int no = 0;
+
+	info->fresh = false;
+	if (!dirty_vma_tracked(v))
+		return NULL;
+	if (v->inode)
+		no = recheck_own(&l, v);
+	if (!no)
+		no = arm_vma(&l, v);
+	if (no == EPERM) {
+		runs->n = l.out.first;
+		TRY(first_look(&l, v));
+	} else if (no) {
+		return scan_err(no, v);
+	}
+	if (v->inode)
+		remember_own(d, &l.out);
+	info->fresh = l.fresh;
+	return NULL;
+}
+
+static struct err *wp_begin(unused_arg struct dirty *d, unused_arg const struct vma_list *maps)
+{
+	return NULL;
+}
+
+static void wp_close(struct dirty *d)
+{
+	fd_closep(&d->uffd);
+	fd_closep(&d->pagemap_fd);
+	pagebits_fini(&d->blocks);
+	pagebits_fini(&d->own);
+	free(d);
+}
+
+static void no_pages(unused_arg void *arg, unused_arg uint64_t start, unused_arg uint64_t end,
+	unused_arg uint64_t categories)
+{
+}
+
+struct err *dirty_wp_adopt(pid_t pid, int uffd, struct dirty **ret)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = FEATURE_WP_UNPOPULATED | FEATURE_WP_ASYNC,
+	};
+	const struct pagemap_query guard = { .mask = PAGE_CAT_GUARD, .ret = PAGE_CAT_GUARD };
+	autoclose int fd = uffd, pagemap_fd = -1;
+	struct dirty *d;
+
+	if (ioctl(fd, UFFDIO_API, &api) < 0)
+		return err_errno(errno, "ask the userfaultfd for asynchronous write-protection");
+	TRY(pagemap_open(pid, &pagemap_fd));
+	d = xcalloc(1, sizeof(*d));
+	d->uffd = take_fd(&fd);
+	d->pagemap_fd = take_fd(&pagemap_fd);
+	d->blocks.shift = BLOCK_SHIFT;
+	d->own.shift = __builtin_ctzll(PAGE_BYTES);
+	if (pagemap_scan(d->pagemap_fd, &guard, (struct range){ 0, PAGE_BYTES }, no_pages, NULL) ==
+		0)
+		d->guard = PAGE_CAT_GUARD;
+	*ret = d;
+	return NULL;
+}
+
+static struct err *wp_open(struct task *t, struct dirty **ret)
+{
+	struct thread *th = task_leader(t);
+	autoerr struct err *e = NULL;
+	int64_t there;
+	int fd = -1;
+
+	/* Without USER_MODE_ONLY an unprivileged target may not (vm.unprivileged_userfaultfd); in
+	 * asynchronous mode the kernel's own writes are seen all the same. */
+	TRY(REMOTE(t, th, &there, "userfaultfd", SYS_userfaultfd,
+		O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY));
+	e = remote_fd_home(t, (int)there, &fd);
+	/* Closed there in the same hold, whatever happened. */
+	if (e) {
+		err_free(REMOTE(t, th, NULL, "close", SYS_close, (uint64_t)there));
+		return take(&e);
+	}
+	e = REMOTE(t, th, NULL, "close the userfaultfd", SYS_close, (uint64_t)there);
+	if (e) {
+		fd_closep(&fd);
+		return take(&e);
+	}
+	return dirty_wp_adopt(t->pid, fd, ret);
+}
+
+/* ---- probe ---- */
+
+#define PROBE_PAGES 4
+
+static uint64_t pages_of(const struct page_runs *r)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < r->n; i++)
+		n += r->v[i].class == PAGE_DATA ? r->v[i].pages : 0;
+	return n;
+}
+
+/* Writes `n` pages and tells whether exactly these are found. */
+static bool write_and_look(struct dirty *d, char *p, size_t n)
+{
+	struct vma v = {
+		.start = (uintptr_t)p,
+		.end = (uintptr_t)p + PROBE_PAGES * PAGE_BYTES,
+		.path = "",
+	};
+	AUTO(page_runs_fini) struct page_runs runs = { 0 };
+	struct vma_dirty info;
+	autoerr struct err *e = NULL;
+
+	for (size_t i = 0; i < n; i++)
+		((volatile char *)p)[i * PAGE_BYTES]++;
+	e = wp_collect(d, &v, &runs, &info);
+	return !e && pages_of(&runs) == n;
+}
+
+static bool wp_probe(void)
+{
+	size_t bytes = PROBE_PAGES * PAGE_BYTES;
+	autoerr struct err *e = NULL;
+	struct dirty *d;
+	bool works;
+	char *p;
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY);
+
+	if (fd < 0)
+		return false;
+	e = dirty_wp_adopt(getpid(), fd, &d);
+	if (e)
+		return false;
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	works = p != MAP_FAILED && write_and_look(d, p, 3) && write_and_look(d, p, 0) &&
+		write_and_look(d, p, 1) && write_and_look(d, p, 0);
+	if (p != MAP_FAILED)
+		munmap(p, bytes);
+	wp_close(d);
+	return works;
+}
+
+const struct dirty_ops dirty_wp = {
+	.name = "wp",
+	.probe = wp_probe,
+	.open = wp_open,
+	.begin = wp_begin,
+	.collect = wp_collect,
+	.close = wp_close,
+};

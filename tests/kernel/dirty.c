@@ -1,0 +1,761 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The trackers: one contract for all that work on this kernel, checked against a model of the
+ * peer's memory, and what only one of them can show. The process under observation is a child that
+ * makes system calls and touches memory when told.
+ */
+#include "kernel/dirty_priv.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+/* cmocka.h wants these in front */
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kernel/pagemap.h"
+#include "kernel/remote.h"
+
+#define P PAGE_BYTES
+
+/* The trackers are opened on a child that cooperates: remote calls are not needed here. */
+__attribute__((weak)) struct err *remote_call(unused_arg struct task *t,
+	unused_arg struct thread *th, unused_arg const struct call *c, unused_arg const char *what,
+	unused_arg int64_t *ret)
+{
+	abort();
+}
+
+__attribute__((weak)) struct err *remote_fd_home(
+	unused_arg struct task *t, unused_arg int number, unused_arg int *fd)
+{
+	abort();
+}
+
+static void ok(struct err *e)
+{
+	if (e)
+		fail_msg("%s", err_line(e));
+}
+
+/* ---- the child ---- */
+
+enum { OP_SYSCALL, OP_WRITE, OP_READ };
+
+struct order {
+	long op;
+	long a[7];
+};
+
+struct subject {
+	pid_t pid;
+	int sock;
+};
+
+static long obey(const struct order *o)
+{
+	volatile uint8_t *p = (volatile uint8_t *)o->a[0];
+
+	switch (o->op) {
+	case OP_SYSCALL: {
+		long r = syscall(o->a[0], o->a[1], o->a[2], o->a[3], o->a[4], o->a[5], o->a[6]);
+
+		return r < 0 ? -errno : r;
+	}
+	case OP_WRITE:
+		for (long i = 0; i < o->a[1]; i++)
+			p[i * (long)P] = (uint8_t)o->a[2];
+		return 0;
+	default:
+		for (long i = 0; i < o->a[1]; i++)
+			(void)p[i * (long)P];
+		return 0;
+	}
+}
+
+static void subject_start(struct subject *s)
+{
+	int pair[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	s->pid = fork();
+	assert_true(s->pid >= 0);
+	if (s->pid == 0) {
+		struct order o;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(pair[0]);
+		while (read(pair[1], &o, sizeof(o)) == sizeof(o)) {
+			long r = obey(&o);
+
+			if (write(pair[1], &r, sizeof(r)) != sizeof(r))
+				break;
+		}
+		_exit(0);
+	}
+	close(pair[1]);
+	s->sock = pair[0];
+}
+
+static void subject_stop(struct subject *s)
+{
+	close(s->sock);
+	assert_true(s->pid > 1);
+	waitpid(s->pid, NULL, 0);
+}
+
+static long tell(struct subject *s, struct order o)
+{
+	long r;
+
+	assert_int_equal(write(s->sock, &o, sizeof(o)), sizeof(o));
+	assert_int_equal(read(s->sock, &r, sizeof(r)), sizeof(r));
+	return r;
+}
+
+#define CALL(s, ...) tell((s), (struct order){ OP_SYSCALL, { __VA_ARGS__ } })
+
+static void touch(struct subject *s, uint64_t at, uint64_t pages, uint8_t value)
+{
+	tell(s, (struct order){ OP_WRITE, { (long)at, (long)pages, value } });
+}
+
+static void look_at(struct subject *s, uint64_t at, uint64_t pages)
+{
+	tell(s, (struct order){ OP_READ, { (long)at, (long)pages } });
+}
+
+static uint64_t map(struct subject *s, uint64_t at, uint64_t bytes, int fd)
+{
+	long flags =
+		MAP_PRIVATE | MAP_NORESERVE | (fd < 0 ? MAP_ANONYMOUS : 0) | (at ? MAP_FIXED : 0);
+	long r = CALL(s, SYS_mmap, (long)at, (long)bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+	assert_true(r > 0);
+	return (uint64_t)r;
+}
+
+/* ---- observing it ---- */
+
+struct watch {
+	const struct dirty_ops *ops;
+	struct subject s;
+	struct dirty *d;
+	struct page_runs runs;
+	bool fresh;
+};
+
+static int take_from(struct subject *s, int number)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, s->pid, 0), fd;
+
+	fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+	assert_true(fd >= 0);
+	close(pidfd);
+	return fd;
+}
+
+static void watch_start(struct watch *w, const struct dirty_ops *ops)
+{
+	*w = (struct watch){ .ops = ops };
+	subject_start(&w->s);
+	if (ops == &dirty_wp) {
+		long there = CALL(&w->s, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | 1);
+
+		assert_true(there >= 0);
+		ok(dirty_wp_adopt(w->s.pid, take_from(&w->s, (int)there), &w->d));
+		CALL(&w->s, SYS_close, there);
+	} else if (ops == &dirty_soft) {
+		ok(dirty_soft_open_pid(w->s.pid, &w->d));
+	} else {
+		ok(dirty_none_open_pid(w->s.pid, &w->d));
+	}
+}
+
+static void watch_stop(struct watch *w)
+{
+	w->ops->close(w->d);
+	page_runs_fini(&w->runs);
+	subject_stop(&w->s);
+}
+
+/* One collect of the VMA at `at`; others are looked at as well, for soft-dirty clears all. */
+static struct err *collect(struct watch *w, uint64_t at)
+{
+	autoarena struct arena *a = arena_new();
+	struct vma_dirty info;
+	struct vma_list l;
+	const struct vma *v;
+
+	ok(proc_maps(a, w->s.pid, &l));
+	v = vma_at(&l, at);
+	assert_non_null(v);
+	TRY(w->ops->begin(w->d, &l));
+	w->runs.n = 0;
+	TRY(w->ops->collect(w->d, v, &w->runs, &info));
+	w->fresh = info.fresh;
+	return NULL;
+}
+
+static void expect(struct watch *w, uint64_t at, const struct page_run *want, size_t n)
+{
+	ok(collect(w, at));
+	if (w->ops == &dirty_none)
+		return;
+	assert_false(w->fresh);
+	assert_int_equal(w->runs.n, n);
+	for (size_t i = 0; i < n; i++) {
+		assert_int_equal(w->runs.v[i].start, at + want[i].start * P);
+		assert_int_equal(w->runs.v[i].pages, want[i].pages);
+		assert_int_equal(w->runs.v[i].class, want[i].class);
+	}
+}
+#define NOTHING(w, at) expect((w), (at), NULL, 0)
+#define EXPECT(w, at, ...) \
+	expect((w), (at), (const struct page_run[]){ __VA_ARGS__ }, \
+		ARRAY_LEN(((const struct page_run[]){ __VA_ARGS__ })))
+
+/* ---- the contract ---- */
+
+static void tells_exactly_what_was_written(struct watch *w)
+{
+	uint64_t at = map(&w->s, 0, 64 * P, -1);
+
+	touch(&w->s, at + 4 * P, 4, 1);
+	look_at(&w->s, at + 20 * P, 1);
+	ok(collect(w, at));
+	assert_true(w->fresh);
+	assert_true(w->runs.n >= 1 && w->runs.v[0].class == PAGE_DATA);
+	assert_int_equal(w->runs.v[0].start, at + 4 * P);
+	assert_int_equal(w->runs.v[0].pages, 4);
+	NOTHING(w, at);
+	touch(&w->s, at, 1, 2);
+	touch(&w->s, at + 5 * P, 1, 2);
+	look_at(&w->s, at, 64);
+	EXPECT(w, at, { 0, 1, PAGE_DATA }, { 5, 1, PAGE_DATA });
+	NOTHING(w, at);
+	CALL(&w->s, SYS_madvise, (long)(at + 4 * P), 2 * P, MADV_DONTNEED);
+	EXPECT(w, at, { 4, 2, PAGE_GONE });
+	look_at(&w->s, at + 4 * P, 1);
+	NOTHING(w, at);
+	touch(&w->s, at + 4 * P, 1, 3);
+	EXPECT(w, at, { 4, 1, PAGE_DATA });
+	/* Dropped and read back between two looks. */
+	CALL(&w->s, SYS_madvise, (long)(at + 4 * P), P, MADV_DONTNEED);
+	look_at(&w->s, at + 4 * P, 1);
+	EXPECT(w, at, { 4, 1, PAGE_GONE });
+}
+
+static int file_of_ones(size_t pages)
+{
+	char name[] = "/tmp/dirty-test.XXXXXX";
+	int fd = mkstemp(name);
+	uint8_t page[PAGE_BYTES];
+
+	assert_true(fd >= 0);
+	unlink(name);
+	memset(page, 1, sizeof(page));
+	for (size_t i = 0; i < pages; i++)
+		assert_int_equal(write(fd, page, sizeof(page)), sizeof(page));
+	return fd;
+}
+
+static void sees_the_file_page_come_back(struct watch *w)
+{
+	int fd = file_of_ones(16); /* inherited by no child: the child is there already */
+	struct subject *s = &w->s;
+	char path[64];
+	uint64_t at, name;
+	struct iovec here, there;
+	long in_child;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", getpid(), fd);
+	name = map(s, 0, P, -1);
+	here = (struct iovec){ path, sizeof(path) };
+	there = (struct iovec){ (void *)name, sizeof(path) };
+	assert_int_equal(process_vm_writev(s->pid, &here, 1, &there, 1, 0), sizeof(path));
+	in_child = CALL(s, SYS_open, (long)name, O_RDONLY);
+	assert_true(in_child >= 0);
+	at = map(s, 0, 16 * P, (int)in_child);
+	look_at(s, at, 8);
+	touch(s, at + 2 * P, 2, 7);
+	ok(collect(w, at));
+	assert_true(w->fresh);
+	assert_int_equal(w->runs.n, 1);
+	assert_int_equal(w->runs.v[0].start, at + 2 * P);
+	assert_int_equal(w->runs.v[0].pages, 2);
+	NOTHING(w, at);
+	look_at(s, at + 8 * P, 8);
+	ok(collect(w, at)); /* reading may be told, but is never data */
+	for (size_t i = 0; i < w->runs.n && w->ops != &dirty_none; i++)
+		assert_int_equal(w->runs.v[i].class, PAGE_GONE);
+	CALL(s, SYS_madvise, (long)(at + 2 * P), P, MADV_DONTNEED);
+	look_at(s, at + 2 * P, 1);
+	EXPECT(w, at, { 2, 1, PAGE_GONE });
+	touch(s, at + 2 * P, 1, 9);
+	EXPECT(w, at, { 2, 1, PAGE_DATA });
+	close(fd);
+}
+
+static void finds_new_mappings(struct watch *w)
+{
+	uint64_t at = map(&w->s, 0, 32 * P, -1);
+
+	touch(&w->s, at, 32, 1);
+	ok(collect(w, at));
+	assert_true(w->fresh);
+	NOTHING(w, at);
+	CALL(&w->s, SYS_munmap, (long)at, 32 * P);
+	assert_int_equal(map(&w->s, at, 32 * P, -1), at);
+	touch(&w->s, at + 3 * P, 1, 2);
+	ok(collect(w, at));
+	assert_true(w->fresh);
+	assert_int_equal(w->runs.n, 1);
+	assert_int_equal(w->runs.v[0].start, at + 3 * P);
+	assert_int_equal(w->runs.v[0].pages, 1);
+	NOTHING(w, at);
+}
+
+static void a_dead_process_is_gone(struct watch *w)
+{
+	uint64_t at = map(&w->s, 0, 32 * P, -1);
+	struct vma v = { .start = at, .end = at + 32 * P, .path = "" };
+	struct vma_list l = { &v, 1 };
+	struct vma_dirty info;
+	struct err *e;
+
+	touch(&w->s, at, 32, 1);
+	ok(collect(w, at));
+	assert_true(w->s.pid > 1);
+	kill(w->s.pid, SIGKILL);
+	waitid(P_PID, (id_t)w->s.pid, &(siginfo_t){ 0 }, WEXITED | WNOWAIT);
+	w->runs.n = 0;
+	e = w->ops->begin(w->d, &l);
+	if (!e)
+		e = w->ops->collect(w->d, &v, &w->runs, &info);
+	assert_non_null(e);
+	assert_string_equal(err_code_name(err_code(e)), "GONE");
+	err_free(e);
+}
+
+static void the_kernels_blocks_are_left_out(struct watch *w)
+{
+	autoarena struct arena *a = arena_new();
+	struct vma_dirty info;
+	struct vma_list l;
+
+	ok(proc_maps(a, w->s.pid, &l));
+	ok(w->ops->begin(w->d, &l));
+	for (size_t i = 0; i < l.n; i++) {
+		if (strncmp(l.v[i].path, "[v", 2) != 0 && !l.v[i].shared)
+			continue;
+		w->runs.n = 0;
+		ok(w->ops->collect(w->d, &l.v[i], &w->runs, &info));
+		assert_int_equal(w->runs.n, 0);
+		assert_false(info.fresh);
+	}
+}
+
+/* ---- random life against a model of the peer ---- */
+
+#define LIFE_PAGES  64
+#define LIFE_STEPS  3000
+#define LIFE_ROUNDS 10 /* steps between two looks */
+
+struct life {
+	struct watch *w;
+	uint64_t at;
+	uint8_t bottom;            /* what a page without contents of its own reads as */
+	uint8_t model[LIFE_PAGES]; /* one byte for a page: the peer's memory */
+	unsigned seed;
+	int file; /* in the child; -1 for anonymous memory */
+};
+
+static unsigned dice(struct life *l, unsigned n)
+{
+	l->seed = l->seed * 1103515245u + 12345u;
+	return (l->seed >> 16) % n;
+}
+
+static uint8_t byte_at(struct life *l, uint64_t page)
+{
+	uint8_t b;
+	struct iovec here = { &b, 1 }, there = { (void *)(l->at + page * P), 1 };
+
+	assert_int_equal(process_vm_readv(l->w->s.pid, &here, 1, &there, 1, 0), 1);
+	return b;
+}
+
+static void receive(struct life *l)
+{
+	ok(collect(l->w, l->at));
+	if (l->w->fresh)
+		memset(l->model, l->bottom, sizeof(l->model));
+	for (size_t i = 0; i < l->w->runs.n; i++) {
+		const struct page_run *r = &l->w->runs.v[i];
+
+		assert_true(r->start >= l->at);
+		assert_true(r->start + r->pages * P <= l->at + LIFE_PAGES * P);
+		for (uint64_t k = 0; k < r->pages; k++) {
+			uint64_t page = (r->start - l->at) / P + k;
+
+			l->model[page] = r->class == PAGE_DATA ? byte_at(l, page) : l->bottom;
+		}
+	}
+}
+
+static void live(struct life *l)
+{
+	struct subject *s = &l->w->s;
+	uint64_t page = dice(l, LIFE_PAGES), n = 1 + dice(l, 6);
+	uint64_t at = l->at + page * P;
+
+	n = MIN(n, LIFE_PAGES - page);
+	switch (dice(l, 10)) {
+	case 0:
+	case 1:
+		CALL(s, SYS_madvise, (long)at, (long)(n * P), MADV_DONTNEED);
+		break;
+	case 2:
+	case 3:
+		look_at(s, at, n);
+		break;
+	case 4:
+		if (dice(l, 20) == 0)
+			assert_int_equal(map(s, l->at, LIFE_PAGES * P, l->file), l->at);
+		break;
+	default:
+		touch(s, at, n, (uint8_t)(1 + dice(l, 255)));
+	}
+}
+
+static void random_life(struct watch *w, int file, uint8_t bottom)
+{
+	struct life l = { .w = w, .seed = 1, .file = file, .bottom = bottom };
+
+	/* A hole in front and behind, so that it is a VMA of its own. */
+	l.at = map(&w->s, 0, (LIFE_PAGES + 2) * P, -1) + P;
+	CALL(&w->s, SYS_munmap, (long)(l.at - P), P);
+	CALL(&w->s, SYS_munmap, (long)(l.at + LIFE_PAGES * P), P);
+	assert_int_equal(map(&w->s, l.at, LIFE_PAGES * P, file), l.at);
+	for (int i = 1; i <= LIFE_STEPS; i++) {
+		live(&l);
+		if (i % LIFE_ROUNDS)
+			continue;
+		receive(&l);
+		for (uint64_t k = 0; k < LIFE_PAGES; k++)
+			if (l.model[k] != byte_at(&l, k))
+				fail_msg("%s: step %d, page %ju: peer has %u, process has %u",
+					w->ops->name, i, (uintmax_t)k, l.model[k], byte_at(&l, k));
+	}
+}
+
+static void anonymous_life(struct watch *w)
+{
+	random_life(w, -1, 0);
+}
+
+static int child_file(struct subject *s)
+{
+	static const char name[] = "x";
+	uint64_t at = map(s, 0, P, -1);
+	struct iovec here = { (void *)(uintptr_t)name, sizeof(name) };
+	struct iovec there = { (void *)at, sizeof(name) };
+	long fd;
+
+	assert_int_equal(process_vm_writev(s->pid, &here, 1, &there, 1, 0), sizeof(name));
+	fd = CALL(s, SYS_memfd_create, (long)at, 0);
+	assert_true(fd >= 0);
+	touch(s, at, 1, 5);
+	for (int i = 0; i < LIFE_PAGES; i++)
+		CALL(s, SYS_pwrite64, fd, (long)at, 1, i * (long)P);
+	return (int)fd;
+}
+
+static void file_life(struct watch *w)
+{
+	random_life(w, child_file(&w->s), 5);
+}
+
+typedef void (*contract)(struct watch *w);
+
+static void over_all(contract body)
+{
+	static const struct dirty_ops *const all[] = { &dirty_wp, &dirty_soft, &dirty_none };
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		struct watch w;
+
+		if (!all[i]->probe()) {
+			print_message(
+				"[  SKIPPED ] %s does not work on this kernel\n", all[i]->name);
+			continue;
+		}
+		watch_start(&w, all[i]);
+		body(&w);
+		watch_stop(&w);
+	}
+}
+
+#define CONTRACT(name) \
+	static void all_##name(unused_arg void **state) \
+	{ \
+		over_all(name); \
+	}
+CONTRACT(tells_exactly_what_was_written)
+CONTRACT(sees_the_file_page_come_back)
+CONTRACT(finds_new_mappings)
+CONTRACT(a_dead_process_is_gone)
+CONTRACT(the_kernels_blocks_are_left_out)
+CONTRACT(anonymous_life)
+CONTRACT(file_life)
+
+/* ---- only write-protection ---- */
+
+static void skip_without_wp(void)
+{
+	if (!dirty_wp.probe()) {
+		print_message("userfaultfd has no asynchronous write-protection here\n");
+		skip();
+	}
+}
+
+static uint64_t page_table_bytes(pid_t pid)
+{
+	char path[64], line[128];
+	unsigned long kib = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "VmPTE: %lu", &kib) == 1)
+			break;
+	fclose(f);
+	return kib * 1024;
+}
+
+static void a_reserved_terabyte_costs_nothing(unused_arg void **state)
+{
+	uint64_t bytes = 1ULL << 40, before, at;
+	struct watch w;
+
+	skip_without_wp();
+	watch_start(&w, &dirty_wp);
+	at = map(&w.s, 0, bytes, -1);
+	touch(&w.s, at + bytes / 2, 1, 1);
+	before = page_table_bytes(w.s.pid);
+	ok(collect(&w, at));
+	assert_int_equal(w.runs.n, 1);
+	NOTHING(&w, at);
+	touch(&w.s, at, 1, 1);
+	touch(&w.s, at + bytes - P, 1, 1);
+	EXPECT(&w, at, { 0, 1, PAGE_DATA }, { bytes / P - 1, 1, PAGE_DATA });
+	ok(collect(&w, at));
+	NOTHING(&w, at);
+	assert_true(page_table_bytes(w.s.pid) - before < (1 << 20));
+	watch_stop(&w);
+}
+
+static void memory_with_a_userfaultfd_is_always_dirty(unused_arg void **state)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register r = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct watch w;
+	uint64_t at;
+	long there;
+	int fd;
+
+	skip_without_wp();
+	watch_start(&w, &dirty_wp);
+	at = map(&w.s, 0, 8 * P, -1);
+	touch(&w.s, at, 3, 1);
+	there = CALL(&w.s, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | 1);
+	assert_true(there >= 0);
+	fd = take_from(&w.s, (int)there);
+	assert_int_equal(ioctl(fd, UFFDIO_API, &api), 0);
+	r.range.start = at;
+	r.range.len = 8 * P;
+	assert_int_equal(ioctl(fd, UFFDIO_REGISTER, &r), 0);
+	for (int i = 0; i < 3; i++) {
+		ok(collect(&w, at));
+		assert_true(w.fresh);
+		assert_int_equal(w.runs.n, 1);
+		assert_int_equal(w.runs.v[0].pages, 3);
+		assert_int_equal(w.runs.v[0].class, PAGE_DATA);
+	}
+	close(fd);
+	watch_stop(&w);
+}
+
+static void huge_pages_are_told_by_page(unused_arg void **state)
+{
+	const uint64_t huge = 2 << 20;
+	struct watch w;
+	uint64_t at;
+
+	skip_without_wp();
+	watch_start(&w, &dirty_wp);
+	at = map(&w.s, 0, 4 * huge, -1);
+	at = (at + huge - 1) & ~(huge - 1);
+	CALL(&w.s, SYS_madvise, (long)at, (long)(2 * huge), MADV_HUGEPAGE);
+	touch(&w.s, at, 1, 1);
+	touch(&w.s, at + huge, 1, 1);
+	ok(collect(&w, at));
+	NOTHING(&w, at);
+	touch(&w.s, at + 7 * P, 1, 1);
+	EXPECT(&w, at, { 7, 1, PAGE_DATA });
+	CALL(&w.s, SYS_madvise, (long)(at + huge), (long)huge, MADV_DONTNEED);
+	ok(collect(&w, at));
+	assert_int_equal(w.runs.n, 1);
+	assert_int_equal(w.runs.v[0].start, at + huge);
+	assert_int_equal(w.runs.v[0].class, PAGE_GONE);
+	watch_stop(&w);
+}
+
+static void nothing_is_left_behind(unused_arg void **state)
+{
+	autoarena struct arena *a = arena_new();
+	struct vma_list l;
+	struct watch w;
+	uint64_t at;
+
+	skip_without_wp();
+	watch_start(&w, &dirty_wp);
+	at = map(&w.s, 0, 64 * P, -1);
+	touch(&w.s, at, 64, 1);
+	ok(collect(&w, at));
+	ok(proc_smaps(a, w.s.pid, &l));
+	assert_true(vma_at(&l, at)->flags & VMF_UFFD_WP);
+	dirty_wp.close(w.d);
+	ok(proc_smaps(a, w.s.pid, &l));
+	for (size_t i = 0; i < l.n; i++)
+		assert_false(l.v[i].flags & VMF_UFFD_WP);
+	page_runs_fini(&w.runs);
+	subject_stop(&w.s);
+}
+
+/* ---- soft-dirty's decision, on recorded words ---- */
+
+#define HERE  PAGEMAP_PRESENT
+#define SWAP  PAGEMAP_SWAPPED
+#define FILE_ PAGEMAP_FILE
+#define SD    PAGEMAP_SOFT_DIRTY
+/* As Linux 6.1 writes them: exclusively mapped (bit 56), page frame in the low bits. */
+#define EXCL (1ULL << 56)
+
+static const struct zero_frames zeros = { .small = 0x1f00, .huge = 0x2200 };
+
+static void decode(
+	const uint64_t *words, size_t n, struct pagebits *had, struct page_runs *runs, bool fresh)
+{
+	struct run_sink out = { runs, 0 };
+	struct soft_look look = { words, n, 0x10000 };
+
+	runs->n = 0;
+	assert_int_equal(dirty_soft_decode(&look, &zeros, had, &out), fresh);
+}
+
+static void is_run(const struct page_run *r, uint64_t page, uint64_t pages, enum page_class class)
+{
+	assert_int_equal(r->start, 0x10000 + page * P);
+	assert_int_equal(r->pages, pages);
+	assert_int_equal(r->class, class);
+}
+
+static void soft_dirty_decisions(unused_arg void **state)
+{
+	const uint64_t first[] = { HERE | EXCL | SD | 0x777, HERE | EXCL | SD | 0x778, SD,
+		SWAP | SD | 0x99, HERE | FILE_ | SD | 0x123, HERE | SD | 0x1f00, HERE | SD | 0x2200,
+		HERE | SD | 0x23ff, HERE | SD | 0x2400 };
+	const uint64_t second[] = { HERE | EXCL | 0x777, 0, 0, HERE | EXCL | 0x99,
+		HERE | EXCL | SD | 0x124, HERE | EXCL | SD | 0x200, HERE | 0x2200, HERE | 0x23ff,
+		HERE | 0x1f00 };
+	const uint64_t third[] = { HERE | EXCL | SD | 0x777, 0, 0, SWAP, HERE | FILE_ | 0x123,
+		HERE | EXCL | 0x200, PAGEMAP_GUARD, 0, 0 };
+	struct pagebits had = { .shift = 12 };
+	AUTO(page_runs_fini) struct page_runs runs = { 0 };
+
+	/* New: page 2 is absent and has the bit. */
+	decode(first, ARRAY_LEN(first), &had, &runs, true);
+	assert_int_equal(runs.n, 3);
+	is_run(&runs.v[0], 0, 2, PAGE_DATA);
+	is_run(&runs.v[1], 3, 1, PAGE_DATA);
+	is_run(&runs.v[2], 8, 1, PAGE_DATA);
+	/* Page 1 dropped, 4 and 5 written, 8 dropped and read back as the zero page. */
+	decode(second, ARRAY_LEN(second), &had, &runs, false);
+	assert_int_equal(runs.n, 3);
+	is_run(&runs.v[0], 1, 1, PAGE_GONE);
+	is_run(&runs.v[1], 4, 2, PAGE_DATA);
+	is_run(&runs.v[2], 8, 1, PAGE_GONE);
+	/* 0 written; 4 is the file's again; 3 only swapped out. */
+	decode(third, ARRAY_LEN(third), &had, &runs, false);
+	assert_int_equal(runs.n, 2);
+	is_run(&runs.v[0], 0, 1, PAGE_DATA);
+	is_run(&runs.v[1], 4, 1, PAGE_GONE);
+	pagebits_fini(&had);
+}
+
+static void runs_join(unused_arg void **state)
+{
+	AUTO(page_runs_fini) struct page_runs r = { 0 };
+	struct run_sink s;
+
+	page_runs_add(&r, 0x1000, 1, PAGE_DATA);
+	page_runs_add(&r, 0x2000, 2, PAGE_DATA);
+	page_runs_add(&r, 0x4000, 1, PAGE_GONE);
+	page_runs_add(&r, 0x6000, 0, PAGE_DATA);
+	assert_int_equal(r.n, 2);
+	assert_int_equal(r.v[0].pages, 3);
+	s = (struct run_sink){ &r, r.n };
+	run_sink_add(&s, (struct range){ 0x5000, 0x6000 }, PAGE_GONE);
+	run_sink_add(&s, (struct range){ 0x6000, 0x7000 }, PAGE_GONE);
+	assert_int_equal(r.n, 3); /* never across a VMA's border */
+	assert_int_equal(r.v[2].pages, 2);
+}
+
+static void choice(unused_arg void **state)
+{
+	assert_non_null(dirty_choose());
+	assert_ptr_equal(dirty_by_name("soft"), &dirty_soft);
+	assert_null(dirty_by_name(""));
+	assert_null(dirty_by_name("wpx"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(runs_join),
+		cmocka_unit_test(choice),
+		cmocka_unit_test(soft_dirty_decisions),
+		cmocka_unit_test(all_tells_exactly_what_was_written),
+		cmocka_unit_test(all_sees_the_file_page_come_back),
+		cmocka_unit_test(all_finds_new_mappings),
+		cmocka_unit_test(all_a_dead_process_is_gone),
+		cmocka_unit_test(all_the_kernels_blocks_are_left_out),
+		cmocka_unit_test(all_anonymous_life),
+		cmocka_unit_test(all_file_life),
+		cmocka_unit_test(a_reserved_terabyte_costs_nothing),
+		cmocka_unit_test(memory_with_a_userfaultfd_is_always_dirty),
+		cmocka_unit_test(huge_pages_are_told_by_page),
+		cmocka_unit_test(nothing_is_left_behind),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
