@@ -18,16 +18,16 @@ enum frame_type {
 	FRAME_HELLO = 1,
 	FRAME_HELLO_OK = 2,
 	/* source to destination */
-	FRAME_BEGIN = 16,    /* Begin */
-	FRAME_OBJECTS = 17,  /* Objects: new, changed, removed */
-	FRAME_LAYOUT = 18,   /* kinds/memory: changes of the address space */
-	FRAME_PAGES = 19,    /* argument: space; run table, then page data */
-	FRAME_ROUND = 20,    /* argument: round; barrier, answered by FRAME_ROUND_OK */
-	FRAME_REHEARSED = 21,/* all objects of the rehearsal are sent; answered by CHECKED */
-	FRAME_FINAL = 22,    /* Final: nothing more comes; answered by READY */
-	FRAME_COMMIT = 23,   /* argument: 0; from here on the destination owns the process */
-	FRAME_ABORT = 24,    /* Error: the process stays at the source */
-	FRAME_PING = 25,     /* argument: anything; answered at once by PONG */
+	FRAME_BEGIN = 16,     /* Begin */
+	FRAME_OBJECTS = 17,   /* Objects: new, changed, removed */
+	FRAME_LAYOUT = 18,    /* kinds/memory: changes of the address space */
+	FRAME_PAGES = 19,     /* argument: space; run table, then page data */
+	FRAME_ROUND = 20,     /* argument: round; barrier, answered by FRAME_ROUND_OK */
+	FRAME_REHEARSED = 21, /* all objects of the rehearsal are sent; answered by CHECKED */
+	FRAME_FINAL = 22,     /* Final: nothing more comes; answered by READY */
+	FRAME_COMMIT = 23,    /* argument: 0; from here on the destination owns the process */
+	FRAME_ABORT = 24,     /* Error: the process stays at the source */
+	FRAME_PING = 25,      /* argument: anything; answered at once by PONG */
 	/* destination to source */
 	FRAME_ACCEPT = 48,   /* Accept: the destination's facts */
 	FRAME_CHECKED = 49,  /* Checked: every blocker found there */
@@ -36,7 +36,7 @@ enum frame_type {
 	FRAME_RUNNING = 52,  /* Running */
 	FRAME_ERROR = 53,    /* Error: it failed there; the source keeps the process */
 	FRAME_PONG = 54,     /* Pong */
-	FRAME_BYE = 63,	     /* either side: nothing follows; tells the end from a truncation */
+	FRAME_BYE = 63,      /* either side: nothing follows; tells the end from a truncation */
 };
 
 /* Upper bounds of the body, per type; see frame_limit. */

@@ -14,29 +14,29 @@ enum owner { OWNER_NOBODY, OWNER_SOURCE, OWNER_DESTINATION, OWNER_UNKNOWN };
 const char *owner_name(enum owner o);
 
 enum engine_result {
-	RESULT_MOVED,	 /* it runs at the destination */
-	RESULT_KEPT,	 /* it runs at the source */
+	RESULT_MOVED,    /* it runs at the destination */
+	RESULT_KEPT,     /* it runs at the source */
 	RESULT_IN_DOUBT, /* it stands still here; the peer may run it */
 };
 const char *engine_result_name(enum engine_result r); /* "moved", "kept", "in_doubt" */
 
 /* Numbers of a migration, filled while it goes on; read by on_progress. All microseconds/bytes. */
 struct engine_stats {
-	const char *state;   /* the present row of the table */
+	const char *state; /* the present row of the table */
 	enum owner owner;
 	uint32_t round;
 	uint64_t resident_bytes;
 	uint64_t bytes_sent, bytes_sent_frozen;
-	uint64_t round_dirty_bytes;  /* what this round has to send */
+	uint64_t round_dirty_bytes; /* what this round has to send */
 	uint64_t round_sent_bytes;
 	uint64_t dirty_rate_bytes_s; /* measured over the last round */
 	uint64_t bandwidth_bytes_s;
 	int64_t started_us, total_us;
-	int64_t downtime_us;	     /* last thread stopped to first instruction there */
+	int64_t downtime_us; /* last thread stopped to first instruction there */
 	int64_t predicted_downtime_us;
-	int64_t stall_us;	     /* longest stop before the freeze */
+	int64_t stall_us; /* longest stop before the freeze */
 	uint64_t objects;
-	const char *tracker;	     /* "wp", "soft", "none" */
+	const char *tracker; /* "wp", "soft", "none" */
 };
 
 /* Everything that would hinder the move (blockers) or changes by it (warnings). */
@@ -51,7 +51,7 @@ void notes_warn(struct notes *n, const char *text);
 void notes_fini(struct notes *n);
 
 struct engine_io {
-	int stream_fd;	  /* frames; -1 for a check without a host */
+	int stream_fd;    /* frames; -1 for a check without a host */
 	int interrupt_fd; /* readable: cancel; -1 for none */
 	void *arg;
 	/* A state was entered, a round ended, or some time passed. */
@@ -62,46 +62,47 @@ struct engine_io {
 
 struct send_options {
 	pid_t pid;
-	uint64_t start_time;	/* pinned by the caller; 0: whatever has the pid now */
+	uint64_t start_time; /* pinned by the caller; 0: whatever has the pid now */
 	const char *id;
-	int64_t downtime_us;	/* freeze when the prediction is below; default 50,000 */
-	bool force_switch;	/* freeze after max_rounds even so */
-	uint32_t max_rounds;	/* 0: default */
-	int64_t timeout_us;	/* whole migration until the freeze; 0: none */
-	uint64_t bandwidth;	/* bytes/s, 0: no limit */
-	bool dry_run;		/* check */
-	const char *unit;	/* systemd unit around it, "" for none */
-	const char *tracker;	/* NULL: the best that works */
+	int64_t downtime_us; /* freeze when the prediction is below; default 50,000 */
+	bool force_switch;   /* freeze after max_rounds even so */
+	uint32_t max_rounds; /* 0: default */
+	int64_t timeout_us;  /* whole migration until the freeze; 0: none */
+	uint64_t bandwidth;  /* bytes/s, 0: no limit */
+	bool dry_run;        /* check */
+	const char *unit;    /* systemd unit around it, "" for none */
+	const char *tracker; /* NULL: the best that works */
 };
 #define ENGINE_DOWNTIME_US_DEFAULT 50000
-#define ENGINE_ROUNDS_DEFAULT	   30
+#define ENGINE_ROUNDS_DEFAULT      30
 /* Bounds of one wait for the peer. */
-#define ENGINE_PEER_TIMEOUT_US	   30000000
-#define ENGINE_FROZEN_TIMEOUT_US   10000000
+#define ENGINE_PEER_TIMEOUT_US   30000000
+#define ENGINE_FROZEN_TIMEOUT_US 10000000
 
 struct engine_outcome {
 	enum engine_result result;
-	struct err *error;	/* why not moved; NULL when moved or when a dry run found no blocker */
-	const char *side;	/* where the error happened: "source", "destination" */
-	char state[16];		/* in which state */
+	struct err *error; /* why not moved; NULL when moved or when a dry run found no blocker */
+	const char *side;  /* where the error happened: "source", "destination" */
+	char state[16];    /* in which state */
 	struct engine_stats stats;
 	struct notes notes;
 };
 void engine_outcome_fini(struct engine_outcome *o);
 
 /* The source's whole life of a migration. */
-void engine_send(const struct engine_io *io, const struct send_options *opt,
-	struct engine_outcome *out);
+void engine_send(
+	const struct engine_io *io, const struct send_options *opt, struct engine_outcome *out);
 
 struct receive_policy; /* roles/policy: what a peer may send; checked against Begin */
 struct receive_options {
-	const char *id_prefix;	 /* for names of groups and directories */
-	const char *state_dir;	 /* scratch directories below it */
-	const char *cgroup_dir;	 /* v2 directory below which the process's own group is made; NULL: none */
+	const char *id_prefix;  /* for names of groups and directories */
+	const char *state_dir;  /* scratch directories below it */
+	const char *cgroup_dir; /* v2 directory below which the process's own group is made; NULL:
+				   none */
 	/* Asked once with what the source says it will send; an error refuses. May be NULL. */
 	struct err *(*on_begin)(void *arg, const char *id, pid_t pid, uint32_t uid, uint64_t bytes,
 		const char *comm);
 };
 /* The destination's whole life of a migration. RESULT_MOVED: it runs here. */
-void engine_receive(const struct engine_io *io, const struct receive_options *opt,
-	struct engine_outcome *out);
+void engine_receive(
+	const struct engine_io *io, const struct receive_options *opt, struct engine_outcome *out);

@@ -18,7 +18,9 @@ struct err *channel_init(struct channel *ch, int fd, int interrupt_fd)
 
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return err_errno(errno, "make the stream non-blocking");
-	*ch = (struct channel){ .fd = fd, .interrupt_fd = interrupt_fd, .deadline = DEADLINE_NEVER };
+	*ch = (struct channel){
+		.fd = fd, .interrupt_fd = interrupt_fd, .deadline = DEADLINE_NEVER
+	};
 	return NULL;
 }
 
@@ -62,8 +64,8 @@ static void advance(struct iovec **iov, int *n, size_t done)
 	}
 }
 
-struct err *channel_sendv(struct channel *ch, uint16_t type, uint64_t arg, const struct iovec *body,
-	int n)
+struct err *channel_sendv(
+	struct channel *ch, uint16_t type, uint64_t arg, const struct iovec *body, int n)
 {
 	uint8_t head[FRAME_HEAD_BYTES];
 	struct iovec pieces[PIECES_MAX], *iov = pieces;
@@ -99,7 +101,8 @@ struct err *channel_sendv(struct channel *ch, uint16_t type, uint64_t arg, const
 	return NULL;
 }
 
-struct err *channel_send(struct channel *ch, uint16_t type, uint64_t arg, const void *body, size_t len)
+struct err *channel_send(
+	struct channel *ch, uint16_t type, uint64_t arg, const void *body, size_t len)
 {
 	struct iovec iov = { (void *)(uintptr_t)body, len };
 

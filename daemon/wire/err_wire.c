@@ -8,8 +8,8 @@
 /* More sentences than this from a peer are dropped: the chain of ours is not longer either. */
 #define TEXTS_MAX 16
 
-Migrate__Error *err_to_wire(struct arena *a, const struct err *e, const char *side,
-	const char *state)
+Migrate__Error *err_to_wire(
+	struct arena *a, const struct err *e, const char *side, const char *state)
 {
 	Migrate__Error *m = arena_alloc(a, sizeof(*m));
 
