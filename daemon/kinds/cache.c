@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kinds/cache.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/arena.h"
+#include "kernel/proc.h"
 
 struct entry {
 	struct stat st;
@@ -15,6 +17,7 @@ struct kind_cache {
 	struct arena *arena;
 	struct entry *v;
 	size_t n, cap;
+	struct outside *outside; /* NULL before the first look */
 };
 
 struct kind_cache *kind_cache_new(void)
@@ -30,6 +33,7 @@ void kind_cache_free(struct kind_cache *k)
 	if (!k)
 		return;
 	arena_free(k->arena);
+	outside_free(k->outside);
 	free(k);
 }
 
@@ -67,4 +71,28 @@ void kind_cache_put(struct kind_cache *k, const struct stat *st, const void *byt
 		.bytes = arena_dup(k->arena, bytes, len),
 		.len = len,
 	};
+}
+
+bool kind_cache_held_outside(
+	struct kind_cache *k, pid_t pid, bool frozen, const char *link, struct holder_name *by)
+{
+	autoarena struct arena *a = arena_new();
+	const struct outside_holder *h;
+	struct proc_stat ps = { .comm = "?" };
+
+	if (!k)
+		return false;
+	if (!k->outside) {
+		autoerr struct err *e = frozen ? NULL : outside_scan(pid, &k->outside);
+
+		/* Without /proc nothing else works either: somebody else reports it. */
+		if (frozen || e)
+			return false;
+	}
+	h = outside_find(k->outside, link);
+	if (!h)
+		return false;
+	autoerr struct err *e = proc_stat(a, h->pid, 0, &ps);
+	snprintf(by->text, sizeof(by->text), "process %d (%.16s)", h->pid, e ? "?" : ps.comm);
+	return true;
 }

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "base/base.h"
+#include "kernel/outside.h"
 
 struct kind_cache;
 
@@ -21,3 +22,12 @@ void kind_cache_free(struct kind_cache *k);
 const uint8_t *kind_cache_get(const struct kind_cache *k, const struct stat *st, size_t *len);
 /* Copies the bytes; a later put for the same file wins. */
 void kind_cache_put(struct kind_cache *k, const struct stat *st, const void *bytes, size_t len);
+
+/* Who else holds the pipe or socket with this link: `by` describes it ("process 812 (sh)"). False
+ * when nobody does, and when it was not looked up yet and the target is frozen (the look takes too
+ * long then; the rehearsal has done it). The first call scans all processes but `pid`. */
+struct holder_name {
+	char text[64];
+};
+bool kind_cache_held_outside(
+	struct kind_cache *k, pid_t pid, bool frozen, const char *link, struct holder_name *by);

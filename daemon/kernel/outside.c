@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernel/outside.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/text.h"
+
+struct outside {
+	struct outside_holder *v;
+	size_t n, cap;
+};
+
+bool outside_parse(const char *link, struct outside_holder *ret)
+{
+	struct outside_holder h = { 0 };
+
+	h.socket = text_scan_lit(&link, "socket:[");
+	if (!h.socket && !text_scan_lit(&link, "pipe:["))
+		return false;
+	if (!text_scan_u64(&link, 10, &h.ino) || strcmp(link, "]") != 0)
+		return false;
+	*ret = h;
+	return true;
+}
+
+static void add(struct outside *o, const struct outside_holder *h)
+{
+	if (o->n == o->cap) {
+		o->cap = MAX((size_t)256, o->cap * 2);
+		o->v = xrealloc_array(o->v, o->cap, sizeof(*o->v));
+	}
+	o->v[o->n++] = *h;
+}
+
+/* A process that ends meanwhile, or that we may not look at, holds nothing. */
+static void scan_process(struct outside *o, pid_t pid)
+{
+	struct outside_holder h;
+	char path[64], link[64];
+	struct dirent *d;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	if (!dir)
+		return;
+	while ((d = readdir(dir))) {
+		ssize_t n = readlinkat(dirfd(dir), d->d_name, link, sizeof(link) - 1);
+
+		if (n <= 0)
+			continue;
+		link[n] = '\0';
+		if (!outside_parse(link, &h))
+			continue;
+		h.pid = pid;
+		add(o, &h);
+	}
+	closedir(dir);
+}
+
+static int holder_cmp(const void *a, const void *b)
+{
+	const struct outside_holder *x = a, *y = b;
+
+	if (x->ino != y->ino)
+		return x->ino < y->ino ? -1 : 1;
+	return (int)x->socket - (int)y->socket;
+}
+
+struct err *outside_scan(pid_t except, struct outside **ret)
+{
+	struct outside *o;
+	struct dirent *d;
+	DIR *dir = opendir("/proc");
+
+	if (!dir)
+		return err_errno(errno, "list /proc");
+	o = xcalloc(1, sizeof(*o));
+	while ((d = readdir(dir))) {
+		const char *p = d->d_name;
+		uint64_t pid;
+
+		if (!text_scan_u64(&p, 10, &pid) || *p || pid > INT32_MAX)
+			continue;
+		if ((pid_t)pid != except && (pid_t)pid != getpid())
+			scan_process(o, (pid_t)pid);
+	}
+	closedir(dir);
+	if (o->n)
+		qsort(o->v, o->n, sizeof(*o->v), holder_cmp);
+	*ret = o;
+	return NULL;
+}
+
+void outside_free(struct outside *o)
+{
+	if (!o)
+		return;
+	free(o->v);
+	free(o);
+}
+
+const struct outside_holder *outside_find(const struct outside *o, const char *link)
+{
+	struct outside_holder want;
+
+	if (!o->n || !outside_parse(link, &want))
+		return NULL;
+	return bsearch(&want, o->v, o->n, sizeof(*o->v), holder_cmp);
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * /dev/null and its relatives: the same on every host, no state behind the descriptor.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "device.pb-c.h"
+#include "kinds/kind.h"
+
+#define MEM_MAJOR 1 /* Documentation/admin-guide/devices.txt */
+
+static const struct {
+	unsigned minor;
+	const char *path;
+} devices[] = {
+	{ 3, "/dev/null" },
+	{ 5, "/dev/zero" },
+	{ 7, "/dev/full" },
+	{ 8, "/dev/random" },
+	{ 9, "/dev/urandom" },
+};
+
+#define KEPT_OPEN_FLAGS (O_ACCMODE | O_APPEND | O_DSYNC | O_SYNC | O_NOFOLLOW)
+#define STATUS_FLAGS    (O_APPEND | O_NONBLOCK | O_ASYNC)
+
+static bool is_device(mode_t mode, dev_t rdev, unsigned minor)
+{
+	return S_ISCHR(mode) && rdev == makedev(MEM_MAJOR, minor);
+}
+
+static bool known_minor(unsigned minor)
+{
+	for (size_t i = 0; i < ARRAY_LEN(devices); i++)
+		if (devices[i].minor == minor)
+			return true;
+	return false;
+}
+
+static bool device_claims(const struct file *f)
+{
+	return S_ISCHR(f->st.st_mode) && major(f->st.st_rdev) == MEM_MAJOR &&
+	       known_minor(minor(f->st.st_rdev)) && !(f->flags & O_PATH);
+}
+
+static struct err *device_capture(struct capture *c)
+{
+	Migrate__Kind__Device m = MIGRATE__KIND__DEVICE__INIT;
+	const struct file *f = c->file;
+	struct stat st;
+
+	m.minor = minor(f->st.st_rdev);
+	if (stat(f->link, &st) < 0 || !is_device(st.st_mode, st.st_rdev, m.minor))
+		return err_new(
+			ERR_UNSUPPORTED, "%s does not lead to that device any more", f->link);
+	m.path = (char *)f->link;
+	m.flags = f->flags;
+	capture_emit(c, f->id, &m.base);
+	return NULL;
+}
+
+static struct err *device_check(
+	struct rebuild *r unused_arg, const struct object *o unused_arg, const void *msg)
+{
+	const Migrate__Kind__Device *m = msg;
+	struct stat st;
+
+	if (!known_minor(m->minor))
+		return err_new(ERR_PEER, "device 1:%u is none that can be moved", m->minor);
+	/* Looked at before it is opened: opening another device could do anything. */
+	if (stat(m->path, &st) < 0)
+		return err_errno(errno, "stat %s", m->path);
+	if (!is_device(st.st_mode, st.st_rdev, m->minor))
+		return err_new(
+			ERR_MISMATCH, "%s is not device %u:%u there", m->path, MEM_MAJOR, m->minor);
+	return NULL;
+}
+
+static struct err *device_rebuild(
+	struct rebuild *r, const struct object *o, const void *msg, int *fd)
+{
+	const Migrate__Kind__Device *m = msg;
+	autoclose int made = -1;
+
+	TRY(device_check(r, o, msg));
+	made = open(m->path, (int)(m->flags & KEPT_OPEN_FLAGS) | O_CLOEXEC | O_NOCTTY);
+	if (made < 0)
+		return err_errno(errno, "open %s", m->path);
+	if (fcntl(made, F_SETFL, (int)(m->flags & STATUS_FLAGS)) < 0)
+		return err_errno(errno, "set the flags of %s", m->path);
+	*fd = take_fd(&made);
+	return NULL;
+}
+
+const struct kind kind_device = {
+	.id = 23,
+	.name = "device",
+	.scope = KIND_FILE,
+	.stage = STAGE_FILE,
+	.msg = &migrate__kind__device__descriptor,
+	.claims = device_claims,
+	.capture = device_capture,
+	.check = device_check,
+	.rebuild = device_rebuild,
+};

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Pipes within the process: ends, capacity, and the bytes in them, which are copied by tee(2) into
+ * a pipe of ours and never consumed.
+ *
+ * Each end is a description of its own; there may be several per end, and one for both ends
+ * (O_RDWR), where the process opened /proc/self/fd/N again. All of a pipe share a group and are
+ * rebuilt together: two ends by pipe2(2), the others by opening them again. Only the latter have
+ * the kernel's O_LARGEFILE in their flags, which tells them apart.
+ *
+ * An end without a counterpart in the process must be closed everywhere (POLLHUP, POLLERR), else
+ * somebody outside has it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "kinds/cache.h"
+#include "kinds/kind.h"
+#include "pipe.pb-c.h"
+
+#define PIPE_KIND_ID   24
+#define PIPE_BYTES_MAX (8u << 20)
+/* Where the library has it as 0, the kernel's value (x86). */
+#define KERNEL_O_LARGEFILE 0100000
+#define STATUS_FLAGS       (O_NONBLOCK | O_ASYNC)
+
+enum { STASH_READ, STASH_WRITE };
+
+static bool pipe_claims(const struct file *f)
+{
+	return S_ISFIFO(f->st.st_mode) && strncmp(f->link, "pipe:[", 6) == 0 &&
+	       !(f->flags & O_PATH);
+}
+
+static bool can_read(uint64_t flags)
+{
+	return (flags & O_ACCMODE) != O_WRONLY;
+}
+
+static bool can_write(uint64_t flags)
+{
+	return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* What the process itself has of one pipe. */
+struct ends {
+	bool read, write;
+	const struct file *carrier; /* the first that can read, else the first: it has the data */
+};
+
+static struct ends find_ends(const struct file_table *t, const char *link)
+{
+	struct ends e = { 0 };
+
+	for (size_t i = 0; i < t->n; i++) {
+		const struct file *f = &t->v[i];
+
+		if (!pipe_claims(f) || strcmp(f->link, link) != 0)
+			continue;
+		if (!e.carrier || (!e.read && can_read(f->flags)))
+			e.carrier = f;
+		e.read |= can_read(f->flags);
+		e.write |= can_write(f->flags);
+	}
+	return e;
+}
+
+static struct err *refuse_outside(struct capture *c, const char *what)
+{
+	struct holder_name by = { "another process" };
+
+	kind_cache_held_outside(c->cache, c->task->pid, c->stopped, c->file->link, &by);
+	return err_hint(err_new(ERR_UNSUPPORTED, "%s is held by %s", what, by.text),
+		"start the program without a pipe to others, e.g. with its output in a file");
+}
+
+static struct err *check_outside(struct capture *c, const struct ends *e, int home)
+{
+	struct pollfd p = { .fd = home };
+	struct holder_name by;
+
+	if (poll(&p, 1, 0) < 0)
+		return err_errno(errno, "poll a pipe");
+	if (!e->write && !(p.revents & POLLHUP))
+		return refuse_outside(c, "the write end");
+	if (!e->read && !(p.revents & POLLERR))
+		return refuse_outside(c, "the read end");
+	if (c->file == e->carrier &&
+		kind_cache_held_outside(c->cache, c->task->pid, c->stopped, c->file->link, &by))
+		return refuse_outside(c, "the pipe");
+	return NULL;
+}
+
+/* Copies what is in the pipe; home is an end that can read. */
+static struct err *copy_data(
+	struct capture *c, int home, unsigned capacity, ProtobufCBinaryData *ret)
+{
+	autoclose int out = -1, in = -1;
+	int ends[2], want;
+	ssize_t n;
+
+	if (ioctl(home, FIONREAD, &want) < 0)
+		return err_errno(errno, "ask how much is in a pipe");
+	if (want == 0)
+		return NULL;
+	if ((unsigned)want > PIPE_BYTES_MAX)
+		return err_new(ERR_LIMIT, "%d bytes in a pipe are too many", want);
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return err_errno(errno, "make a pipe");
+	out = ends[0];
+	in = ends[1];
+	/* As many slots as there: every slot is taken over as it is, full or not. */
+	if (fcntl(in, F_SETPIPE_SZ, capacity) < 0)
+		return err_errno(errno, "make a pipe of %u bytes", capacity);
+	n = tee(home, in, capacity, SPLICE_F_NONBLOCK);
+	if (n < 0 && errno != EAGAIN)
+		return err_errno(errno, "copy what is in a pipe");
+	if (n <= 0)
+		n = 0;
+	if (c->stopped && n != want)
+		return err_new(ERR_KERNEL, "copied %zd of %d bytes in a pipe", n, want);
+	ret->data = arena_alloc(c->arena, (size_t)n);
+	ret->len = (size_t)n;
+	return io_read_full(out, ret->data, ret->len, "the copy of a pipe");
+}
+
+static struct err *pipe_capture(struct capture *c)
+{
+	Migrate__Kind__Pipe m = MIGRATE__KIND__PIPE__INIT;
+	const struct file *f = c->file;
+	struct ends e = find_ends(c->files, f->link);
+	int home, capacity;
+	struct object *o;
+
+	if (f->flags & O_DIRECT)
+		return err_new(ERR_UNSUPPORTED, "a pipe in packet mode (O_DIRECT)");
+	TRY(capture_home(c, &home));
+	TRY(check_outside(c, &e, home));
+	capacity = fcntl(home, F_GETPIPE_SZ);
+	if (capacity < 0)
+		return err_errno(errno, "ask for the size of a pipe");
+	m.flags = f->flags;
+	m.capacity = (uint32_t)capacity;
+	m.uid = f->st.st_uid;
+	m.gid = f->st.st_gid;
+	m.mode = f->st.st_mode & 07777;
+	if (f == e.carrier && e.read)
+		TRY(copy_data(c, home, m.capacity, &m.data));
+	o = capture_emit(c, f->id, &m.base);
+	/* Inode numbers of sockets come from the same counter. */
+	o->group = ((uint64_t)PIPE_KIND_ID << 56) ^ f->st.st_ino;
+	return NULL;
+}
+
+static struct err *make_pipe(
+	struct rebuild *r, const struct object *o, const Migrate__Kind__Pipe *m)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return err_errno(errno, "make a pipe");
+	rebuild_stash_put(r, o->group, STASH_READ, ends[0]);
+	rebuild_stash_put(r, o->group, STASH_WRITE, ends[1]);
+	if (fcntl(ends[0], F_SETPIPE_SZ, m->capacity) < 0)
+		return err_errno(errno, "make a pipe of %u bytes", m->capacity);
+	if (fchown(ends[0], m->uid, m->gid) < 0 || fchmod(ends[0], m->mode) < 0)
+		return err_errno(errno, "set the owner of a pipe");
+	return NULL;
+}
+
+static struct err *pipe_rebuild(struct rebuild *r, const struct object *o, const void *msg, int *fd)
+{
+	const Migrate__Kind__Pipe *m = msg;
+	autoclose int made = -1;
+	char path[64];
+	int end;
+
+	if (rebuild_stash_get(r, o->group, STASH_READ) < 0)
+		TRY(make_pipe(r, o, m));
+	end = rebuild_stash_get(r, o->group, can_read(m->flags) ? STASH_READ : STASH_WRITE);
+	if ((m->flags & O_ACCMODE) == O_RDWR || (m->flags & KERNEL_O_LARGEFILE)) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", end);
+		made = open(path, (int)(m->flags & O_ACCMODE) | O_NONBLOCK | O_CLOEXEC);
+	} else {
+		made = fcntl(end, F_DUPFD_CLOEXEC, 0);
+	}
+	if (made < 0)
+		return err_errno(errno, "open the end of a pipe");
+	/* More would wait for a reader for ever. */
+	if (m->data.len > m->capacity)
+		return err_new(ERR_PEER, "%zu bytes in a pipe of %u", m->data.len, m->capacity);
+	if (m->data.len)
+		TRY(io_write_full(rebuild_stash_get(r, o->group, STASH_WRITE), m->data.data,
+			m->data.len, "what was in a pipe"));
+	if (fcntl(made, F_SETFL, (int)(m->flags & STATUS_FLAGS)) < 0)
+		return err_errno(errno, "set the flags of a pipe");
+	*fd = take_fd(&made);
+	return NULL;
+}
+
+const struct kind kind_pipe = {
+	.id = PIPE_KIND_ID,
+	.name = "pipe",
+	.scope = KIND_FILE,
+	.stage = STAGE_FILE,
+	.msg = &migrate__kind__pipe__descriptor,
+	.claims = pipe_claims,
+	.capture = pipe_capture,
+	.rebuild = pipe_rebuild,
+};
