@@ -32,6 +32,10 @@ struct err *arch_set_state(pid_t tid, const struct arch_state *s) must_check;
 /* The same without the extended state, which a batch of system calls does not touch. */
 struct err *arch_set_regs(pid_t tid, const struct arch_state *s) must_check;
 
+/* The registers alone: no mask, no extended state. */
+struct err *arch_get_regs(pid_t tid, struct arch_state *s) must_check;
+struct err *arch_put_regs(pid_t tid, const struct arch_state *s) must_check;
+
 uint64_t arch_pc(const struct arch_state *s);
 uint64_t arch_sp(const struct arch_state *s);
 void arch_set_pc(struct arch_state *s, uint64_t pc);
@@ -41,12 +45,16 @@ int64_t arch_syscall_ret(const struct arch_state *s);
 uint64_t arch_syscall_arg(const struct arch_state *s, unsigned i);
 /* Makes the thread see `ret` as the result, without a restart. */
 void arch_syscall_finish(struct arch_state *s, int64_t ret);
-/* Makes the thread make its interrupted system call again, with the same arguments. */
+/* Makes the thread make its interrupted system call again, with the same arguments; if a handler
+ * runs before, it sees EINTR instead. */
 void arch_syscall_again(struct arch_state *s);
 /* Which of these numbers the code in front of a system call instruction loads (`code` ends behind
  * that instruction), -1 if none: for restart_syscall, which hides the call's own number. */
 int64_t arch_syscall_number_before(const uint8_t *code, size_t n, const int64_t *numbers,
 	size_t n_numbers);
+/* Some calls end with EINTR because of a mere ptrace stop (epoll_wait, semop, ...). If this is one
+ * it will be made again, unless a handler runs: returns true, and the state must be set. */
+bool arch_syscall_hide_stop(struct arch_state *s);
 /* False for a thread that we cannot carry (32-bit code); says why. */
 struct err *arch_check_state(const struct arch_state *s) must_check;
 /* An error unless this processor can load a state saved with these sizes and features. */
@@ -58,6 +66,8 @@ const void *arch_agent_code(size_t *len);
 int64_t arch_find_syscall(const void *code, size_t len);
 /* Registers that run the agent at `code` over n calls at `calls`, with the frame at `frame`. */
 void arch_agent_regs(struct arch_state *s, uint64_t code, uint64_t calls, size_t n, uint64_t frame);
+/* The agent has made the last call of its list, and nothing after it. */
+bool arch_agent_done(const struct arch_state *s, uint64_t code);
 /* Registers that make one call with the system call instruction at pc (the tracer steps over). */
 void arch_call_regs(struct arch_state *s, uint64_t pc, const struct call *c);
 int64_t arch_call_result(const struct arch_state *s);
@@ -69,5 +79,5 @@ size_t arch_sigreturn_frame(const struct arch_state *s, uint64_t at, void *buf);
 
 /* Highest address of user space + 1. */
 uint64_t arch_user_end(void);
-/* A minimal static ELF image that only consists of the agent and a wait: the seedling. */
+/* A minimal static ELF image that does nothing but wait: the seedling. 0 if it does not fit. */
 size_t arch_seedling_image(void *buf, size_t room);

@@ -6,7 +6,9 @@
  *
  * In a target nothing is mapped: the agent's code lies in the zero padding behind the vdso, frame,
  * batch and scratch bytes in the dead low end of the main stack; all are put back by
- * task_let_go(). In a seedling they lie in an area of our own (remote_use_area).
+ * task_let_go(), or before by remote_put_back(). In a seedling they lie in an area of our own.
+ *
+ * Cost (Linux 6.18, quiet machine): a batch about 15 us, a call in it 0.1 to 0.2 us more.
  */
 #pragma once
 
@@ -33,9 +35,13 @@ struct err *remote_call(struct task *t, struct thread *th, const struct call *c,
 
 /* Scratch memory in the task, REMOTE_SCRATCH_BYTES of it, 16-byte aligned. Its contents last until
  * the next remote_put at the same place; the caller lays it out. */
-raddr remote_scratch(const struct task *t);
+raddr remote_scratch(struct task *t);
 struct err *remote_put(struct task *t, size_t offset, const void *buf, size_t n) must_check;
 struct err *remote_get(struct task *t, size_t offset, void *buf, size_t n) must_check;
+
+/* Source: puts the target's bytes back before its memory is read for the last time. The next remote
+ * call places the agent anew. task_let_go does it too. */
+struct err *remote_put_back(struct task *t) must_check;
 
 /* Descriptors. Home: a copy of the task's descriptor in our process (pidfd_getfd). */
 struct err *remote_fd_home(struct task *t, int number, int *fd) must_check;

@@ -12,10 +12,19 @@
 #include "base/err.h"
 #include "kernel/arch.h"
 
+/*
+ * Source: `state` is the thread as it was when it was stopped (as the kernel would continue it: an
+ * rseq critical section is left through its abort address), and task_let_go brings it back.
+ * Destination (fresh): whoever rebuilds the thread fills `state` in, and task_let_go loads all of
+ * it, mask and extended state included.
+ */
 struct thread {
 	pid_t tid;
-	struct arch_state state; /* as it was when it was stopped; valid while held */
+	struct arch_state state; /* valid while held */
 	bool fresh;		 /* destination: made by us, never ran */
+	bool stopped;		 /* private: it is in a ptrace stop */
+	bool touched;		 /* private: the kernel's registers are not those of `state` */
+	uint64_t mask;		 /* private: the mask that the kernel has now, when touched */
 };
 
 struct task {
@@ -26,21 +35,25 @@ struct task {
 	struct thread **threads; /* only while held; the leader (tid == pid) first */
 	size_t n_threads;
 	uint64_t start_time; /* see proc_stat */
-	struct remote *remote; /* private to remote.c: where batches lie */
+	struct remote *remote; /* private to remote.c and seedling*.c: where batches lie */
 };
 
 /* Finds the process and pins it (pidfd + start time). GONE if there is none. */
 struct err *task_open(pid_t pid, struct task **ret) must_check;
-/* Lets go if held, and forgets it. The process is not touched otherwise. */
+/* Lets go if held, and forgets it. The process is not touched otherwise, but a seedling that was
+ * not released is killed. */
 void task_free(struct task *t);
 void task_freep(struct task **t);
 #define autotask AUTO(task_freep)
 
 /* Stops every thread, also those that start meanwhile (lists until two passes agree). Refuses
  * (DENIED/UNSUPPORTED) when another tracer has it, when the leader has exited, or when it is
- * stopped by job control. On an error nothing stays stopped. Idempotent. */
+ * stopped by job control. On an error nothing stays stopped, but for a thread that did not react
+ * until the deadline (TIMEOUT; it sleeps in the kernel): that one goes on when our thread ends.
+ * All calls for a held task must come from the thread that held it (ptrace). Idempotent. */
 struct err *task_hold(struct task *t, struct deadline d) must_check;
-/* All threads run on. Restores registers that remote calls changed. Idempotent. GONE if the process died. */
+/* All threads run on. Restores registers and bytes that remote calls changed. Idempotent. GONE if
+ * the process died. */
 struct err *task_let_go(struct task *t) must_check;
 /* GONE unless it is still the process that was opened and alive. */
 struct err *task_check_alive(const struct task *t) must_check;

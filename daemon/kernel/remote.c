@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A batch: the calls are written into the task, the thread's registers are set to the agent, all its
+ * signals but one are blocked, it runs. The last call of a batch sends that one signal to the thread
+ * itself; the tracer sees the thread stop before delivery and drops the signal. Of a breakpoint the
+ * thread would die if we were dead; this signal is ignored by default, and after it the agent
+ * returns to where the thread was, by the rt_sigreturn frame that was written before all else.
+ *
+ * A real signal of that number may come just then: it stops the thread elsewhere, or with another
+ * sender. It is queued again afterwards, from inside the thread (only there any si_code is allowed).
+ * If both numbers are pending, the batch runs with system call stops instead: slower, no signal.
+ *
+ * PTRACE_SINGLESTEP is used nowhere: its SIGTRAP is forced, and forcing a blocked or ignored signal
+ * sets its action back to the default.
+ */
+#include "kernel/remote_priv.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "kernel/proc.h"
+#include "kernel/trace.h"
+
+/* Distance that must stay between the live part of a stack and our bytes: the red zone, and room
+ * for a handler that runs on the frame if we die. */
+#define STACK_GAP	 8192
+#define GUEST_CALLS_AT	 REMOTE_SCRATCH_BYTES
+#define GUEST_FRAME_AT	 (GUEST_CALLS_AT + 64 * (REMOTE_CALLS_MAX + 1))
+#define REQUEUE_INFO_AT	 256 /* behind the call that refers to it */
+
+struct remote *remote_new(void)
+{
+	struct remote *r = xcalloc(1, sizeof(*r));
+
+	r->sock = r->sock_number = -1;
+	return r;
+}
+
+void remote_free(struct remote *r)
+{
+	if (!r)
+		return;
+	free(r->saved_code.bytes);
+	free(r->saved_data.bytes);
+	fd_closep(&r->sock);
+	free(r);
+}
+
+/* ---- where things lie in a target ---- */
+
+static bool all_zero(const uint8_t *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (p[i])
+			return false;
+	return true;
+}
+
+static const struct vma *vma_named(const struct vma_list *l, const char *name)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (strcmp(l->v[i].path, name) == 0)
+			return &l->v[i];
+	return NULL;
+}
+
+static struct err *save(struct task *t, uint64_t at, size_t n, struct saved_bytes *s)
+{
+	s->bytes = xrealloc_array(s->bytes, n, 1);
+	s->at = at;
+	s->n = 0;
+	TRY(task_read(t, at, s->bytes, n));
+	s->n = n;
+	return NULL;
+}
+
+static struct err *restore(struct task *t, struct saved_bytes *s)
+{
+	size_t n = s->n;
+
+	s->n = 0;
+	return n ? task_write(t, s->at, s->bytes, n) : NULL;
+}
+
+/* The end of the vdso's last page is padding: an ELF image does not end on a page's end. */
+static struct err *place_code(struct task *t, const struct vma *vdso)
+{
+	struct remote *r = t->remote;
+	size_t len;
+	const void *code = arch_agent_code(&len);
+	uint64_t at = (vdso->end - len) & ~15ULL;
+
+	for (size_t i = 0; i < t->n_threads; i++) {
+		uint64_t pc = arch_pc(&t->threads[i]->state);
+
+		if (pc >= at && pc < vdso->end)
+			return err_new(ERR_UNSUPPORTED, "thread %d is still in a system call of "
+				"a daemon that has died", (int)t->threads[i]->tid);
+	}
+	TRY(save(t, at, vdso->end - at, &r->saved_code));
+	if (memcmp(r->saved_code.bytes, code, len) == 0) /* of a daemon that has died */
+		memset(r->saved_code.bytes, 0, r->saved_code.n);
+	else if (!all_zero(r->saved_code.bytes, r->saved_code.n)) {
+		r->saved_code.n = 0;
+		return err_new(ERR_UNSUPPORTED, "the vdso of process %d has no room behind it",
+			(int)t->pid);
+	}
+	TRY(task_write(t, at, code, len));
+	r->code = at;
+	return NULL;
+}
+
+/* The low end of the main stack is below everything that lives on it. When the main thread runs on
+ * another stack just now, how deep this one is in use is unknown: then only bytes that were never
+ * written will do. */
+static struct err *place_data(struct task *t, const struct vma *stack)
+{
+	struct remote *r = t->remote;
+	size_t len = GUEST_FRAME_AT + ARCH_FRAME_MAX - ARCH_XSTATE_MAX +
+		task_leader(t)->state.xstate_len;
+	uint64_t low = stack->end, sp;
+
+	for (size_t i = 0; i < t->n_threads; i++) {
+		sp = arch_sp(&t->threads[i]->state);
+		if (sp >= stack->start && sp < low)
+			low = sp;
+	}
+	if (low < stack->start + len + STACK_GAP)
+		return err_hint(err_new(ERR_UNSUPPORTED, "the main stack of process %d is in use "
+			"down to its lowest page", (int)t->pid), "try again later");
+	TRY(save(t, stack->start, len, &r->saved_data));
+	sp = arch_sp(&task_leader(t)->state);
+	if ((sp < stack->start || sp >= stack->end) && !all_zero(r->saved_data.bytes, len)) {
+		r->saved_data.n = 0;
+		return err_hint(err_new(ERR_UNSUPPORTED, "the main thread of process %d runs on "
+			"another stack and may use all of its own", (int)t->pid), "try again later");
+	}
+	r->scratch = stack->start;
+	r->calls = stack->start + GUEST_CALLS_AT;
+	r->frame = stack->start + GUEST_FRAME_AT;
+	return NULL;
+}
+
+static struct err *place_in_target(struct task *t)
+{
+	struct remote *r = t->remote;
+	autoarena struct arena *a = arena_new();
+	struct proc_status status;
+	struct vma_list maps;
+	const struct vma *vdso, *stack;
+
+	TRY(proc_status(a, t->pid, 0, &status));
+	if (status.ns_depth > 1)
+		return err_new(ERR_UNSUPPORTED, "process %d lives in a pid namespace of its own",
+			(int)t->pid);
+	if (status.seccomp != 0)
+		return err_new(ERR_UNSUPPORTED, "process %d is restricted by seccomp", (int)t->pid);
+	TRY(proc_maps(a, t->pid, &maps));
+	vdso = vma_named(&maps, "[vdso]");
+	stack = vma_named(&maps, "[stack]");
+	if (!vdso || !stack)
+		return err_new(ERR_UNSUPPORTED, "process %d has no %s", (int)t->pid,
+			vdso ? "main stack" : "vdso");
+	/* not caught: then ignored, also if we die just before it is dropped */
+	r->signals[0] = status.sig_caught & MASK_BIT(SIGURG) &&
+			!(status.sig_caught & MASK_BIT(SIGWINCH)) ? SIGWINCH : SIGURG;
+	r->signals[1] = r->signals[0] == SIGURG ? SIGWINCH : SIGURG;
+	TRY(place_data(t, stack));
+	TRY(place_code(t, vdso));
+	r->frame_tid = 0;
+	r->place = PLACE_GUEST;
+	return NULL;
+}
+
+struct err *remote_put_back(struct task *t)
+{
+	struct remote *r = t->remote;
+	autoerr struct err *data = NULL;
+	struct err *code;
+
+	if (r->place != PLACE_GUEST && !r->saved_data.n && !r->saved_code.n)
+		return NULL;
+	r->place = PLACE_NONE;
+	data = restore(t, &r->saved_data);
+	code = restore(t, &r->saved_code);
+	if (!code)
+		code = take(&data);
+	if (code && task_leader(t)) {
+		struct err *gone = task_check_alive(t);
+
+		if (gone) {
+			err_free(code);
+			return gone;
+		}
+	}
+	return code;
+}
+
+static struct err *ensure_place(struct task *t)
+{
+	if (!t->held)
+		return err_new(ERR_BUG, "remote call in process %d that is not held", (int)t->pid);
+	if (t->remote->place != PLACE_NONE)
+		return NULL;
+	return place_in_target(t);
+}
+
+/* ---- running ---- */
+
+/* A real signal of the number that we use. */
+struct stolen {
+	bool any;
+	siginfo_t info;
+};
+
+/* The thread has stopped by `sig`: is it the end of the batch? */
+static struct err *on_signal(struct task *t, struct thread *th, int sig, struct stolen *st,
+	bool *done)
+{
+	siginfo_t info;
+	bool ours;
+
+	TRY(arch_get_regs(th->tid, &t->remote->work));
+	*done = arch_agent_done(&t->remote->work, t->remote->code);
+	if (ptrace(PTRACE_GETSIGINFO, th->tid, NULL, &info) < 0)
+		return err_errno(errno, "read signal %d of thread %d", sig, (int)th->tid);
+	ours = info.si_code == SI_TKILL && info.si_pid == t->pid;
+	if (*done && ours)
+		return NULL;
+	st->any = true; /* two of one number are one, as always with these signals */
+	st->info = info;
+	return NULL;
+}
+
+/* One stop of a running batch; sig 0: it runs with system call stops, `left` of them. */
+static struct err *on_stop(struct task *t, struct thread *th, int status, int sig,
+	struct stolen *st, size_t *left)
+{
+	bool done = false;
+
+	if (!WIFSTOPPED(status)) {
+		th->stopped = false;
+		return err_new(ERR_GONE, "thread %d ended during a remote call", (int)th->tid);
+	}
+	if (trace_event(status))
+		return NULL; /* a clone of the thread's own, SIGCONT from outside */
+	if (WSTOPSIG(status) == TRACE_SYSCALL_STOP) {
+		*left -= 1;
+		return NULL;
+	}
+	if (WSTOPSIG(status) == SIGSTOP) {
+		t->remote->stop_seen = true;
+		return NULL;
+	}
+	if (sig && WSTOPSIG(status) == sig) {
+		TRY(on_signal(t, th, sig, st, &done));
+		if (done)
+			*left = 0;
+		return NULL;
+	}
+	return err_new(ERR_BUG, "signal %d in thread %d during a remote call", WSTOPSIG(status),
+		(int)th->tid);
+}
+
+static struct err *drive(struct task *t, struct thread *th, int sig, size_t stops,
+	struct stolen *st)
+{
+	int status;
+
+	for (size_t left = stops; left > 0;) {
+		TRY(trace_resume(th->tid, sig ? PTRACE_CONT : PTRACE_SYSCALL, 0));
+		TRY(trace_wait(th->tid, DEADLINE_NEVER, &status));
+		TRY(on_stop(t, th, status, sig, st, &left));
+	}
+	return NULL;
+}
+
+/* Registers for the next run start from the thread's own (segments, flags). */
+static struct arch_state *work_regs(struct task *t, const struct thread *th)
+{
+	struct arch_state *w = &t->remote->work;
+
+	w->regs_len = th->state.regs_len;
+	memcpy(w->regs, th->state.regs, w->regs_len);
+	return w;
+}
+
+/* The way back, written before the first foreign instruction. */
+static struct err *ensure_frame(struct task *t, struct thread *th)
+{
+	struct remote *r = t->remote;
+	uint8_t buf[ARCH_FRAME_MAX] __attribute__((aligned(64)));
+	size_t n;
+
+	if (r->place != PLACE_GUEST || r->frame_tid == th->tid)
+		return NULL;
+	if (th->state.xstate_len > task_leader(t)->state.xstate_len)
+		return err_new(ERR_UNSUPPORTED, "extended state of %zu bytes in thread %d",
+			th->state.xstate_len, (int)th->tid);
+	r->frame_tid = 0;
+	n = arch_sigreturn_frame(&th->state, r->frame, buf);
+	TRY(task_write(t, r->frame, buf, n));
+	r->frame_tid = th->tid;
+	return NULL;
+}
+
+/* Runs n calls that lie in the task, ended by signal sig or (0) by counting. */
+static struct err *run_placed(struct task *t, struct thread *th, size_t n, int sig,
+	struct stolen *st)
+{
+	struct remote *r = t->remote;
+	struct arch_state *w;
+
+	TRY(ensure_frame(t, th));
+	TRY(task_mask(th, sig));
+	w = work_regs(t, th);
+	arch_agent_regs(w, r->code, r->calls, n, r->frame);
+	TRY(arch_put_regs(th->tid, w));
+	return drive(t, th, sig, sig ? 1 : 2 * n, st);
+}
+
+static struct err *queue_again(struct task *t, struct thread *th, const siginfo_t *info)
+{
+	struct remote *r = t->remote;
+	bool to_thread = info->si_code == SI_TKILL;
+	uint64_t at = r->calls + REQUEUE_INFO_AT;
+	struct stolen none = { 0 };
+	struct call c = { .nr = SYS_rt_sigqueueinfo,
+		.args = { (uint64_t)t->pid, (uint64_t)info->si_signo, at } };
+
+	if (to_thread)
+		c = (struct call){ .nr = SYS_rt_tgsigqueueinfo, .args = { (uint64_t)t->pid,
+			(uint64_t)th->tid, (uint64_t)info->si_signo, at } };
+	TRY(task_write(t, r->calls, &c, sizeof(c)));
+	TRY(task_write(t, at, info, sizeof(*info)));
+	TRY(run_placed(t, th, 1, 0, &none));
+	TRY(task_read(t, r->calls, &c, sizeof(c)));
+	if (c.ret < 0)
+		return err_errno((int)-c.ret, "queue signal %d again", info->si_signo);
+	return NULL;
+}
+
+/* The signal that ends the next batch; 0 if both are pending. */
+static struct err *pick_signal(struct task *t, struct thread *th, int *sig)
+{
+	const int *s = t->remote->signals;
+	uint64_t pending;
+
+	TRY(trace_pending(th->tid, &pending));
+	*sig = 0;
+	for (size_t i = ARRAY_LEN(t->remote->signals); i-- > 0;)
+		if (s[i] && !(pending & MASK_BIT(s[i])))
+			*sig = s[i];
+	return NULL;
+}
+
+/* n <= REMOTE_CALLS_MAX */
+static struct err *run_batch(struct task *t, struct thread *th, struct call *calls, size_t n)
+{
+	struct remote *r = t->remote;
+	struct call stop = { .nr = SYS_tgkill, .args = { (uint64_t)t->pid, (uint64_t)th->tid } };
+	struct call list[REMOTE_CALLS_MAX + 1];
+	struct stolen st = { 0 };
+	int sig;
+
+	TRY(pick_signal(t, th, &sig));
+	stop.args[2] = (uint64_t)sig;
+	memcpy(list, calls, n * sizeof(list[0]));
+	list[n] = stop;
+	TRY(task_write(t, r->calls, list, (n + 1) * sizeof(list[0])));
+	TRY(run_placed(t, th, n + (sig != 0), sig, &st));
+	TRY(task_read(t, r->calls, list, n * sizeof(list[0])));
+	/* counted runs stop before the agent has stored the last result */
+	if (!sig) {
+		TRY(arch_get_regs(th->tid, &r->work));
+		list[n - 1].ret = arch_call_result(&r->work);
+	}
+	for (size_t i = 0; i < n; i++)
+		calls[i].ret = list[i].ret;
+	return st.any ? queue_again(t, th, &st.info) : NULL;
+}
+
+struct err *remote_single(struct task *t, struct thread *th, struct call *c)
+{
+	struct remote *r = t->remote;
+	struct stolen none = { 0 };
+	struct arch_state *w;
+
+	TRY(task_mask(th, 0));
+	w = work_regs(t, th);
+	arch_call_regs(w, r->syscall_pc, c);
+	TRY(arch_put_regs(th->tid, w));
+	TRY(drive(t, th, 0, 2, &none));
+	TRY(arch_get_regs(th->tid, w));
+	c->ret = arch_call_result(w);
+	return NULL;
+}
+
+struct err *remote_run(struct task *t, struct thread *th, struct call *calls, size_t n)
+{
+	TRY(ensure_place(t));
+	if (t->remote->place == PLACE_SEALED) {
+		for (size_t i = 0; i < n; i++)
+			TRY_IN(remote_single(t, th, &calls[i]), "remote calls in thread %d",
+				(int)th->tid);
+		return NULL;
+	}
+	for (size_t i = 0; i < n; i += REMOTE_CALLS_MAX)
+		TRY_IN(run_batch(t, th, calls + i, MIN(n - i, (size_t)REMOTE_CALLS_MAX)),
+			"remote calls in thread %d", (int)th->tid);
+	return NULL;
+}
+
+struct err *remote_call(struct task *t, struct thread *th, const struct call *c, const char *what,
+	int64_t *ret)
+{
+	struct call one = *c;
+
+	TRY_IN(remote_run(t, th, &one, 1), "%s", what);
+	/* no call returns an address in the last page */
+	if (one.ret < 0 && one.ret > -4096)
+		return err_errno((int)-one.ret, "%s in process %d", what, (int)t->pid);
+	if (ret)
+		*ret = one.ret;
+	return NULL;
+}
+
+/* ---- scratch ---- */
+
+static struct err *scratch_range(struct task *t, size_t offset, size_t n)
+{
+	TRY(ensure_place(t));
+	if (t->remote->place == PLACE_SEALED || offset > REMOTE_SCRATCH_BYTES ||
+		n > REMOTE_SCRATCH_BYTES - offset)
+		return err_new(ERR_BUG, "%zu bytes at %zu of the scratch memory", n, offset);
+	return NULL;
+}
+
+raddr remote_scratch(struct task *t)
+{
+	err_free(ensure_place(t)); /* the call that is going to use it fails the same way */
+	return (raddr){ t->remote->scratch };
+}
+
+struct err *remote_put(struct task *t, size_t offset, const void *buf, size_t n)
+{
+	TRY(scratch_range(t, offset, n));
+	return task_write(t, t->remote->scratch + offset, buf, n);
+}
+
+struct err *remote_get(struct task *t, size_t offset, void *buf, size_t n)
+{
+	TRY(scratch_range(t, offset, n));
+	return task_read(t, t->remote->scratch + offset, buf, n);
+}
+
+struct err *remote_fd_home(struct task *t, int number, int *fd)
+{
+	int got = pidfd_getfd(t->pidfd, number, 0);
+
+	if (got < 0 && errno == EBADF)
+		return err_new(ERR_GONE, "descriptor %d of process %d is closed", number,
+			(int)t->pid);
+	if (got < 0)
+		return err_errno(errno, "copy descriptor %d of process %d", number, (int)t->pid);
+	*fd = got;
+	return NULL;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What task.c, remote.c and seedling*.c share and nobody else sees. */
+#pragma once
+
+#include "kernel/remote.h"
+
+/* Bytes of the target under ours: what was there before. */
+struct saved_bytes {
+	uint64_t at;
+	size_t n; /* 0: nothing saved */
+	uint8_t *bytes;
+};
+
+enum remote_place {
+	PLACE_NONE,
+	PLACE_GUEST,  /* in dead bytes of a target (source) */
+	PLACE_AREA,   /* in a mapped area of ours (seedling) */
+	PLACE_SEALED, /* nowhere: one call at a time with the vdso's instruction */
+};
+
+struct remote {
+	enum remote_place place;
+	/* Where things lie in the task. */
+	uint64_t code, calls, scratch, frame;
+	pid_t frame_tid; /* the thread whose context is in `frame`, 0 for none */
+	int signals[2];	 /* that may end a batch, best first */
+	bool stop_seen;	 /* a SIGSTOP was swallowed and must be sent again */
+	struct saved_bytes saved_code, saved_data;
+	struct arch_state work; /* registers for the next run */
+
+	/* seedling only */
+	bool kill_on_free;   /* not released yet */
+	uint64_t area;	     /* start of SEEDLING_AREA_BYTES */
+	uint64_t private_at; /* scratch for seedling*.c, SEEDLING_PRIVATE_BYTES of it */
+	uint64_t syscall_pc; /* a system call instruction of the vdso */
+	int sock;	     /* our end, -1 */
+	int sock_number;     /* its other end's descriptor in the seedling, -1 */
+};
+#define SEEDLING_PRIVATE_BYTES (16u << 10)
+
+struct remote *remote_new(void) must_check;
+void remote_free(struct remote *r);
+/* One call without the agent: SYSCALL stops around the vdso's instruction. Needs nothing in the
+ * task but that. Seedlings only: if we die in it a target would be lost. */
+struct err *remote_single(struct task *t, struct thread *th, struct call *c) must_check;
+
+/* Adds a thread that is ptrace-stopped and traced by us; reads its state. */
+struct err *task_adopt(struct task *t, pid_t tid, bool fresh, struct thread **ret) must_check;
+/* Forgets a thread that has ended. */
+void task_drop(struct task *t, struct thread *th);
+/* The thread with all signals but `open` (0: none) blocked; remembers that it must be restored. */
+struct err *task_mask(struct thread *th, int open) must_check;

@@ -1,0 +1,509 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Holding: PTRACE_SEIZE, PTRACE_INTERRUPT, wait for the stop, for each thread, until a listing of
+ * /proc/PID/task shows no thread that we do not hold. A stopped thread makes no other, so this ends.
+ *
+ * A thread may show another stop before the one we asked for: a signal that was just delivered.
+ * Going on with that signal is what the kernel would have done, and the stop still comes. Once
+ * stopped, signals only queue up.
+ *
+ * rseq: the kernel aborts a critical section when the thread returns to user space, by looking at
+ * the registers it then finds. A remote call would make it look at ours and forget the section, so
+ * the abort is done here, at the stop.
+ */
+#include "kernel/task.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "kernel/proc.h"
+#include "kernel/remote_priv.h"
+#include "kernel/trace.h"
+
+#define REAP_US 1000000
+
+/* struct rseq and struct rseq_cs of linux/rseq.h, the fields that we need. */
+#define RSEQ_CS_AT 8
+struct rseq_section {
+	uint32_t version, flags;
+	uint64_t start, length, abort;
+};
+
+/* ---- open, free ---- */
+
+static struct err *open_mem(struct task *t)
+{
+	autoclose int fd = -1;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", (int)t->pid);
+	TRY(io_open(path, O_RDWR, &fd));
+	if (t->mem_fd < 0) {
+		t->mem_fd = take_fd(&fd);
+		return NULL;
+	}
+	if (dup3(fd, t->mem_fd, O_CLOEXEC) < 0)
+		return err_errno(errno, "open %s again", path);
+	return NULL;
+}
+
+struct err *task_open(pid_t pid, struct task **ret)
+{
+	autotask struct task *t = xcalloc(1, sizeof(*t));
+	autoarena struct arena *a = arena_new();
+	struct proc_stat st;
+
+	t->pid = pid;
+	t->pidfd = t->mem_fd = -1;
+	if (pid <= 0)
+		return err_new(ERR_INVALID, "%d is no process id", (int)pid);
+	t->pidfd = pidfd_open(pid, 0);
+	if (t->pidfd < 0 && (errno == EINVAL || errno == ENOENT))
+		return err_new(ERR_INVALID, "%d is a thread, not a process", (int)pid);
+	if (t->pidfd < 0)
+		return err_errno(errno, "open process %d", (int)pid);
+	TRY(proc_stat(a, pid, 0, &st));
+	t->start_time = st.start_time;
+	TRY(task_check_alive(t)); /* so the text was of the process behind the pidfd */
+	TRY(open_mem(t));
+	t->remote = remote_new();
+	*ret = take(&t);
+	return NULL;
+}
+
+static void forget_threads(struct task *t)
+{
+	for (size_t i = 0; i < t->n_threads; i++)
+		free(t->threads[i]);
+	free(t->threads);
+	t->threads = NULL;
+	t->n_threads = 0;
+	t->held = false;
+}
+
+void task_free(struct task *t)
+{
+	if (!t)
+		return;
+	if (t->remote && t->remote->kill_on_free) {
+		err_free(task_kill(t));
+		err_free(task_wait_end(t, deadline_in(REAP_US)));
+	}
+	if (t->held)
+		err_free(task_let_go(t));
+	forget_threads(t);
+	remote_free(t->remote);
+	fd_closep(&t->mem_fd);
+	fd_closep(&t->pidfd);
+	free(t);
+}
+
+void task_freep(struct task **t)
+{
+	task_free(take(t));
+}
+
+struct err *task_check_alive(const struct task *t)
+{
+	struct pollfd p = { .fd = t->pidfd, .events = POLLIN };
+
+	if (poll(&p, 1, 0) != 0)
+		return err_new(ERR_GONE, "process %d has ended", (int)t->pid);
+	return NULL;
+}
+
+struct thread *task_thread(const struct task *t, pid_t tid)
+{
+	for (size_t i = 0; i < t->n_threads; i++)
+		if (t->threads[i]->tid == tid)
+			return t->threads[i];
+	return NULL;
+}
+
+/* ---- hold ---- */
+
+static struct thread *add_thread(struct task *t, pid_t tid)
+{
+	struct thread *th = xcalloc(1, sizeof(*th));
+
+	th->tid = tid;
+	t->threads = xrealloc_array(t->threads, t->n_threads + 1, sizeof(t->threads[0]));
+	t->threads[t->n_threads++] = th;
+	if (tid == t->pid) {
+		t->threads[t->n_threads - 1] = t->threads[0];
+		t->threads[0] = th;
+	}
+	return th;
+}
+
+void task_drop(struct task *t, struct thread *th)
+{
+	for (size_t i = 0; i < t->n_threads; i++)
+		if (t->threads[i] == th) {
+			t->n_threads--;
+			memmove(&t->threads[i], &t->threads[i + 1],
+				(t->n_threads - i) * sizeof(t->threads[0]));
+			free(th);
+			return;
+		}
+}
+
+/* PTRACE_SEIZE failed with EPERM: says why. NULL when the thread is just ending. */
+static struct err *why_not_seized(struct task *t, pid_t tid)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_stat st;
+	struct proc_status status;
+	struct err *e = proc_stat(a, t->pid, tid, &st);
+
+	if (e && err_code(e) == ERR_GONE) {
+		err_free(e);
+		return NULL;
+	}
+	if (e)
+		return e;
+	if (st.state == 'Z' || st.state == 'X') {
+		if (tid != t->pid)
+			return NULL;
+		if (st.num_threads > 1)
+			return err_new(ERR_UNSUPPORTED,
+				"the main thread of process %d has ended and others go on",
+				(int)t->pid);
+		return err_new(ERR_GONE, "process %d has ended", (int)t->pid);
+	}
+	TRY(proc_status(a, t->pid, tid, &status));
+	if (status.tracer) {
+		err_free(proc_stat(a, status.tracer, 0, &st));
+		return err_new(ERR_DENIED, "thread %d is traced by process %d already", (int)tid,
+			(int)status.tracer);
+	}
+	return err_new(ERR_DENIED, "no permission to trace thread %d", (int)tid);
+}
+
+static struct err *seize(struct task *t, pid_t tid, bool *ended)
+{
+	const long options = PTRACE_O_TRACESYSGOOD;
+
+	*ended = false;
+	if (ptrace(PTRACE_SEIZE, tid, NULL, (void *)options) < 0) {
+		if (errno == ESRCH && tid != t->pid) {
+			*ended = true;
+			return NULL;
+		}
+		if (errno != EPERM)
+			return err_errno(errno, "trace thread %d", (int)tid);
+		TRY(why_not_seized(t, tid));
+		*ended = true;
+		return NULL;
+	}
+	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0 && errno != ESRCH)
+		return err_errno(errno, "interrupt thread %d", (int)tid);
+	return NULL;
+}
+
+static struct err *leave_rseq(struct task *t, struct thread *th)
+{
+	struct __ptrace_rseq_configuration conf = { 0 };
+	struct rseq_section cs;
+	uint64_t at = 0, pc = arch_pc(&th->state), none = 0;
+
+	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, th->tid, sizeof(conf), &conf) < 0 ||
+		!conf.rseq_abi_pointer)
+		return NULL; /* before Linux 5.13 one cannot know; glibc uses no critical sections */
+	TRY(task_read(t, conf.rseq_abi_pointer + RSEQ_CS_AT, &at, sizeof(at)));
+	if (!at)
+		return NULL;
+	TRY(task_read(t, at, &cs, sizeof(cs)));
+	if (pc - cs.start >= cs.length)
+		return NULL;
+	TRY(task_write(t, conf.rseq_abi_pointer + RSEQ_CS_AT, &none, sizeof(none)));
+	arch_set_pc(&th->state, cs.abort);
+	th->touched = true;
+	return NULL;
+}
+
+/* The thread is in the stop that we asked for. */
+static struct err *take_state(struct task *t, struct thread *th)
+{
+	th->stopped = true;
+	TRY(arch_get_state(th->tid, &th->state));
+	th->mask = th->state.sigmask;
+	if (arch_syscall_hide_stop(&th->state))
+		th->touched = true;
+	return leave_rseq(t, th);
+}
+
+/* A thread that never stops: is it a dead leader? */
+static struct err *why_no_stop(struct task *t, pid_t tid, struct err *timeout)
+{
+	autoerr struct err *e = NULL;
+	autoarena struct arena *a = arena_new();
+	struct proc_stat st;
+
+	e = proc_stat(a, t->pid, tid, &st);
+	if (e)
+		return timeout;
+	if (st.state != 'Z')
+		return err_in(timeout, "stop process %d (a thread is in state %c)", (int)t->pid,
+			st.state);
+	err_free(timeout);
+	return err_new(ERR_UNSUPPORTED, "the main thread of process %d has ended", (int)t->pid);
+}
+
+/* Waits for the stop. *ended: the thread is no more. */
+static struct err *await_stop(struct task *t, struct thread *th, struct deadline d, bool *ended)
+{
+	struct err *e;
+	int status, sig;
+
+	*ended = false;
+	for (;;) {
+		e = trace_wait(th->tid, d, &status);
+		if (e && err_code(e) == ERR_TIMEOUT)
+			return why_no_stop(t, th->tid, e);
+		if ((e && err_code(e) == ERR_GONE) || (!e && !WIFSTOPPED(status))) {
+			err_free(e);
+			*ended = true;
+			return NULL;
+		}
+		if (e)
+			return e;
+		sig = WSTOPSIG(status);
+		if (trace_event(status) == PTRACE_EVENT_STOP && sig == SIGTRAP)
+			return take_state(t, th);
+		if (trace_event(status) == PTRACE_EVENT_STOP)
+			return err_hint(err_new(ERR_UNSUPPORTED, "process %d is stopped by signal "
+				"%d (job control)", (int)t->pid, sig),
+				"let it go on first: kill -CONT %d", (int)t->pid);
+		e = trace_resume(th->tid, PTRACE_CONT, trace_event(status) ? 0 : sig);
+		if (e && err_code(e) != ERR_GONE)
+			return e;
+		err_free(e);
+	}
+}
+
+/* One listing; adds and stops what is new. */
+static struct err *hold_pass(struct task *t, struct deadline d, size_t *added)
+{
+	autoarena struct arena *a = arena_new();
+	size_t n, first = t->n_threads;
+	pid_t *tids;
+	bool ended;
+
+	TRY(proc_tids(a, t->pid, &tids, &n));
+	for (size_t i = 0; i < n; i++) {
+		if (task_thread(t, tids[i]))
+			continue;
+		TRY(seize(t, tids[i], &ended));
+		if (!ended)
+			add_thread(t, tids[i]);
+	}
+	*added = t->n_threads - first;
+	for (size_t i = 0; i < t->n_threads;) {
+		struct thread *th = t->threads[i];
+
+		ended = false;
+		if (!th->stopped)
+			TRY(await_stop(t, th, d, &ended));
+		if (ended)
+			task_drop(t, th);
+		else
+			i++;
+	}
+	return NULL;
+}
+
+static struct err *hold_all(struct task *t, struct deadline d)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_stat st;
+	size_t added;
+
+	TRY(task_check_alive(t));
+	TRY(proc_stat(a, t->pid, 0, &st));
+	if (st.state == 'T')
+		return err_hint(err_new(ERR_UNSUPPORTED, "process %d is stopped by job control",
+			(int)t->pid), "let it go on first: kill -CONT %d", (int)t->pid);
+	TRY(open_mem(t)); /* an exec since then has made another address space */
+	do {
+		TRY(hold_pass(t, d, &added));
+	} while (added > 0);
+	if (t->n_threads == 0 || t->threads[0]->tid != t->pid)
+		return err_new(ERR_GONE, "process %d has ended", (int)t->pid);
+	for (size_t i = 0; i < t->n_threads; i++)
+		TRY_IN(arch_check_state(&t->threads[i]->state), "thread %d of %d",
+			(int)t->threads[i]->tid, (int)t->pid);
+	return NULL;
+}
+
+/* A hold that failed half way: threads may be in any stop, or in none yet. */
+static void give_up(struct task *t)
+{
+	struct deadline d = deadline_in(REAP_US / 100);
+	struct err *e;
+
+	for (size_t i = 0; i < t->n_threads; i++) {
+		struct thread *th = t->threads[i];
+		int status;
+
+		if (th->touched)
+			err_free(arch_set_regs(th->tid, &th->state));
+		if (ptrace(PTRACE_DETACH, th->tid, NULL, NULL) == 0)
+			continue;
+		e = trace_wait(th->tid, d, &status);
+		if (!e && WIFSTOPPED(status))
+			e = trace_resume(th->tid, PTRACE_DETACH,
+				trace_event(status) ? 0 : WSTOPSIG(status));
+		err_free(e);
+	}
+	forget_threads(t);
+}
+
+struct err *task_hold(struct task *t, struct deadline d)
+{
+	struct err *e;
+
+	if (t->held)
+		return NULL;
+	e = hold_all(t, d);
+	if (e) {
+		give_up(t);
+		return e;
+	}
+	t->held = true;
+	return NULL;
+}
+
+/* ---- let go ---- */
+
+struct err *task_mask(struct thread *th, int open)
+{
+	uint64_t mask = open ? MASK_ALL & ~MASK_BIT(open) : MASK_ALL;
+
+	if (th->touched && th->mask == mask)
+		return NULL;
+	TRY(trace_set_mask(th->tid, mask));
+	th->touched = true;
+	th->mask = mask;
+	return NULL;
+}
+
+/* A thread of a killed process stays a zombie until its tracer has seen it. */
+static void reap(struct task *t, struct deadline d)
+{
+	for (size_t i = t->n_threads; i-- > 0;) {
+		int status = 0;
+		struct err *e;
+
+		do {
+			e = trace_wait(t->threads[i]->tid, d, &status);
+		} while (!e && WIFSTOPPED(status));
+		err_free(e);
+	}
+}
+
+static struct err *let_thread_go(struct thread *th)
+{
+	if (th->fresh)
+		TRY(arch_set_state(th->tid, &th->state));
+	else if (th->touched)
+		TRY(arch_set_regs(th->tid, &th->state));
+	return NULL;
+}
+
+struct err *task_let_go(struct task *t)
+{
+	struct err *first = NULL, *e;
+	bool stop_seen = t->remote->stop_seen;
+
+	if (!t->held)
+		return NULL;
+	first = remote_put_back(t);
+	t->remote->stop_seen = false;
+	if (stop_seen && pidfd_send_signal(t->pidfd, SIGSTOP, NULL, 0) < 0 && !first)
+		first = err_errno(errno, "stop process %d again", (int)t->pid);
+	/* Those that cannot be put right stay stopped no longer than the others. */
+	for (size_t i = t->n_threads; i-- > 0;) {
+		e = let_thread_go(t->threads[i]);
+		if (!e)
+			e = trace_resume(t->threads[i]->tid, PTRACE_DETACH, 0);
+		else
+			err_free(trace_resume(t->threads[i]->tid, PTRACE_DETACH, 0));
+		if (!first)
+			first = take(&e);
+		err_free(e);
+	}
+	if (first && err_code(first) == ERR_GONE)
+		reap(t, deadline_in(REAP_US));
+	forget_threads(t);
+	return first;
+}
+
+/* ---- end ---- */
+
+struct err *task_kill(struct task *t)
+{
+	if (pidfd_send_signal(t->pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+		return err_errno(errno, "kill process %d", (int)t->pid);
+	return NULL;
+}
+
+struct err *task_wait_end(struct task *t, struct deadline d)
+{
+	struct pollfd p = { .fd = t->pidfd, .events = POLLIN };
+	int n;
+
+	if (t->held) {
+		reap(t, d);
+		forget_threads(t);
+	}
+	do {
+		n = poll(&p, 1, deadline_poll_ms(d));
+	} while (n < 0 && errno == EINTR && !deadline_passed(d));
+	if (n <= 0)
+		return err_new(ERR_TIMEOUT, "process %d does not end", (int)t->pid);
+	return NULL;
+}
+
+/* ---- memory ---- */
+
+struct err *task_read(const struct task *t, uint64_t addr, void *buf, size_t n)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t r = pread(t->mem_fd, (char *)buf + done, n - done, (off_t)(addr + done));
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0)
+			return err_errno(r < 0 && errno != EIO ? errno : EFAULT,
+				"read %zu bytes at %#llx of process %d", n,
+				(unsigned long long)addr, (int)t->pid);
+		done += (size_t)r;
+	}
+	return NULL;
+}
+
+struct err *task_write(const struct task *t, uint64_t addr, const void *buf, size_t n)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t r = pwrite(t->mem_fd, (const char *)buf + done, n - done,
+			(off_t)(addr + done));
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0)
+			return err_errno(r < 0 && errno != EIO ? errno : EFAULT,
+				"write %zu bytes at %#llx of process %d", n,
+				(unsigned long long)addr, (int)t->pid);
+		done += (size_t)r;
+	}
+	return NULL;
+}

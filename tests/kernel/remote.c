@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Holding and remote calls in a running process, and that it notices nothing. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <sys/pidfd.h>
+
+#include "base/io.h"
+#include "kernel/proc.h"
+#include "kernel/remote.h"
+#include "kernel/trace.h"
+#include "tests/kernel/ns.h"
+#include "tests/kernel/target.h"
+
+#define DEADLINE deadline_in(2000000)
+
+static void ok(struct err *e)
+{
+	char *line = e ? err_line(e) : NULL;
+
+	if (line)
+		print_message("%s\n", line);
+	free(line);
+	assert_null(e);
+}
+
+static void unharmed(pid_t pid, struct target_shared *s)
+{
+	assert_true(target_alive(pid, s));
+	if (s->bad)
+		print_message("target: %s\n", s->why);
+	assert_int_equal(s->bad, 0);
+}
+
+static char *maps_of(struct arena *a, pid_t pid)
+{
+	char path[64], *text;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	ok(io_read_file(a, path, 1 << 20, &text, NULL));
+	return text;
+}
+
+static void test_hold(void **state)
+{
+	struct target_shared *s;
+	pid_t pid = target_start(&s);
+	autotask struct task *t = NULL;
+
+	(void)state;
+	ok(task_open(pid, &t));
+	for (int i = 0; i < 300; i++) {
+		uint64_t beats;
+
+		ok(task_hold(t, DEADLINE));
+		assert_int_equal(t->n_threads, 6);
+		assert_int_equal(task_leader(t)->tid, pid);
+		if (i % 10 == 0) {
+			beats = s->beats[BEAT_SPIN];
+			usleep(1000);
+			assert_int_equal(beats, s->beats[BEAT_SPIN]);
+		}
+		ok(task_let_go(t));
+		usleep(i % 7 * 100);
+	}
+	unharmed(pid, s);
+	target_end(pid, s);
+}
+
+static void test_calls(void **state)
+{
+	struct target_shared *s;
+	pid_t pid = target_start(&s);
+	autotask struct task *t = NULL;
+	autoarena struct arena *a = arena_new();
+	char *before = maps_of(a, pid);
+	stack_t ss;
+	int64_t ret;
+
+	(void)state;
+	ok(task_open(pid, &t));
+	for (int round = 0; round < 60; round++) {
+		ok(task_hold(t, DEADLINE));
+		for (size_t i = 0; i < t->n_threads; i++) {
+			struct thread *th = t->threads[i];
+			struct call calls[100];
+
+			for (size_t k = 0; k < 100; k++)
+				calls[k] = (struct call){
+					.nr = k % 2 ? SYS_gettid : SYS_getpid };
+			ok(remote_run(t, th, calls, 100));
+			for (size_t k = 0; k < 100; k++)
+				assert_int_equal(calls[k].ret, k % 2 ? th->tid : pid);
+		}
+		ok(REMOTE(t, task_leader(t), &ret, "sigaltstack", SYS_sigaltstack, 0,
+			remote_scratch(t).v));
+		ok(remote_get(t, 0, &ss, sizeof(ss)));
+		assert_int_equal(ss.ss_size, 65536);
+		ok(task_let_go(t));
+		usleep(round % 5 * 300);
+	}
+	assert_string_equal(before, maps_of(a, pid));
+	unharmed(pid, s);
+	target_end(pid, s);
+}
+
+static void test_error(void **state)
+{
+	struct target_shared *s;
+	pid_t pid = target_start(&s);
+	autotask struct task *t = NULL;
+	struct err *e;
+
+	(void)state;
+	ok(task_open(pid, &t));
+	ok(task_hold(t, DEADLINE));
+	e = REMOTE(t, task_leader(t), NULL, "close nothing", SYS_close, 9999);
+	assert_non_null(e);
+	assert_int_equal(err_sysno(e), EBADF);
+	err_free(e);
+	ok(task_let_go(t));
+	unharmed(pid, s);
+	target_end(pid, s);
+}
+
+/* The tracer is a child that is killed at a random moment while it makes calls. */
+static void test_tracer_killed(void **state)
+{
+	struct target_shared *s;
+	pid_t pid = target_start(&s);
+	unsigned seed = 1;
+
+	(void)state;
+	for (int i = 0; i < 100; i++) {
+		int ready[2];
+		pid_t tracer;
+		char c;
+
+		assert_int_equal(pipe(ready), 0);
+		tracer = fork();
+		if (tracer == 0) {
+			struct task *t;
+			struct call calls[32];
+
+			if (task_open(pid, &t) || task_hold(t, DEADLINE) || write(ready[1], "x", 1) < 0)
+				_exit(1);
+			for (size_t k = 0;; k++) {
+				for (int j = 0; j < 32; j++)
+					calls[j] = (struct call){ .nr = SYS_getpid };
+				if (remote_run(t, t->threads[k % t->n_threads], calls, 32))
+					_exit(2);
+			}
+		}
+		close(ready[1]);
+		assert_int_equal(read(ready[0], &c, 1), 1);
+		close(ready[0]);
+		usleep((useconds_t)(rand_r(&seed) % 1500));
+		kill_one(tracer, SIGKILL);
+		waitpid(tracer, NULL, 0);
+		if (i % 10 == 0)
+			assert_true(target_alive(pid, s));
+	}
+	usleep(50000);
+	/* nanosleep without a remainder, epoll_wait: the one thing that a dead tracer costs is EINTR */
+	if (s->bad)
+		print_message("target: %u times, first: %s\n", s->bad, s->why);
+	assert_true(target_alive(pid, s));
+	target_end(pid, s);
+}
+
+static void test_bench(void **state)
+{
+	struct target_shared *s;
+	pid_t pid = target_start(&s);
+	autotask struct task *t = NULL;
+	int64_t hold = clock_ns(), one, many, go, single;
+	struct call calls[32];
+
+	(void)state;
+	ok(task_open(pid, &t));
+	ok(task_hold(t, DEADLINE));
+	hold = clock_ns() - hold;
+	ok(REMOTE(t, task_leader(t), NULL, "getpid", SYS_getpid, 0));
+	one = clock_ns();
+	for (int i = 0; i < 1000; i++)
+		ok(REMOTE(t, task_leader(t), NULL, "getpid", SYS_getpid, 0));
+	one = clock_ns() - one;
+	many = clock_ns();
+	for (int i = 0; i < 1000; i++) {
+		for (int k = 0; k < 32; k++)
+			calls[k] = (struct call){ .nr = SYS_getpid };
+		ok(remote_run(t, task_leader(t), calls, 32));
+	}
+	many = clock_ns() - many;
+	(void)single;
+	go = clock_ns();
+	ok(task_let_go(t));
+	go = clock_ns() - go;
+	print_message("open and hold 6 threads %lld us, batch of 1: %.1f us, of 32: %.1f us, let go %lld us\n",
+		(long long)hold / 1000, (double)one / 1e6, (double)many / 1e6,
+		(long long)go / 1000);
+	unharmed(pid, s);
+	target_end(pid, s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_hold),
+		cmocka_unit_test(test_calls),
+		cmocka_unit_test(test_error),
+		cmocka_unit_test(test_tracer_killed),
+		cmocka_unit_test(test_bench),
+	};
+
+	ns_enter();
+	alarm(120);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
