@@ -6,6 +6,11 @@
  * thread would die if we were dead; this signal is ignored by default, and after it the agent
  * returns to where the thread was, by the rt_sigreturn frame that was written before all else.
  *
+ * If we die, every thread goes on with the registers it has then. So the order is: frame and code
+ * are in place before a thread gets the agent's registers, and it has its own back before they
+ * change; there is one frame, so one thread at a time. The mask changes while the registers are the
+ * agent's: rt_sigreturn restores both.
+ *
  * A real signal of that number may come just then: it stops the thread elsewhere, or with another
  * sender. It is queued again afterwards, from inside the thread (only there any si_code is allowed).
  * If both numbers are pending, the batch runs with system call stops instead: slower, no signal.
@@ -177,28 +182,46 @@ static struct err *place_in_target(struct task *t)
 	return NULL;
 }
 
-struct err *remote_put_back(struct task *t)
+/* The thread whose context is in the frame no longer needs it. */
+static struct err *clear_frame(struct task *t)
+{
+	struct thread *th = task_thread(t, t->remote->frame_tid);
+
+	if (th)
+		TRY(task_untouch(th));
+	t->remote->frame_tid = 0;
+	return NULL;
+}
+
+static struct err *put_all_back(struct task *t)
 {
 	struct remote *r = t->remote;
-	autoerr struct err *data = NULL;
-	struct err *code;
 
-	if (r->place != PLACE_GUEST && !r->saved_data.n && !r->saved_code.n)
-		return NULL;
+	TRY(clear_frame(t));
 	r->place = PLACE_NONE;
-	data = restore(t, &r->saved_data);
-	code = restore(t, &r->saved_code);
-	if (!code)
-		code = take(&data);
-	if (code && task_leader(t)) {
+	TRY(restore(t, &r->saved_data));
+	TRY(restore(t, &r->saved_code));
+	if (r->stop_seen && pidfd_send_signal(t->pidfd, SIGSTOP, NULL, 0) < 0)
+		return err_errno(errno, "stop process %d again", (int)t->pid);
+	r->stop_seen = false;
+	return NULL;
+}
+
+struct err *remote_put_back(struct task *t)
+{
+	struct err *e = NULL;
+
+	if (t->remote->place == PLACE_GUEST)
+		e = put_all_back(t);
+	if (e && err_code(e) != ERR_GONE) {
 		struct err *gone = task_check_alive(t);
 
-		if (gone) {
-			err_free(code);
+		if (gone) { /* its memory went first */
+			err_free(e);
 			return gone;
 		}
 	}
-	return code;
+	return e;
 }
 
 static struct err *ensure_place(struct task *t)
@@ -302,7 +325,7 @@ static struct err *ensure_frame(struct task *t, struct thread *th)
 	if (th->state.xstate_len > task_leader(t)->state.xstate_len)
 		return err_new(ERR_UNSUPPORTED, "extended state of %zu bytes in thread %d",
 			th->state.xstate_len, (int)th->tid);
-	r->frame_tid = 0;
+	TRY(clear_frame(t));
 	n = arch_sigreturn_frame(&th->state, r->frame, buf);
 	TRY(task_write(t, r->frame, buf, n));
 	r->frame_tid = th->tid;
@@ -317,10 +340,11 @@ static struct err *run_placed(struct task *t, struct thread *th, size_t n, int s
 	struct arch_state *w;
 
 	TRY(ensure_frame(t, th));
-	TRY(task_mask(th, sig));
 	w = work_regs(t, th);
 	arch_agent_regs(w, r->code, r->calls, n, r->frame);
+	th->touched = true;
 	TRY(arch_put_regs(th->tid, w));
+	TRY(task_mask(th, sig));
 	return drive(t, th, sig, sig ? 1 : 2 * n, st);
 }
 
@@ -391,10 +415,10 @@ struct err *remote_single(struct task *t, struct thread *th, struct call *c)
 	struct stolen none = { 0 };
 	struct arch_state *w;
 
-	TRY(task_mask(th, 0));
 	w = work_regs(t, th);
 	arch_call_regs(w, r->syscall_pc, c);
 	TRY(arch_put_regs(th->tid, w));
+	TRY(task_mask(th, 0));
 	TRY(drive(t, th, 0, 2, &none));
 	TRY(arch_get_regs(th->tid, w));
 	c->ret = arch_call_result(w);

@@ -50,3 +50,5 @@ struct err *task_adopt(struct task *t, pid_t tid, bool fresh, struct thread **re
 void task_drop(struct task *t, struct thread *th);
 /* The thread with all signals but `open` (0: none) blocked; remembers that it must be restored. */
 struct err *task_mask(struct thread *th, int open) must_check;
+/* Mask and registers as in th->state again. */
+struct err *task_untouch(struct thread *th) must_check;

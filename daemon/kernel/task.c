@@ -224,10 +224,9 @@ static struct err *leave_rseq(struct task *t, struct thread *th)
 	TRY(task_read(t, at, &cs, sizeof(cs)));
 	if (pc - cs.start >= cs.length)
 		return NULL;
-	TRY(task_write(t, conf.rseq_abi_pointer + RSEQ_CS_AT, &none, sizeof(none)));
 	arch_set_pc(&th->state, cs.abort);
-	th->touched = true;
-	return NULL;
+	TRY(arch_put_regs(th->tid, &th->state));
+	return task_write(t, conf.rseq_abi_pointer + RSEQ_CS_AT, &none, sizeof(none));
 }
 
 /* The thread is in the stop that we asked for. */
@@ -235,9 +234,8 @@ static struct err *take_state(struct task *t, struct thread *th)
 {
 	th->stopped = true;
 	TRY(arch_get_state(th->tid, &th->state));
-	th->mask = th->state.sigmask;
 	if (arch_syscall_hide_stop(&th->state))
-		th->touched = true;
+		TRY(arch_put_regs(th->tid, &th->state));
 	return leave_rseq(t, th);
 }
 
@@ -354,8 +352,6 @@ static void give_up(struct task *t)
 		struct thread *th = t->threads[i];
 		int status;
 
-		if (th->touched)
-			err_free(arch_set_regs(th->tid, &th->state));
 		if (ptrace(PTRACE_DETACH, th->tid, NULL, NULL) == 0)
 			continue;
 		e = trace_wait(th->tid, d, &status);
@@ -388,11 +384,19 @@ struct err *task_mask(struct thread *th, int open)
 {
 	uint64_t mask = open ? MASK_ALL & ~MASK_BIT(open) : MASK_ALL;
 
-	if (th->touched && th->mask == mask)
+	if (th->masked && th->mask == mask)
 		return NULL;
-	TRY(trace_set_mask(th->tid, mask));
-	th->touched = true;
+	th->touched = th->masked = true;
 	th->mask = mask;
+	return trace_set_mask(th->tid, mask);
+}
+
+struct err *task_untouch(struct thread *th)
+{
+	if (!th->touched)
+		return NULL;
+	TRY(arch_set_regs(th->tid, &th->state));
+	th->touched = th->masked = false;
 	return NULL;
 }
 
@@ -410,33 +414,21 @@ static void reap(struct task *t, struct deadline d)
 	}
 }
 
-static struct err *let_thread_go(struct thread *th)
-{
-	if (th->fresh)
-		TRY(arch_set_state(th->tid, &th->state));
-	else if (th->touched)
-		TRY(arch_set_regs(th->tid, &th->state));
-	return NULL;
-}
-
 struct err *task_let_go(struct task *t)
 {
-	struct err *first = NULL, *e;
-	bool stop_seen = t->remote->stop_seen;
+	struct err *first, *e;
 
 	if (!t->held)
 		return NULL;
 	first = remote_put_back(t);
-	t->remote->stop_seen = false;
-	if (stop_seen && pidfd_send_signal(t->pidfd, SIGSTOP, NULL, 0) < 0 && !first)
-		first = err_errno(errno, "stop process %d again", (int)t->pid);
-	/* Those that cannot be put right stay stopped no longer than the others. */
 	for (size_t i = t->n_threads; i-- > 0;) {
-		e = let_thread_go(t->threads[i]);
+		struct thread *th = t->threads[i];
+
+		e = th->fresh ? arch_set_state(th->tid, &th->state) : task_untouch(th);
 		if (!e)
-			e = trace_resume(t->threads[i]->tid, PTRACE_DETACH, 0);
-		else
-			err_free(trace_resume(t->threads[i]->tid, PTRACE_DETACH, 0));
+			e = trace_resume(th->tid, PTRACE_DETACH, 0);
+		else /* it stays stopped no longer than the others */
+			err_free(trace_resume(th->tid, PTRACE_DETACH, 0));
 		if (!first)
 			first = take(&e);
 		err_free(e);

@@ -24,7 +24,8 @@ struct thread {
 	bool fresh;		 /* destination: made by us, never ran */
 	bool stopped;		 /* private: it is in a ptrace stop */
 	bool touched;		 /* private: the kernel's registers are not those of `state` */
-	uint64_t mask;		 /* private: the mask that the kernel has now, when touched */
+	bool masked;		 /* private: the kernel's mask is not that of `state` but this */
+	uint64_t mask;
 };
 
 struct task {

@@ -29,7 +29,7 @@ enum { BEAT_FUTEX, BEAT_SLEEP, BEAT_READ, BEAT_SPIN, BEAT_EPOLL, BEAT_MAIN, BEAT
 
 struct target_shared {
 	uint64_t beats[BEATS];
-	uint32_t bad, ready, word;
+	uint32_t bad, eintr, ready, word;
 	char why[128];
 	int pipe[2], event;
 	uint32_t urg, urg_code, urg_value;
@@ -81,8 +81,10 @@ static void *target_sleep(void *arg)
 		struct timespec ms = { 0, 30000000 };
 		int64_t before = target_ns(), took;
 
-		if (nanosleep(&ms, NULL) < 0)
-			target_bad(s, "nanosleep: errno %d", errno);
+		if (nanosleep(&ms, NULL) < 0) {
+			s->eintr++;
+			continue;
+		}
 		took = target_ns() - before;
 		if (took < ms.tv_nsec)
 			target_bad(s, "nanosleep: only %lld ns", (long long)took);
@@ -148,8 +150,10 @@ static void *target_epoll(void *arg)
 
 	epoll_ctl(ep, EPOLL_CTL_ADD, s->event, &ev);
 	for (;;) {
-		if (epoll_wait(ep, &ev, 1, -1) != 1)
-			target_bad(s, "epoll_wait: errno %d", errno);
+		if (epoll_wait(ep, &ev, 1, -1) != 1) {
+			s->eintr++;
+			continue;
+		}
 		if (read(s->event, &v, sizeof(v)) < 0)
 			target_bad(s, "eventfd: errno %d", errno);
 		s->beats[BEAT_EPOLL]++;
@@ -241,7 +245,7 @@ static inline void target_end(pid_t pid, struct target_shared *s)
 /* Every thread makes progress, the waiting ones are woken. False when one does not within 2 s. */
 static inline bool target_alive(pid_t pid, struct target_shared *s)
 {
-	uint64_t before[BEATS], one = 1;
+	uint64_t before[BEATS];
 	char path[64];
 	int wr;
 
@@ -263,6 +267,5 @@ static inline bool target_alive(pid_t pid, struct target_shared *s)
 			return true;
 		usleep(1000);
 	}
-	(void)one;
 	return false;
 }

@@ -132,8 +132,9 @@ struct err *arch_get_state(pid_t tid, struct arch_state *s)
 
 struct err *arch_set_regs(pid_t tid, const struct arch_state *s)
 {
-	TRY(arch_put_regs(tid, s));
-	return trace_set_mask(tid, s->sigmask);
+	/* in this order: see remote.c on our death at any moment */
+	TRY(trace_set_mask(tid, s->sigmask));
+	return arch_put_regs(tid, s);
 }
 
 /* The kernel takes exactly its own size; a longer area of another host (more components enabled
