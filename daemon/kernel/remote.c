@@ -465,9 +465,10 @@ static struct err *scratch_range(struct task *t, size_t offset, size_t n)
 	return NULL;
 }
 
-raddr remote_scratch(struct task *t)
+raddr remote_scratch(const struct task *t)
 {
-	err_free(ensure_place(t)); /* the call that is going to use it fails the same way */
+	/* Placing changes only what is private; the call that will use it fails the same way. */
+	err_free(ensure_place((struct task *)(uintptr_t)t));
 	return (raddr){ t->remote->scratch };
 }
 

@@ -35,7 +35,7 @@ struct err *remote_call(struct task *t, struct thread *th, const struct call *c,
 
 /* Scratch memory in the task, REMOTE_SCRATCH_BYTES of it, 16-byte aligned. Its contents last until
  * the next remote_put at the same place; the caller lays it out. */
-raddr remote_scratch(struct task *t);
+raddr remote_scratch(const struct task *t);
 struct err *remote_put(struct task *t, size_t offset, const void *buf, size_t n) must_check;
 struct err *remote_get(struct task *t, size_t offset, void *buf, size_t n) must_check;
 
