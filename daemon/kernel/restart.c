@@ -129,10 +129,14 @@ enum restart restart_decide(const struct interrupted *i)
 	return RESTART_KEEP;
 }
 
-struct err *restart_look(const struct task *t, const struct arch_state *s, bool signal_waits,
-	struct interrupted *ret)
+bool restart_matters(const struct interrupted *i)
 {
-	struct interrupted i = { .nr = arch_syscall_nr(s), .signal_waits = signal_waits };
+	return i->ret == RESTART_BLOCK || i->ret == -EINTR;
+}
+
+struct err *restart_look(const struct task *t, const struct arch_state *s, struct interrupted *ret)
+{
+	struct interrupted i = { .nr = arch_syscall_nr(s) };
 
 	if (i.nr >= 0) {
 		i.ret = arch_syscall_ret(s);

@@ -30,9 +30,11 @@ enum restart restart_decide(const struct interrupted *i);
 
 /* Reads it out of the state of a held thread. A thread that was stopped before shows
  * restart_syscall instead of its call: then the number is found in the code in front of the system
- * call instruction, and is -1 if it is not there. Addresses a running task's memory: held. */
-struct err *restart_look(const struct task *t, const struct arch_state *s, bool signal_waits,
-	struct interrupted *ret) must_check;
+ * call instruction, and is -1 if it is not there. signal_waits is left to the caller. */
+struct err *restart_look(
+	const struct task *t, const struct arch_state *s, struct interrupted *ret) must_check;
+/* False when restart_decide can only say RESTART_KEEP, whatever signals wait. */
+bool restart_matters(const struct interrupted *i);
 /* Changes the state for RESTART_AGAIN or RESTART_EINTR; nothing for the others. */
 void restart_apply(struct arch_state *s, const struct interrupted *i, enum restart what);
 

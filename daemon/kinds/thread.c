@@ -158,19 +158,26 @@ static struct err *capture_sleep(
 	return NULL;
 }
 
+/* Is a signal with a handler waiting for this thread? Then EINTR is meant. */
+static struct err *signal_waits(struct capture *c, uint64_t sigmask, bool *ret)
+{
+	struct proc_status s;
+
+	TRY(proc_status(c->arena, c->task->pid, c->thread->tid, &s));
+	*ret = ((s.sig_pending | s.sig_shared_pending) & s.sig_caught & ~sigmask) != 0;
+	return NULL;
+}
+
 static struct err *capture_restart(struct capture *c, struct arch_state *s,
 	Migrate__Kind__Thread *m, Migrate__Kind__Thread__Sleep *sleep)
 {
-	pid_t tid = c->thread->tid;
-	struct proc_status status;
 	struct interrupted i;
 	enum restart what;
-	uint64_t waiting;
 
-	TRY(proc_status(c->arena, c->task->pid, tid, &status));
-	waiting =
-		(status.sig_pending | status.sig_shared_pending) & status.sig_caught & ~s->sigmask;
-	TRY(restart_look(c->task, s, waiting != 0, &i));
+	TRY(restart_look(c->task, s, &i));
+	if (!restart_matters(&i))
+		return NULL;
+	TRY(signal_waits(c, s->sigmask, &i.signal_waits));
 	what = restart_decide(&i);
 	restart_apply(s, &i, what);
 	if (what == RESTART_SLEEP) {
@@ -244,7 +251,8 @@ static void thread_release(
 
 /* ---- destination ---- */
 
-static struct err *thread_check(struct rebuild *r, const struct object *o, const void *msg)
+static struct err *thread_check(
+	struct rebuild *r unused_arg, const struct object *o, const void *msg)
 {
 	const Migrate__Kind__Thread *m = msg;
 
@@ -252,14 +260,7 @@ static struct err *thread_check(struct rebuild *r, const struct object *o, const
 		!m->altstack || m->regs.len == 0 || m->regs.len > ARCH_REGS_MAX ||
 		m->xstate.len > ARCH_XSTATE_MAX)
 		return err_new(ERR_PEER, "thread %d makes no sense", m->tid);
-	TRY(arch_check_xstate(m->xstate.data, m->xstate.len));
-	/* Ours already, when the check comes again for a changed object. */
-	if (r->task && task_thread(r->task, m->tid))
-		return NULL;
-	if (access(arena_printf(r->arena, "/proc/%d", m->tid), F_OK) == 0)
-		return err_hint(err_new(ERR_LIMIT, "the thread id %d is taken there", m->tid),
-			"end what runs there under that number, or try again later");
-	return NULL;
+	return arch_check_xstate(m->xstate.data, m->xstate.len);
 }
 
 static struct err *thread_rebuild(
