@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What end-to-end tests share: a lab of their own, programs in it, moves, and comparing.
+
+A test is a program: `with Lab() as lab: ...`, exit status 0, 1, or 77 through skip(). Standard
+library only.
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.abspath(os.environ.get("MIGRATED_BUILD", os.path.join(ROOT, "build")))
+HOSTS = os.path.join(ROOT, "tests/lab/hosts")
+OTHER = {"a": "b", "b": "a"}
+ADDRESS = {"a": "10.77.0.1", "b": "10.77.0.2"}
+
+
+class Failed(Exception):
+    pass
+
+
+def skip(why):
+    print("skip: " + why)
+    sys.exit(77)
+
+
+def expect(condition, text, *args):
+    if not condition:
+        raise Failed(text % args if args else text)
+
+
+def wait_for(what, seconds, test):
+    """Calls test() until it gives something true, which is returned."""
+    end = time.monotonic() + seconds
+    while True:
+        result = test()
+        if result:
+            return result
+        expect(time.monotonic() < end, "waited %s s for %s", seconds, what)
+        time.sleep(0.02)
+
+
+class Outcome(dict):
+    """The last JSON line of migratectl, with the rest of what it said."""
+
+    def __init__(self, done, status, lines, err):
+        super().__init__(done)
+        self.status, self.lines, self.err = status, lines, err
+
+
+class Lab:
+    def __init__(self, daemons=True):
+        script = re.sub(r"[^a-z0-9]", "", os.path.basename(sys.argv[0]).lower())
+        self.name = os.environ.get("LAB") or "%s%d" % (script[:20], os.getpid())
+        self.daemons = daemons
+        self.env = dict(os.environ, LAB=self.name)
+        self.dir = None
+
+    def __enter__(self):
+        # a test that is told to end takes its lab down
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        self.dir = tempfile.mkdtemp(prefix="migrated-e2e-")
+        os.chmod(self.dir, 0o755)
+        try:
+            self.hosts("up", *([] if self.daemons else ["--no-daemon"]))
+        except BaseException:
+            self.hosts("down")
+            shutil.rmtree(self.dir, ignore_errors=True)
+            raise
+        self.state = json.loads(self.hosts("info"))
+        return self
+
+    def __exit__(self, kind, value, trace):
+        if kind is not None and self.daemons and kind is not SystemExit:
+            for h in ("a", "b"):
+                log = subprocess.run([HOSTS, "log", h], env=self.env, capture_output=True,
+                                     text=True).stdout
+                print("--- log of %s\n%s" % (h, log[-4000:]))
+        self.hosts("down")
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def hosts(self, *args):
+        done = subprocess.run([HOSTS, *args], env=self.env, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True)
+        expect(done.returncode == 0, "hosts %s: %s", " ".join(args), done.stderr or done.stdout)
+        return done.stdout
+
+    # --- in a host
+
+    def exec(self, host, *argv, stdin=None, env=None, check=True, text=True):
+        done = subprocess.run([HOSTS, "exec", host, *argv], env=dict(self.env, **(env or {})),
+                              input=stdin, stdin=None if stdin is not None else subprocess.DEVNULL,
+                              capture_output=True, text=text)
+        if check:
+            expect(done.returncode == 0, "%s on %s: exit %d: %s", " ".join(argv[:3]), host,
+                   done.returncode, done.stderr[-2000:])
+        return done
+
+    def start(self, host, *argv, out="out", stdin="/dev/null", env=None, cwd=None):
+        """Starts a program that stays: output into the file `out` of the lab's directory, a
+        session of its own, a child of the host's process 1. Returns its number there."""
+        script = 'cd "$1"; i=$2; o=$3; shift 3; setsid "$@" <"$i" >>"$o" 2>&1 & echo $!'
+        done = self.exec(host, "/bin/sh", "-c", script, "sh", cwd or self.dir, stdin,
+                         os.path.join(self.dir, out), *argv, env=env)
+        return int(done.stdout)
+
+    def proc(self, host, pid):
+        """The directory of a process of that host, as seen from here."""
+        return "/proc/%d/root/proc/%d" % (self.state["hosts"][host]["pid"], pid)
+
+    def alive(self, host, pid):
+        try:
+            with open(self.proc(host, pid) + "/stat") as f:
+                return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+        except OSError:
+            return False
+
+    def kill(self, host, pid, sig="KILL"):
+        expect(pid > 1, "refusing to signal %d", pid)
+        self.exec(host, "/bin/kill", "-" + sig, str(pid), check=False)
+
+    def read(self, name="out"):
+        with open(os.path.join(self.dir, name)) as f:
+            return f.read()
+
+    # --- moving
+
+    def ctl(self, host, *args, env=None):
+        """migratectl --json; does not fail by itself."""
+        done = self.exec(host, "migratectl", "--json", *args, check=False, env=env)
+        lines = []
+        for line in done.stdout.splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                raise Failed("not JSON: %r" % line)
+        last = lines[-1] if lines else {}
+        return Outcome(last, done.returncode, lines, done.stderr)
+
+    def send(self, host, pid, *options):
+        """Moves a process from `host` to the other one; fails if that does not work."""
+        to = OTHER[host]
+        done = self.ctl(host, "send", str(pid), to, *options)
+        expect(done.status == 0 and done.get("outcome") == "moved",
+               "send %d %s -> %s: exit %s\n%s\n%s", pid, host, to, done.status,
+               json.dumps(done, indent=1), done.err)
+        expect(self.alive(to, pid), "%d is not alive on %s after the move", pid, to)
+        expect(not self.alive(host, pid), "%d is still alive on %s after the move", pid, host)
+        return done
+
+
+def say_move(n, done, more=""):
+    print("move %2d: downtime %6.1f ms, total %7.0f ms, %d rounds, %.1f MiB sent%s" % (
+        n, done["downtime_ms"], done["total_ms"], done["rounds"],
+        done["bytes_sent"] / 1048576, more), flush=True)
+
+
+def main(test):
+    """Runs test() and turns failures into exit statuses with a short text."""
+    try:
+        test()
+    except Failed as e:
+        print("FAILED: %s" % e)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted")
+        sys.exit(1)
+    print("ok")
