@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kinds/sock_inet.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "kinds/sockopts.h"
+
+bool inet_claims(const struct sock_seen *s, int type, int protocol)
+{
+	return (s->domain == AF_INET || s->domain == AF_INET6) && s->type == type &&
+	       s->protocol == protocol;
+}
+
+struct err *inet_valid(const struct sock *s, int type, int protocol)
+{
+	const struct sock_seen seen = {
+		.domain = s->m->domain, .type = s->m->type, .protocol = s->m->protocol
+	};
+
+	if (!inet_claims(&seen, type, protocol))
+		return err_new(ERR_PEER, "family %d, type %d, protocol %d", seen.domain, seen.type,
+			seen.protocol);
+	return NULL;
+}
+
+struct err *inet_local(
+	struct arena *a, int fd, union sock_addr *addr, Migrate__Kind__SocketAddress **m)
+{
+	socklen_t len = sizeof(*addr);
+
+	memset(addr, 0, sizeof(*addr));
+	*m = NULL;
+	if (getsockname(fd, &addr->any, &len) < 0)
+		return err_errno(errno, "local address");
+	if (sockaddr_is_none(addr))
+		return NULL;
+	return sockaddr_pack(a, addr, m);
+}
+
+struct err *inet_peer(
+	struct arena *a, int fd, union sock_addr *addr, Migrate__Kind__SocketAddress **m)
+{
+	socklen_t len = sizeof(*addr);
+
+	memset(addr, 0, sizeof(*addr));
+	*m = NULL;
+	if (getpeername(fd, &addr->any, &len) == 0)
+		return sockaddr_pack(a, addr, m);
+	return errno == ENOTCONN ? NULL : err_errno(errno, "address of the other end");
+}
+
+static struct err *bind_error(int no, const struct sock *s, const union sock_addr *a)
+{
+	char text[SOCKADDR_TEXT];
+
+	sockaddr_text(a, text);
+	if (no == EADDRINUSE)
+		return err_hint(err_new(ERR_MISMATCH, "address %s is in use here", text),
+			"find who has it with `ss -%sanp`, and stop it",
+			s->m->type == SOCK_STREAM ? "t" : "u");
+	if (no == EADDRNOTAVAIL)
+		return err_hint(
+			err_new(ERR_MISMATCH, "this host does not have the address %s", text),
+			"give it that address, or let the program bind a wildcard address");
+	return err_errno(no, "bind %s", text);
+}
+
+/* 0 or an errno. */
+static int try_bind(int fd, const union sock_addr *a)
+{
+	return bind(fd, &a->any, sockaddr_len(a)) < 0 ? errno : 0;
+}
+
+struct err *inet_check(const struct sock *s, const Migrate__Kind__SocketAddress *local)
+{
+	autoclose int fd = socket(s->m->domain, s->m->type | SOCK_CLOEXEC, s->m->protocol);
+	union sock_addr a;
+	int no;
+
+	if (fd < 0)
+		return err_errno(errno, "make a socket");
+	TRY(sockopts_apply(fd, s->m));
+	if (!local)
+		return NULL;
+	TRY(sockaddr_unpack(local, s->m->domain, &a));
+	no = try_bind(fd, &a);
+	return no ? bind_error(no, s, &a) : NULL;
+}
+
+struct err *inet_rebuild(struct rebuild *r, const struct sock *s,
+	const Migrate__Kind__SocketAddress *local, int *ret)
+{
+	autoclose int fd = -1;
+	union sock_addr a;
+	int no = 0;
+
+	TRY(sock_make(r, s->m, &fd));
+	TRY(sockopts_apply(fd, s->m));
+	if (local) {
+		TRY(sockaddr_unpack(local, s->m->domain, &a));
+		no = try_bind(fd, &a);
+	}
+	/* It changed since the rehearsal: what was made then still has the address. */
+	if (no == EADDRINUSE) {
+		TRY(sock_drop_old(r, s));
+		no = try_bind(fd, &a);
+	}
+	if (no)
+		return bind_error(no, s, &a);
+	*ret = take_fd(&fd);
+	return NULL;
+}

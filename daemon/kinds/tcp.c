@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * TCP sockets without a connection: not bound, bound, listening. The port is bound in the rehearsal
+ * (nobody outside can tell: a bound port answers as an unused one does), listen() is late and made
+ * by the process.
+ *
+ * TCP_INFO of a listener: tcpi_unacked is the number of connections that wait to be accepted,
+ * tcpi_sacked the backlog as it was cut to net.core.somaxconn. A connection that has ended leaves
+ * the socket in the state of a fresh one, but shut down: poll shows POLLRDHUP or POLLERR, where a
+ * fresh socket shows POLLHUP only.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+
+#include "kernel/sockdiag.h"
+#include "kinds/sock_inet.h"
+#include "tcp.pb-c.h"
+
+static const char *const states[] = {
+	[TCP_ESTABLISHED] = "established",
+	[TCP_SYN_SENT] = "connecting",
+	[TCP_SYN_RECV] = "connecting",
+	[TCP_FIN_WAIT1] = "closing (FIN_WAIT1)",
+	[TCP_FIN_WAIT2] = "closing (FIN_WAIT2)",
+	[TCP_TIME_WAIT] = "closing (TIME_WAIT)",
+	[TCP_CLOSE] = "closed",
+	[TCP_CLOSE_WAIT] = "closing (CLOSE_WAIT)",
+	[TCP_LAST_ACK] = "closing (LAST_ACK)",
+	[TCP_LISTEN] = "listening",
+	[TCP_CLOSING] = "closing (CLOSING)",
+};
+
+static bool tcp_claims(const struct sock_seen *s)
+{
+	return inet_claims(s, SOCK_STREAM, IPPROTO_TCP);
+}
+
+static struct err *tcp_valid(const struct sock *s)
+{
+	const Migrate__Kind__Tcp *m = s->state;
+
+	if (m->listening && !m->local)
+		return err_new(ERR_PEER, "listening without an address");
+	return inet_valid(s, SOCK_STREAM, IPPROTO_TCP);
+}
+
+static struct err *tcp_refuse_connection(int fd, unsigned state)
+{
+	union sock_addr local = { 0 }, peer = { 0 };
+	socklen_t len = sizeof(local);
+	char here[SOCKADDR_TEXT] = "?", there[SOCKADDR_TEXT] = "?";
+	const char *name = state < ARRAY_LEN(states) ? states[state] : NULL;
+
+	if (getsockname(fd, &local.any, &len) == 0)
+		sockaddr_text(&local, here);
+	len = sizeof(peer);
+	if (getpeername(fd, &peer.any, &len) == 0)
+		sockaddr_text(&peer, there);
+	return err_hint(err_new(ERR_UNSUPPORTED, "connection from %s to %s (%s)", here, there,
+				name ? name : "in an unknown state"),
+		"close the connection first; connections are not moved yet");
+}
+
+static struct err *tcp_capture_listener(struct capture *c, const struct sock_seen *s,
+	const struct tcp_info *info, const union sock_addr *local)
+{
+	const struct diag_inet_query q = { .family = s->domain,
+		.protocol = IPPROTO_TCP,
+		.port = sockaddr_port(local),
+		.inode = s->inode };
+	struct diag_inet d;
+	char text[SOCKADDR_TEXT];
+
+	if (c->stopped && info->tcpi_unacked > 0)
+		capture_refuse(c, err_hint(err_new(ERR_UNSUPPORTED,
+						   "%u connections to %s wait to be accepted",
+						   info->tcpi_unacked, sockaddr_text(local, text)),
+					  "try again when fewer clients connect"));
+	TRY(diag_inet(&q, &d));
+	if (d.has_md5)
+		capture_refuse(c,
+			err_new(ERR_UNSUPPORTED, "TCP MD5 keys on %s", sockaddr_text(local, text)));
+	return NULL;
+}
+
+static struct err *tcp_capture(struct capture *c, const struct sock_seen *s, ProtobufCMessage **msg,
+	uint64_t *group unused_arg)
+{
+	Migrate__Kind__Tcp *m = arena_alloc(c->arena, sizeof(*m));
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+	union sock_addr local;
+
+	migrate__kind__tcp__init(m);
+	if (getsockopt(s->fd, SOL_TCP, TCP_INFO, &info, &len) < 0)
+		return err_errno(errno, "state of a TCP socket");
+	if (info.tcpi_state != TCP_CLOSE && info.tcpi_state != TCP_LISTEN)
+		return tcp_refuse_connection(s->fd, info.tcpi_state);
+	if (info.tcpi_state == TCP_CLOSE &&
+		(sock_poll(s->fd, POLLIN | POLLRDHUP) & (POLLRDHUP | POLLERR)))
+		return err_new(ERR_UNSUPPORTED, "its connection has ended, but it is still open");
+	TRY(inet_local(c->arena, s->fd, &local, &m->local));
+	if (info.tcpi_state == TCP_LISTEN) {
+		m->listening = true;
+		m->backlog = info.tcpi_sacked;
+		TRY(tcp_capture_listener(c, s, &info, &local));
+	}
+	*msg = &m->base;
+	return NULL;
+}
+
+static struct err *tcp_check(struct rebuild *r unused_arg, const struct sock *s)
+{
+	return inet_check(s, ((const Migrate__Kind__Tcp *)s->state)->local);
+}
+
+static struct err *tcp_rebuild(struct rebuild *r, const struct sock *s, int *fd)
+{
+	return inet_rebuild(r, s, ((const Migrate__Kind__Tcp *)s->state)->local, fd);
+}
+
+static struct err *tcp_finish(struct rebuild *r, const struct sock *s)
+{
+	const Migrate__Kind__Tcp *m = s->state;
+	union sock_addr a;
+	char text[SOCKADDR_TEXT];
+
+	if (!m->listening)
+		return NULL;
+	TRY(sockaddr_unpack(m->local, s->m->domain, &a));
+	TRY_IN(sock_listen(r, s, m->backlog, NULL), "%s", sockaddr_text(&a, text));
+	return NULL;
+}
+
+const struct sock_impl sock_tcp = {
+	.id = 1,
+	.name = "TCP socket",
+	.msg = &migrate__kind__tcp__descriptor,
+	.claims = tcp_claims,
+	.capture = tcp_capture,
+	.valid = tcp_valid,
+	.check = tcp_check,
+	.rebuild = tcp_rebuild,
+	.finish = tcp_finish,
+};
