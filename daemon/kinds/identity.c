@@ -20,6 +20,7 @@
 #include <xxhash.h>
 
 #include "base/io.h"
+#include "kinds/kind.h"
 
 /* Not in Debian 12's linux/magic.h. */
 #define MAGIC_CIFS  0xFF534D42
@@ -295,6 +296,46 @@ struct err *file_identity_check(int fd, const Migrate__Kind__FileIdentity *want)
 	if (same_file(&f, want) || !S_ISREG(want->type))
 		return NULL;
 	return content_check(fd, &f, want);
+}
+
+struct err *file_identity_known(
+	struct arena *a, struct kind_cache *cache, int fd, Migrate__Kind__FileIdentity **ret)
+{
+	ProtobufCAllocator alloc = arena_allocator(a);
+	const uint8_t *known;
+	struct stat st;
+	size_t len;
+
+	if (fstat(fd, &st) < 0)
+		return err_errno(errno, "look at a file");
+	known = kind_cache_get(cache, &st, &len);
+	if (known) {
+		*ret = migrate__kind__file_identity__unpack(&alloc, len, known);
+		return *ret ? NULL : err_new(ERR_BUG, "cached identity does not parse");
+	}
+	TRY(file_identity(a, fd, true, ret));
+	kind_pack(a, &(*ret)->base, &known, &len);
+	kind_cache_put(cache, &st, known, len);
+	return NULL;
+}
+
+struct err *file_identity_check_known(
+	struct kind_cache *cache, int fd, const Migrate__Kind__FileIdentity *want)
+{
+	size_t len, want_len = migrate__kind__file_identity__get_packed_size(want);
+	autofree uint8_t *bytes = xcalloc(1, want_len + 1);
+	const uint8_t *known;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_errno(errno, "look at a file");
+	migrate__kind__file_identity__pack(want, bytes);
+	known = kind_cache_get(cache, &st, &len);
+	if (known && len == want_len && !memcmp(known, bytes, len))
+		return NULL;
+	TRY(file_identity_check(fd, want));
+	kind_cache_put(cache, &st, bytes, want_len);
+	return NULL;
 }
 
 bool file_identity_same(int fd, const Migrate__Kind__FileIdentity *want)

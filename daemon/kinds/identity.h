@@ -15,6 +15,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "identity.pb-c.h"
+#include "kinds/cache.h"
 
 /* The largest file that is compared by reading it, on either host. */
 #define IDENTITY_DIGEST_MAX (1ULL << 30)
@@ -28,6 +29,12 @@ struct err *file_identity(
 /* Whether the file behind fd will do for `want`: MISMATCH says what differs. Reads the file only
  * when nothing cheaper decides. */
 struct err *file_identity_check(int fd, const Migrate__Kind__FileIdentity *want) must_check;
+/* The same with contents, from the cache where the file has not changed since it was read, so that
+ * asking again is cheap enough for the frozen stretch. */
+struct err *file_identity_known(struct arena *a, struct kind_cache *cache, int fd,
+	Migrate__Kind__FileIdentity **ret) must_check;
+struct err *file_identity_check_known(
+	struct kind_cache *cache, int fd, const Migrate__Kind__FileIdentity *want) must_check;
 /* True when it is the same file, not just one with the same contents. */
 bool file_identity_same(int fd, const Migrate__Kind__FileIdentity *want);
 

@@ -11,19 +11,18 @@
  */
 #pragma once
 
+#include "base/ranges.h"
 #include "kinds/kind.h"
 
-/* The canonical layout: neighbours with equal attributes joined (tracking splits VMAs), no vsyscall,
- * vdso and vvar kept apart. Lives in its arena. */
+/* The canonical layout: neighbours with equal attributes joined (tracking splits VMAs), no
+ * vsyscall, vdso and vvar kept apart. Lives in its arena. */
 struct layout;
-
-/* Where the seedling has its own things: a hole in the final address space of this many bytes. */
-struct err *layout_find_hole(const struct layout *l, uint64_t bytes, uint64_t *at) must_check;
 
 /* From /proc/PID/smaps with_flags (slow: never frozen), or from maps with the flags taken over from
  * `before` where the same range had the same attributes there (new ranges: plain flags).
- * Refuses by capture_refuse what cannot be moved (hugetlb, device and SysV memory, secretmem, shadow
- * stacks, protection keys, somebody else's userfaultfd, deleted files ...), naming the address. */
+ * Refuses by capture_refuse what cannot be moved (hugetlb, device and SysV memory, secretmem,
+ * shadow stacks, protection keys, somebody else's userfaultfd, deleted files ...), naming the
+ * address. */
 struct err *layout_capture(struct capture *c, bool with_flags, const struct layout *before,
 	struct layout **ret) must_check;
 /* As the kernel lists it, for the tracker and the page source (addresses of private memory). */
@@ -34,13 +33,22 @@ bool layout_vma_private(const struct vma *v);
  * flags differ although the mapping is the same (late madvise). */
 struct err *layout_diff(struct arena *a, const struct layout *old, const struct layout *now,
 	const uint8_t **bytes, size_t *len) must_check;
+/* Addresses in `now` whose contents the destination cannot take from what it had for `old`: it maps
+ * them anew, so every page that exists there must be sent after this LAYOUT, whatever the tracker
+ * says (a mapping that was replaced between two looks may have been sent into the old one). */
+void layout_fresh(const struct layout *old, const struct layout *now, struct ranges *ret);
 
 /* vdso, vvar addresses for seedling_clear. */
 struct err *layout_vdso(const uint8_t *bytes, size_t len, struct seedling_vdso *ret) must_check;
+/* Destination: where the seedling's own area goes, a hole in the first LAYOUT: seedling_move_area
+ * before seedling_clear. layout_apply moves it on when a later LAYOUT needs the place. */
+struct err *layout_area(
+	const uint8_t *bytes, size_t len, uint64_t area_bytes, uint64_t *at) must_check;
 /* Destination: the first LAYOUT's check against this host (files there and identical, room). */
 struct err *layout_check(struct rebuild *r, const uint8_t *bytes, size_t len) must_check;
-/* Destination: applies one diff. *state carries the present layout between calls (arena of its
- * own; free with layout_state_free). */
+/* Destination: applies one diff, after the shared memory objects that came with it were rebuilt
+ * (one that is not there yet is made, empty). *state carries the present layout between calls
+ * (arena of its own; free with layout_state_free). */
 struct layout_state;
 struct err *layout_apply(struct rebuild *r, const uint8_t *bytes, size_t len,
 	struct layout_state **state) must_check;
@@ -54,12 +62,13 @@ void layout_state_free(struct layout_state *s);
 
 /* One shared object of the target, for the engine's page rounds. */
 struct shm_space {
-	uint64_t space;	      /* id on the wire: never SPACE_PRIVATE (0) */
-	int fd;		      /* ours; the engine closes it */
-	uint64_t bytes;	      /* size */
+	uint64_t space;               /* id on the wire: never SPACE_PRIVATE (0) */
+	int fd;                       /* ours; the engine closes it */
+	uint64_t bytes;               /* size */
 	struct timespec mtime, ctime; /* write(2) and ftruncate show here, mapped writes do not */
 };
-/* All shared memory objects the target maps or has open, with a descriptor each. Works while it runs. */
+/* All shared memory objects the target maps or has open, with a descriptor each. Works while it
+ * runs. */
 struct err *shm_spaces(struct capture *c, struct shm_space **ret, size_t *n) must_check;
 /* The space and offset behind an address of a shared VMA; false if the VMA is none of those. */
 bool shm_vma_space(const struct vma *v, uint64_t *space);
