@@ -16,7 +16,7 @@ struct call {
 
 /* Upper bound of the extended state we can carry (AMX needs about 11 KiB). */
 #define ARCH_XSTATE_MAX 16384
-#define ARCH_REGS_MAX	512
+#define ARCH_REGS_MAX   512
 
 /* The registers of a stopped thread, opaque to everybody else and in wire order. */
 struct arch_state {
@@ -50,8 +50,8 @@ void arch_syscall_finish(struct arch_state *s, int64_t ret);
 void arch_syscall_again(struct arch_state *s);
 /* Which of these numbers the code in front of a system call instruction loads (`code` ends behind
  * that instruction), -1 if none: for restart_syscall, which hides the call's own number. */
-int64_t arch_syscall_number_before(const uint8_t *code, size_t n, const int64_t *numbers,
-	size_t n_numbers);
+int64_t arch_syscall_number_before(
+	const uint8_t *code, size_t n, const int64_t *numbers, size_t n_numbers);
 /* Some calls end with EINTR because of a mere ptrace stop (epoll_wait, semop, ...). If this is one
  * it will be made again, unless a handler runs: returns true, and the state must be set. */
 bool arch_syscall_hide_stop(struct arch_state *s);

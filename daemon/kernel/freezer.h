@@ -9,8 +9,8 @@
 #include "base/err.h"
 
 struct freezer {
-	char *dir;	/* our group, below parent */
-	char *home;	/* where the process was before (source), NULL on the destination */
+	char *dir;  /* our group, below parent */
+	char *home; /* where the process was before (source), NULL on the destination */
 };
 
 /* The process's present v2 group as a directory under the mounted hierarchy. */

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A batch: the calls are written into the task, the thread's registers are set to the agent, all its
- * signals but one are blocked, it runs. The last call of a batch sends that one signal to the thread
- * itself; the tracer sees the thread stop before delivery and drops the signal. Of a breakpoint the
- * thread would die if we were dead; this signal is ignored by default, and after it the agent
- * returns to where the thread was, by the rt_sigreturn frame that was written before all else.
+ * A batch: the calls are written into the task, the thread's registers are set to the agent, all
+ * its signals but one are blocked, it runs. The last call of a batch sends that one signal to the
+ * thread itself; the tracer sees the thread stop before delivery and drops the signal. Of a
+ * breakpoint the thread would die if we were dead; this signal is ignored by default, and after it
+ * the agent returns to where the thread was, by the rt_sigreturn frame that was written before all
+ * else.
  *
  * If we die, every thread goes on with the registers it has then. So the order is: frame and code
  * are in place before a thread gets the agent's registers, and it has its own back before they
@@ -12,8 +13,9 @@
  * agent's: rt_sigreturn restores both.
  *
  * A real signal of that number may come just then: it stops the thread elsewhere, or with another
- * sender. It is queued again afterwards, from inside the thread (only there any si_code is allowed).
- * If both numbers are pending, the batch runs with system call stops instead: slower, no signal.
+ * sender. It is queued again afterwards, from inside the thread (only there any si_code is
+ * allowed). If both numbers are pending, the batch runs with system call stops instead: slower, no
+ * signal.
  *
  * PTRACE_SINGLESTEP is used nowhere: its SIGTRAP is forced, and forcing a blocked or ignored signal
  * sets its action back to the default.
@@ -33,10 +35,10 @@
 
 /* Distance that must stay between the live part of a stack and our bytes: the red zone, and room
  * for a handler that runs on the frame if we die. */
-#define STACK_GAP	 8192
-#define GUEST_CALLS_AT	 REMOTE_SCRATCH_BYTES
-#define GUEST_FRAME_AT	 (GUEST_CALLS_AT + 64 * (REMOTE_CALLS_MAX + 1))
-#define REQUEUE_INFO_AT	 256 /* behind the call that refers to it */
+#define STACK_GAP       8192
+#define GUEST_CALLS_AT  REMOTE_SCRATCH_BYTES
+#define GUEST_FRAME_AT  (GUEST_CALLS_AT + 64 * (REMOTE_CALLS_MAX + 1))
+#define REQUEUE_INFO_AT 256 /* behind the call that refers to it */
 
 struct remote *remote_new(void)
 {
@@ -104,8 +106,10 @@ static struct err *place_code(struct task *t, const struct vma *vdso)
 		uint64_t pc = arch_pc(&t->threads[i]->state);
 
 		if (pc >= at && pc < vdso->end)
-			return err_new(ERR_UNSUPPORTED, "thread %d is still in a system call of "
-				"a daemon that has died", (int)t->threads[i]->tid);
+			return err_new(ERR_UNSUPPORTED,
+				"thread %d is still in a system call of "
+				"a daemon that has died",
+				(int)t->threads[i]->tid);
 	}
 	TRY(save(t, at, vdso->end - at, &r->saved_code));
 	if (memcmp(r->saved_code.bytes, code, len) == 0) /* of a daemon that has died */
@@ -127,7 +131,7 @@ static struct err *place_data(struct task *t, const struct vma *stack)
 {
 	struct remote *r = t->remote;
 	size_t len = GUEST_FRAME_AT + ARCH_FRAME_MAX - ARCH_XSTATE_MAX +
-		task_leader(t)->state.xstate_len;
+		     task_leader(t)->state.xstate_len;
 	uint64_t low = stack->end, sp;
 
 	for (size_t i = 0; i < t->n_threads; i++) {
@@ -136,14 +140,20 @@ static struct err *place_data(struct task *t, const struct vma *stack)
 			low = sp;
 	}
 	if (low < stack->start + len + STACK_GAP)
-		return err_hint(err_new(ERR_UNSUPPORTED, "the main stack of process %d is in use "
-			"down to its lowest page", (int)t->pid), "try again later");
+		return err_hint(err_new(ERR_UNSUPPORTED,
+					"the main stack of process %d is in use "
+					"down to its lowest page",
+					(int)t->pid),
+			"try again later");
 	TRY(save(t, stack->start, len, &r->saved_data));
 	sp = arch_sp(&task_leader(t)->state);
 	if ((sp < stack->start || sp >= stack->end) && !all_zero(r->saved_data.bytes, len)) {
 		r->saved_data.n = 0;
-		return err_hint(err_new(ERR_UNSUPPORTED, "the main thread of process %d runs on "
-			"another stack and may use all of its own", (int)t->pid), "try again later");
+		return err_hint(err_new(ERR_UNSUPPORTED,
+					"the main thread of process %d runs on "
+					"another stack and may use all of its own",
+					(int)t->pid),
+			"try again later");
 	}
 	r->scratch = stack->start;
 	r->calls = stack->start + GUEST_CALLS_AT;
@@ -172,8 +182,10 @@ static struct err *place_in_target(struct task *t)
 		return err_new(ERR_UNSUPPORTED, "process %d has no %s", (int)t->pid,
 			vdso ? "main stack" : "vdso");
 	/* not caught: then ignored, also if we die just before it is dropped */
-	r->signals[0] = status.sig_caught & MASK_BIT(SIGURG) &&
-			!(status.sig_caught & MASK_BIT(SIGWINCH)) ? SIGWINCH : SIGURG;
+	r->signals[0] =
+		status.sig_caught & MASK_BIT(SIGURG) && !(status.sig_caught & MASK_BIT(SIGWINCH))
+			? SIGWINCH
+			: SIGURG;
 	r->signals[1] = r->signals[0] == SIGURG ? SIGWINCH : SIGURG;
 	TRY(place_data(t, stack));
 	TRY(place_code(t, vdso));
@@ -242,8 +254,8 @@ struct stolen {
 };
 
 /* The thread has stopped by `sig`: is it the end of the batch? */
-static struct err *on_signal(struct task *t, struct thread *th, int sig, struct stolen *st,
-	bool *done)
+static struct err *on_signal(
+	struct task *t, struct thread *th, int sig, struct stolen *st, bool *done)
 {
 	siginfo_t info;
 	bool ours;
@@ -261,8 +273,8 @@ static struct err *on_signal(struct task *t, struct thread *th, int sig, struct 
 }
 
 /* One stop of a running batch; sig 0: it runs with system call stops, `left` of them. */
-static struct err *on_stop(struct task *t, struct thread *th, int status, int sig,
-	struct stolen *st, size_t *left)
+static struct err *on_stop(
+	struct task *t, struct thread *th, int status, int sig, struct stolen *st, size_t *left)
 {
 	bool done = false;
 
@@ -290,8 +302,8 @@ static struct err *on_stop(struct task *t, struct thread *th, int status, int si
 		(int)th->tid);
 }
 
-static struct err *drive(struct task *t, struct thread *th, int sig, size_t stops,
-	struct stolen *st)
+static struct err *drive(
+	struct task *t, struct thread *th, int sig, size_t stops, struct stolen *st)
 {
 	int status;
 
@@ -333,8 +345,8 @@ static struct err *ensure_frame(struct task *t, struct thread *th)
 }
 
 /* Runs n calls that lie in the task, ended by signal sig or (0) by counting. */
-static struct err *run_placed(struct task *t, struct thread *th, size_t n, int sig,
-	struct stolen *st)
+static struct err *run_placed(
+	struct task *t, struct thread *th, size_t n, int sig, struct stolen *st)
 {
 	struct remote *r = t->remote;
 	struct arch_state *w;
@@ -358,8 +370,9 @@ static struct err *queue_again(struct task *t, struct thread *th, const siginfo_
 		.args = { (uint64_t)t->pid, (uint64_t)info->si_signo, at } };
 
 	if (to_thread)
-		c = (struct call){ .nr = SYS_rt_tgsigqueueinfo, .args = { (uint64_t)t->pid,
-			(uint64_t)th->tid, (uint64_t)info->si_signo, at } };
+		c = (struct call){ .nr = SYS_rt_tgsigqueueinfo,
+			.args = { (uint64_t)t->pid, (uint64_t)th->tid, (uint64_t)info->si_signo,
+				at } };
 	TRY(task_write(t, r->calls, &c, sizeof(c)));
 	TRY(task_write(t, at, info, sizeof(*info)));
 	TRY(run_placed(t, th, 1, 0, &none));
@@ -369,13 +382,34 @@ static struct err *queue_again(struct task *t, struct thread *th, const siginfo_
 	return NULL;
 }
 
-/* The signal that ends the next batch; 0 if both are pending. */
-static struct err *pick_signal(struct task *t, struct thread *th, int *sig)
+/* Signals that a batch sends itself (pending ones are rebuilt so). */
+static uint64_t sent_by(const struct call *calls, size_t n)
+{
+	static const struct {
+		uint64_t nr;
+		unsigned arg;
+	} senders[] = { { SYS_rt_tgsigqueueinfo, 2 }, { SYS_rt_sigqueueinfo, 1 }, { SYS_tgkill, 2 },
+		{ SYS_tkill, 1 }, { SYS_kill, 1 } };
+	uint64_t mask = 0;
+
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < ARRAY_LEN(senders); k++) {
+			uint64_t sig = calls[i].args[senders[k].arg];
+
+			if (calls[i].nr == senders[k].nr && sig >= 1 && sig <= 64)
+				mask |= MASK_BIT(sig);
+		}
+	return mask;
+}
+
+/* The signal that ends the next batch; 0 if neither is free. */
+static struct err *pick_signal(struct task *t, struct thread *th, uint64_t avoid, int *sig)
 {
 	const int *s = t->remote->signals;
 	uint64_t pending;
 
 	TRY(trace_pending(th->tid, &pending));
+	pending |= avoid;
 	*sig = 0;
 	for (size_t i = ARRAY_LEN(t->remote->signals); i-- > 0;)
 		if (s[i] && !(pending & MASK_BIT(s[i])))
@@ -392,7 +426,7 @@ static struct err *run_batch(struct task *t, struct thread *th, struct call *cal
 	struct stolen st = { 0 };
 	int sig;
 
-	TRY(pick_signal(t, th, &sig));
+	TRY(pick_signal(t, th, sent_by(calls, n), &sig));
 	stop.args[2] = (uint64_t)sig;
 	memcpy(list, calls, n * sizeof(list[0]));
 	list[n] = stop;
@@ -440,8 +474,8 @@ struct err *remote_run(struct task *t, struct thread *th, struct call *calls, si
 	return NULL;
 }
 
-struct err *remote_call(struct task *t, struct thread *th, const struct call *c, const char *what,
-	int64_t *ret)
+struct err *remote_call(
+	struct task *t, struct thread *th, const struct call *c, const char *what, int64_t *ret)
 {
 	struct call one = *c;
 
@@ -489,8 +523,8 @@ struct err *remote_fd_home(struct task *t, int number, int *fd)
 	int got = pidfd_getfd(t->pidfd, number, 0);
 
 	if (got < 0 && errno == EBADF)
-		return err_new(ERR_GONE, "descriptor %d of process %d is closed", number,
-			(int)t->pid);
+		return err_new(
+			ERR_GONE, "descriptor %d of process %d is closed", number, (int)t->pid);
 	if (got < 0)
 		return err_errno(errno, "copy descriptor %d of process %d", number, (int)t->pid);
 	*fd = got;

@@ -30,8 +30,9 @@ struct err *remote_run(struct task *t, struct thread *th, struct call *calls, si
 /* One call; a negative result is an error that says `what`. ret may be NULL. */
 struct err *remote_call(struct task *t, struct thread *th, const struct call *c, const char *what,
 	int64_t *ret) must_check;
-#define REMOTE(t, th, ret, what, number, ...)                                                      \
-	remote_call((t), (th), &(struct call){ .nr = (number), .args = { __VA_ARGS__ } }, (what), (ret))
+#define REMOTE(t, th, ret, what, number, ...) \
+	remote_call((t), (th), &(struct call){ .nr = (number), .args = { __VA_ARGS__ } }, (what), \
+		(ret))
 
 /* Scratch memory in the task, REMOTE_SCRATCH_BYTES of it, 16-byte aligned. Its contents last until
  * the next remote_put at the same place; the caller lays it out. */
@@ -59,7 +60,9 @@ struct seedling_spec {
  * subreaper). It comes held, dies with our process until seedling_release, and its batches lie in
  * a mapped area. LIMIT if the pid is taken (the error says by whom). */
 struct err *seedling_make(const struct seedling_spec *spec, struct task **ret) must_check;
-/* Moves the agent's area (at least `bytes` long) to `at`, a hole in the final address space. */
+/* Moves the agent's area (SEEDLING_AREA_BYTES) to `at`, a hole in the final address space; best
+ * after seedling_clear, when nothing else is in the way. LIMIT if something is. Scratch bytes are
+ * not carried over, and remote_scratch() changes. */
 struct err *seedling_move_area(struct task *t, uint64_t at) must_check;
 #define SEEDLING_AREA_BYTES (256u << 10)
 /* Unmaps all that the seedling started with except vdso and vvar, which go to these addresses.

@@ -23,17 +23,17 @@ struct remote {
 	/* Where things lie in the task. */
 	uint64_t code, calls, scratch, frame;
 	pid_t frame_tid; /* the thread whose context is in `frame`, 0 for none */
-	int signals[2];	 /* that may end a batch, best first */
-	bool stop_seen;	 /* a SIGSTOP was swallowed and must be sent again */
+	int signals[2];  /* that may end a batch, best first */
+	bool stop_seen;  /* a SIGSTOP was swallowed and must be sent again */
 	struct saved_bytes saved_code, saved_data;
 	struct arch_state work; /* registers for the next run */
 
 	/* seedling only */
 	bool kill_on_free;   /* not released yet */
-	uint64_t area;	     /* start of SEEDLING_AREA_BYTES */
+	uint64_t area;       /* start of SEEDLING_AREA_BYTES */
 	uint64_t private_at; /* scratch for seedling*.c, SEEDLING_PRIVATE_BYTES of it */
 	uint64_t syscall_pc; /* a system call instruction of the vdso */
-	int sock;	     /* our end, -1 */
+	int sock;            /* our end, -1 */
 	int sock_number;     /* its other end's descriptor in the seedling, -1 */
 };
 #define SEEDLING_PRIVATE_BYTES (16u << 10)
@@ -44,6 +44,8 @@ void remote_free(struct remote *r);
  * task but that. Seedlings only: if we die in it a target would be lost. */
 struct err *remote_single(struct task *t, struct thread *th, struct call *c) must_check;
 
+/* Start time and /proc/PID/mem of the process behind the pidfd. */
+struct err *task_pin(struct task *t) must_check;
 /* Adds a thread that is ptrace-stopped and traced by us; reads its state. */
 struct err *task_adopt(struct task *t, pid_t tid, bool fresh, struct thread **ret) must_check;
 /* Forgets a thread that has ended. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Holding: PTRACE_SEIZE, PTRACE_INTERRUPT, wait for the stop, for each thread, until a listing of
- * /proc/PID/task shows no thread that we do not hold. A stopped thread makes no other, so this ends.
+ * /proc/PID/task shows no thread that we do not hold. A stopped thread makes no other, so this
+ * ends.
  *
  * A thread may show another stop before the one we asked for: a signal that was just delivered.
  * Going on with that signal is what the kernel would have done, and the stop still comes. Once
@@ -55,11 +56,20 @@ static struct err *open_mem(struct task *t)
 	return NULL;
 }
 
+struct err *task_pin(struct task *t)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_stat st;
+
+	TRY(proc_stat(a, t->pid, 0, &st));
+	TRY(task_check_alive(t)); /* so the text was of the process behind the pidfd */
+	t->start_time = st.start_time;
+	return open_mem(t);
+}
+
 struct err *task_open(pid_t pid, struct task **ret)
 {
 	autotask struct task *t = xcalloc(1, sizeof(*t));
-	autoarena struct arena *a = arena_new();
-	struct proc_stat st;
 
 	t->pid = pid;
 	t->pidfd = t->mem_fd = -1;
@@ -70,10 +80,7 @@ struct err *task_open(pid_t pid, struct task **ret)
 		return err_new(ERR_INVALID, "%d is a thread, not a process", (int)pid);
 	if (t->pidfd < 0)
 		return err_errno(errno, "open process %d", (int)pid);
-	TRY(proc_stat(a, pid, 0, &st));
-	t->start_time = st.start_time;
-	TRY(task_check_alive(t)); /* so the text was of the process behind the pidfd */
-	TRY(open_mem(t));
+	TRY(task_pin(t));
 	t->remote = remote_new();
 	*ret = take(&t);
 	return NULL;
@@ -89,14 +96,23 @@ static void forget_threads(struct task *t)
 	t->held = false;
 }
 
+/* Its pid is free for the next attempt only when init has reaped it. */
+static void bury(struct task *t)
+{
+	struct deadline d = deadline_in(REAP_US);
+
+	err_free(task_kill(t));
+	err_free(task_wait_end(t, d));
+	while (pidfd_send_signal(t->pidfd, 0, NULL, 0) == 0 && !deadline_passed(d))
+		usleep(100);
+}
+
 void task_free(struct task *t)
 {
 	if (!t)
 		return;
-	if (t->remote && t->remote->kill_on_free) {
-		err_free(task_kill(t));
-		err_free(task_wait_end(t, deadline_in(REAP_US)));
-	}
+	if (t->remote && t->remote->kill_on_free)
+		bury(t);
 	if (t->held)
 		err_free(task_let_go(t));
 	forget_threads(t);
@@ -154,6 +170,16 @@ void task_drop(struct task *t, struct thread *th)
 			free(th);
 			return;
 		}
+}
+
+struct err *task_adopt(struct task *t, pid_t tid, bool fresh, struct thread **ret)
+{
+	struct thread *th = add_thread(t, tid);
+
+	th->fresh = fresh;
+	th->stopped = true;
+	*ret = th;
+	return arch_get_state(tid, &th->state);
 }
 
 /* PTRACE_SEIZE failed with EPERM: says why. NULL when the thread is just ending. */
@@ -217,7 +243,8 @@ static struct err *leave_rseq(struct task *t, struct thread *th)
 
 	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, th->tid, sizeof(conf), &conf) < 0 ||
 		!conf.rseq_abi_pointer)
-		return NULL; /* before Linux 5.13 one cannot know; glibc uses no critical sections */
+		return NULL; /* before Linux 5.13 one cannot know; glibc uses no critical sections
+			      */
 	TRY(task_read(t, conf.rseq_abi_pointer + RSEQ_CS_AT, &at, sizeof(at)));
 	if (!at)
 		return NULL;
@@ -278,8 +305,10 @@ static struct err *await_stop(struct task *t, struct thread *th, struct deadline
 		if (trace_event(status) == PTRACE_EVENT_STOP && sig == SIGTRAP)
 			return take_state(t, th);
 		if (trace_event(status) == PTRACE_EVENT_STOP)
-			return err_hint(err_new(ERR_UNSUPPORTED, "process %d is stopped by signal "
-				"%d (job control)", (int)t->pid, sig),
+			return err_hint(err_new(ERR_UNSUPPORTED,
+						"process %d is stopped by signal "
+						"%d (job control)",
+						(int)t->pid, sig),
 				"let it go on first: kill -CONT %d", (int)t->pid);
 		e = trace_resume(th->tid, PTRACE_CONT, trace_event(status) ? 0 : sig);
 		if (e && err_code(e) != ERR_GONE)
@@ -329,7 +358,8 @@ static struct err *hold_all(struct task *t, struct deadline d)
 	TRY(proc_stat(a, t->pid, 0, &st));
 	if (st.state == 'T')
 		return err_hint(err_new(ERR_UNSUPPORTED, "process %d is stopped by job control",
-			(int)t->pid), "let it go on first: kill -CONT %d", (int)t->pid);
+					(int)t->pid),
+			"let it go on first: kill -CONT %d", (int)t->pid);
 	TRY(open_mem(t)); /* an exec since then has made another address space */
 	do {
 		TRY(hold_pass(t, d, &added));
@@ -356,8 +386,8 @@ static void give_up(struct task *t)
 			continue;
 		e = trace_wait(th->tid, d, &status);
 		if (!e && WIFSTOPPED(status))
-			e = trace_resume(th->tid, PTRACE_DETACH,
-				trace_event(status) ? 0 : WSTOPSIG(status));
+			e = trace_resume(
+				th->tid, PTRACE_DETACH, trace_event(status) ? 0 : WSTOPSIG(status));
 		err_free(e);
 	}
 	forget_threads(t);
@@ -384,7 +414,8 @@ struct err *task_mask(struct thread *th, int open)
 {
 	uint64_t mask = open ? MASK_ALL & ~MASK_BIT(open) : MASK_ALL;
 
-	if (th->masked && th->mask == mask)
+	/* whoever rebuilds a thread may have set its mask meanwhile */
+	if (th->masked && th->mask == mask && !th->fresh)
 		return NULL;
 	th->touched = th->masked = true;
 	th->mask = mask;
@@ -486,8 +517,8 @@ struct err *task_read(const struct task *t, uint64_t addr, void *buf, size_t n)
 struct err *task_write(const struct task *t, uint64_t addr, const void *buf, size_t n)
 {
 	for (size_t done = 0; done < n;) {
-		ssize_t r = pwrite(t->mem_fd, (const char *)buf + done, n - done,
-			(off_t)(addr + done));
+		ssize_t r =
+			pwrite(t->mem_fd, (const char *)buf + done, n - done, (off_t)(addr + done));
 
 		if (r < 0 && errno == EINTR)
 			continue;

@@ -21,10 +21,10 @@
 struct thread {
 	pid_t tid;
 	struct arch_state state; /* valid while held */
-	bool fresh;		 /* destination: made by us, never ran */
-	bool stopped;		 /* private: it is in a ptrace stop */
-	bool touched;		 /* private: the kernel's registers are not those of `state` */
-	bool masked;		 /* private: the kernel's mask is not that of `state` but this */
+	bool fresh;              /* destination: made by us, never ran */
+	bool stopped;            /* private: it is in a ptrace stop */
+	bool touched;            /* private: the kernel's registers are not those of `state` */
+	bool masked;             /* private: the kernel's mask is not that of `state` but this */
 	uint64_t mask;
 };
 
@@ -35,7 +35,7 @@ struct task {
 	bool held;
 	struct thread **threads; /* only while held; the leader (tid == pid) first */
 	size_t n_threads;
-	uint64_t start_time; /* see proc_stat */
+	uint64_t start_time;   /* see proc_stat */
 	struct remote *remote; /* private to remote.c and seedling*.c: where batches lie */
 };
 

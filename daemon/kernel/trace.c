@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define SPINS	    50
+#define SPINS       50
 #define NAP_NS_MAX  1000000
 #define PEEK_AT_ONE 16
 

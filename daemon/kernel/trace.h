@@ -12,7 +12,7 @@
 #include "base/err.h"
 
 #define MASK_ALL      (~0ULL)
-#define MASK_BIT(sig) (1ULL << ((sig) - 1))
+#define MASK_BIT(sig) (1ULL << ((sig)-1))
 /* The stop of a system call, with PTRACE_O_TRACESYSGOOD. */
 #define TRACE_SYSCALL_STOP (SIGTRAP | 0x80)
 
@@ -29,5 +29,6 @@ static inline int trace_event(int status)
 {
 	return status >> 16;
 }
-/* Whether sig is queued for the thread or its process; true also when there are too many to tell. */
+/* Whether sig is queued for the thread or its process; true also when there are too many to tell.
+ */
 struct err *trace_pending(pid_t tid, uint64_t *mask) must_check;

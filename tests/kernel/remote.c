@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Holding and remote calls in a running process, and that it notices nothing. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -95,8 +96,7 @@ static void test_calls(void **state)
 			struct call calls[100];
 
 			for (size_t k = 0; k < 100; k++)
-				calls[k] = (struct call){
-					.nr = k % 2 ? SYS_gettid : SYS_getpid };
+				calls[k] = (struct call){ .nr = k % 2 ? SYS_gettid : SYS_getpid };
 			ok(remote_run(t, th, calls, 100));
 			for (size_t k = 0; k < 100; k++)
 				assert_int_equal(calls[k].ret, k % 2 ? th->tid : pid);
@@ -151,7 +151,8 @@ static void test_tracer_killed(void **state)
 			struct task *t;
 			struct call calls[32];
 
-			if (task_open(pid, &t) || task_hold(t, DEADLINE) || write(ready[1], "x", 1) < 0)
+			if (task_open(pid, &t) || task_hold(t, DEADLINE) ||
+				write(ready[1], "x", 1) < 0)
 				_exit(1);
 			for (size_t k = 0;; k++) {
 				for (int j = 0; j < 32; j++)
@@ -203,7 +204,8 @@ static void test_bench(void **state)
 	go = clock_ns();
 	ok(task_let_go(t));
 	go = clock_ns() - go;
-	print_message("open and hold 6 threads %lld us, batch of 1: %.1f us, of 32: %.1f us, let go %lld us\n",
+	print_message("open and hold 6 threads %lld us, batch of 1: %.1f us, of 32: %.1f us, let "
+		      "go %lld us\n",
 		(long long)hold / 1000, (double)one / 1e6, (double)many / 1e6,
 		(long long)go / 1000);
 	unnoticed(pid, s);

@@ -37,10 +37,10 @@ struct target_shared {
 	uint32_t main_blocks_urg;
 };
 
-#define target_bad(s, ...)                                                                         \
-	do {                                                                                       \
-		if (__atomic_fetch_add(&(s)->bad, 1, __ATOMIC_SEQ_CST) == 0)                       \
-			snprintf((s)->why, sizeof((s)->why), __VA_ARGS__);                         \
+#define target_bad(s, ...) \
+	do { \
+		if (__atomic_fetch_add(&(s)->bad, 1, __ATOMIC_SEQ_CST) == 0) \
+			snprintf((s)->why, sizeof((s)->why), __VA_ARGS__); \
 	} while (0)
 
 static inline struct target_shared **target_self(void)
@@ -117,22 +117,22 @@ static void *target_spin(void *arg)
 	for (;;) {
 		uint64_t same, r15 = 0x5a5a5a5a, r9 = 0x77, rcx = 200000;
 
-		__asm__ volatile("vmovdqu (%[p]), %%ymm15\n"
-				 "vmovdqu (%[p]), %%ymm1\n"
-				 "mov $0x5a5a5a5a, %%r15d\n"
-				 "mov $0x77, %%r9d\n"
-				 "1: vpaddq %%ymm15, %%ymm15, %%ymm2\n"
-				 "vpsubq %%ymm15, %%ymm2, %%ymm15\n"
-				 "dec %[n]\n"
-				 "jnz 1b\n"
-				 "vpcmpeqq %%ymm1, %%ymm15, %%ymm2\n"
-				 "vpmovmskb %%ymm2, %k[same]\n"
-				 "mov %%r15, %[r15]\n"
-				 "mov %%r9, %[r9]\n"
-				 : [same] "=&r"(same), [n] "+&r"(rcx), [r15] "=&r"(r15),
-				 [r9] "=&r"(r9)
-				 : [p] "r"(pattern)
-				 : "r15", "r9", "xmm1", "xmm2", "xmm15", "memory", "cc");
+		__asm__ volatile(
+			"vmovdqu (%[p]), %%ymm15\n"
+			"vmovdqu (%[p]), %%ymm1\n"
+			"mov $0x5a5a5a5a, %%r15d\n"
+			"mov $0x77, %%r9d\n"
+			"1: vpaddq %%ymm15, %%ymm15, %%ymm2\n"
+			"vpsubq %%ymm15, %%ymm2, %%ymm15\n"
+			"dec %[n]\n"
+			"jnz 1b\n"
+			"vpcmpeqq %%ymm1, %%ymm15, %%ymm2\n"
+			"vpmovmskb %%ymm2, %k[same]\n"
+			"mov %%r15, %[r15]\n"
+			"mov %%r9, %[r9]\n"
+			: [same] "=&r"(same), [n] "+&r"(rcx), [r15] "=&r"(r15), [r9] "=&r"(r9)
+			: [p] "r"(pattern)
+			: "r15", "r9", "xmm1", "xmm2", "xmm15", "memory", "cc");
 		if ((uint32_t)same != 0xffffffff || r15 != 0x5a5a5a5a || r9 != 0x77)
 			target_bad(s, "registers: %llx %llx %llx", (unsigned long long)same,
 				(unsigned long long)r15, (unsigned long long)r9);
@@ -176,9 +176,10 @@ static inline void target_main(struct target_shared *s)
 {
 	static char stack_mem[65536];
 	stack_t mine = { .ss_sp = stack_mem, .ss_size = sizeof(stack_mem) }, now;
-	struct sigaction sa = { .sa_sigaction = target_on_urg, .sa_flags = SA_SIGINFO | SA_ONSTACK };
-	void *(*const body[])(void *) = { target_futex, target_sleep, target_read, target_spin,
-		target_epoll };
+	struct sigaction sa = { .sa_sigaction = target_on_urg,
+		.sa_flags = SA_SIGINFO | SA_ONSTACK };
+	void *(*const body[])(
+		void *) = { target_futex, target_sleep, target_read, target_spin, target_epoll };
 	sigset_t urg, mask;
 	pthread_t id;
 
@@ -203,7 +204,8 @@ static inline void target_main(struct target_shared *s)
 		nanosleep(&ms, NULL);
 		sigaltstack(NULL, &now);
 		if (now.ss_sp != mine.ss_sp || now.ss_size != mine.ss_size || now.ss_flags != 0)
-			target_bad(s, "sigaltstack: %p %zu %d", now.ss_sp, now.ss_size, now.ss_flags);
+			target_bad(
+				s, "sigaltstack: %p %zu %d", now.ss_sp, now.ss_size, now.ss_flags);
 		sigprocmask(SIG_SETMASK, NULL, &mask);
 		if (!s->open_urg && (!sigismember(&mask, SIGURG) || sigismember(&mask, SIGUSR1)))
 			target_bad(s, "signal mask of the main thread");
@@ -218,8 +220,8 @@ static inline void target_main(struct target_shared *s)
 /* Starts one; the shared page stays valid after its end. */
 static inline pid_t target_start(struct target_shared **ret)
 {
-	struct target_shared *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE,
-		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct target_shared *s =
+		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid_t pid = fork();
 
 	if (pid == 0) {

@@ -25,17 +25,17 @@
 
 #include "kernel/trace.h"
 
-#define USER_CS		 0x33 /* 64-bit code; 0x23 is 32-bit */
-#define SYSCALL_BYTES	 2    /* 0f 05 */
-#define XSAVE_SW_AT	 464  /* bytes the processor leaves to software */
-#define XSAVE_HEADER_AT	 512  /* first word: the components that are not in their initial state */
-#define XSAVE_MIN	 576
+#define USER_CS          0x33 /* 64-bit code; 0x23 is 32-bit */
+#define SYSCALL_BYTES    2    /* 0f 05 */
+#define XSAVE_SW_AT      464  /* bytes the processor leaves to software */
+#define XSAVE_HEADER_AT  512  /* first word: the components that are not in their initial state */
+#define XSAVE_MIN        576
 #define FP_XSTATE_MAGIC1 0x46505853U
 #define FP_XSTATE_MAGIC2 0x46505845U
-#define UC_FLAGS	 7	/* xstate, ss is valid, strict ss */
-#define NO_ALTSTACK	 0x7	/* invalid ss_flags: see arch_sigreturn_frame */
-#define FP_ALIGN	 64
-#define FRAME_REGS_BYTES 1024	/* the fixed part of a frame, rounded up to FP_ALIGN */
+#define UC_FLAGS         7   /* xstate, ss is valid, strict ss */
+#define NO_ALTSTACK      0x7 /* invalid ss_flags: see arch_sigreturn_frame */
+#define FP_ALIGN         64
+#define FRAME_REGS_BYTES 1024 /* the fixed part of a frame, rounded up to FP_ALIGN */
 
 /* include/linux/errno.h: never seen by user space, but by ptrace. */
 enum { ERESTARTSYS_ = 512, ERESTARTNOINTR_ = 513, ERESTARTNOHAND_ = 514, ERESTART_BLOCK_ = 516 };
@@ -206,9 +206,8 @@ bool arch_syscall_hide_stop(struct arch_state *s)
 {
 	static const int ends_with_eintr[] = { SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_pwait2,
 		SYS_semop, SYS_semtimedop, SYS_rt_sigtimedwait, SYS_io_getevents, SYS_io_pgetevents,
-		SYS_read, SYS_readv,
-		SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg, SYS_accept, SYS_accept4, SYS_write,
-		SYS_writev, SYS_sendto, SYS_sendmsg, SYS_sendmmsg };
+		SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg, SYS_accept,
+		SYS_accept4, SYS_write, SYS_writev, SYS_sendto, SYS_sendmsg, SYS_sendmmsg };
 	int64_t nr = arch_syscall_nr(s);
 
 	if (arch_syscall_ret(s) != -EINTR)
@@ -271,9 +270,10 @@ struct err *arch_check_xstate(const uint8_t *xstate, size_t len)
 			(unsigned long long)in_use, (unsigned long long)local);
 	if (layout_end(enabled & local) > len ||
 		((enabled & ~local) == 0 && layout_end(enabled) != len))
-		return err_new(ERR_MISMATCH, "this processor lays extended state out differently "
-			"(%zu bytes, here %zu for the same features)", len,
-			layout_end(enabled & local));
+		return err_new(ERR_MISMATCH,
+			"this processor lays extended state out differently "
+			"(%zu bytes, here %zu for the same features)",
+			len, layout_end(enabled & local));
 	return NULL;
 }
 
@@ -286,7 +286,7 @@ const void *arch_agent_code(size_t *len)
 bool arch_agent_done(const struct arch_state *s, uint64_t code)
 {
 	return const_regs(s)->rip == code + (uint64_t)(agent_x86_64_after - agent_x86_64) &&
-		const_regs(s)->r12 == 1;
+	       const_regs(s)->r12 == 1;
 }
 
 int64_t arch_find_syscall(const void *code, size_t len)
@@ -307,8 +307,8 @@ void arch_agent_regs(struct arch_state *s, uint64_t code, uint64_t calls, size_t
 	r->rbx = calls;
 	r->r12 = n;
 	r->rsp = frame + sizeof(uint64_t); /* the return address counts as popped */
-	r->orig_rax = (uint64_t)-1; /* else the kernel's restart would move rip */
-	r->eflags &= ~0x500ULL; /* no single step, forward */
+	r->orig_rax = (uint64_t)-1;        /* else the kernel's restart would move rip */
+	r->eflags &= ~0x500ULL;            /* no single step, forward */
 }
 
 void arch_call_regs(struct arch_state *s, uint64_t pc, const struct call *c)
@@ -373,14 +373,31 @@ static void frame_restart(const struct user_regs_struct *r, struct sigcontext_64
 size_t arch_sigreturn_frame(const struct arch_state *s, uint64_t at, void *buf)
 {
 	const struct user_regs_struct *r = const_regs(s);
-	struct rt_frame f = { .uc_flags = UC_FLAGS, .altstack_flags = NO_ALTSTACK,
-		.sigmask = s->sigmask };
+	struct rt_frame f = {
+		.uc_flags = UC_FLAGS, .altstack_flags = NO_ALTSTACK, .sigmask = s->sigmask
+	};
 
-	f.context = (struct sigcontext_64){ .r8 = r->r8, .r9 = r->r9, .r10 = r->r10, .r11 = r->r11,
-		.r12 = r->r12, .r13 = r->r13, .r14 = r->r14, .r15 = r->r15, .di = r->rdi,
-		.si = r->rsi, .bp = r->rbp, .bx = r->rbx, .dx = r->rdx, .ax = r->rax,
-		.cx = r->rcx, .sp = r->rsp, .ip = r->rip, .flags = r->eflags,
-		.cs = (uint16_t)r->cs, .ss = (uint16_t)r->ss, .fpstate = at + FRAME_REGS_BYTES };
+	f.context = (struct sigcontext_64){ .r8 = r->r8,
+		.r9 = r->r9,
+		.r10 = r->r10,
+		.r11 = r->r11,
+		.r12 = r->r12,
+		.r13 = r->r13,
+		.r14 = r->r14,
+		.r15 = r->r15,
+		.di = r->rdi,
+		.si = r->rsi,
+		.bp = r->rbp,
+		.bx = r->rbx,
+		.dx = r->rdx,
+		.ax = r->rax,
+		.cx = r->rcx,
+		.sp = r->rsp,
+		.ip = r->rip,
+		.flags = r->eflags,
+		.cs = (uint16_t)r->cs,
+		.ss = (uint16_t)r->ss,
+		.fpstate = at + FRAME_REGS_BYTES };
 	frame_restart(r, &f.context);
 	memset(buf, 0, FRAME_REGS_BYTES);
 	memcpy(buf, &f, sizeof(f));
@@ -401,11 +418,21 @@ size_t arch_seedling_image(void *buf, size_t room)
 	const size_t code_at = sizeof(Elf64_Ehdr) + 2 * sizeof(Elf64_Phdr);
 	const size_t len = code_at + sizeof(seedling_code);
 	Elf64_Ehdr eh = { .e_ident = { ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB,
-				  EV_CURRENT }, .e_type = ET_EXEC, .e_machine = EM_X86_64,
-		.e_version = EV_CURRENT, .e_entry = base + code_at, .e_phoff = sizeof(eh),
-		.e_ehsize = sizeof(eh), .e_phentsize = sizeof(Elf64_Phdr), .e_phnum = 2 };
-	Elf64_Phdr ph[2] = { { .p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_vaddr = base,
-				     .p_filesz = len, .p_memsz = len, .p_align = PAGE_BYTES },
+				  EV_CURRENT },
+		.e_type = ET_EXEC,
+		.e_machine = EM_X86_64,
+		.e_version = EV_CURRENT,
+		.e_entry = base + code_at,
+		.e_phoff = sizeof(eh),
+		.e_ehsize = sizeof(eh),
+		.e_phentsize = sizeof(Elf64_Phdr),
+		.e_phnum = 2 };
+	Elf64_Phdr ph[2] = { { .p_type = PT_LOAD,
+				     .p_flags = PF_R | PF_X,
+				     .p_vaddr = base,
+				     .p_filesz = len,
+				     .p_memsz = len,
+				     .p_align = PAGE_BYTES },
 		{ .p_type = PT_GNU_STACK, .p_flags = PF_R | PF_W, .p_align = 16 } };
 
 	if (room < len)

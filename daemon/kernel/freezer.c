@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The v2 hierarchy may be mounted anywhere (hybrid set-ups have it below the v1 one), and a group's
+ * path counts from the root of our cgroup namespace, which is what a mount made inside shows too; a
+ * mount from outside names its root in mountinfo, and that part is taken off.
+ */
+#include "kernel/freezer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/text.h"
+
+#define FREEZE_US  1000000
+#define THAW_US    1000000
+#define TEXT_BYTES (1u << 20)
+#define NAP_MS     5
+
+struct mount {
+	char *root, *point; /* arena */
+};
+
+/* One line of mountinfo: "ID PARENT MAJ:MIN ROOT POINT OPTIONS [FIELDS] - TYPE ..." */
+static bool parse_mount(char *line, struct mount *m)
+{
+	char *save = NULL, *field[5];
+	const char *type = strstr(line, " - ");
+
+	if (!type || strncmp(type, " - cgroup2 ", 11) != 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(field); i++) {
+		field[i] = strtok_r(i ? NULL : line, " ", &save);
+		if (!field[i])
+			return false;
+	}
+	*m = (struct mount){ field[3], field[4] };
+	return true;
+}
+
+static struct err *find_mount(struct arena *a, struct mount *ret)
+{
+	char *text, *save = NULL;
+
+	TRY(io_read_file(a, "/proc/self/mountinfo", TEXT_BYTES, &text, NULL));
+	for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save))
+		if (parse_mount(l, ret))
+			return NULL;
+	return err_hint(err_new(ERR_UNSUPPORTED, "cgroup v2 is not mounted"),
+		"mount -t cgroup2 none /sys/fs/cgroup");
+}
+
+struct err *freezer_root(char **dir)
+{
+	autoarena struct arena *a = arena_new();
+	struct mount m;
+
+	TRY(find_mount(a, &m));
+	*dir = xstrdup(m.point);
+	return NULL;
+}
+
+struct err *freezer_current(pid_t pid, char **dir)
+{
+	autoarena struct arena *a = arena_new();
+	autotext struct text path = { 0 };
+	char *text, *group;
+	struct mount m;
+	size_t root_len;
+
+	TRY(find_mount(a, &m));
+	TRY(io_read_file(a, arena_printf(a, "/proc/%d/cgroup", (int)pid), TEXT_BYTES, &text, NULL));
+	group = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
+	if (!group)
+		return err_new(ERR_UNSUPPORTED, "process %d is in no v2 group", (int)pid);
+	group = strchr(group, '/');
+	if (!group)
+		return err_new(ERR_UNSUPPORTED, "process %d is in no v2 group", (int)pid);
+	group[strcspn(group, "\n")] = '\0';
+	root_len = strcmp(m.root, "/") == 0 ? 0 : strlen(m.root);
+	if (root_len && strncmp(group, m.root, root_len) == 0 &&
+		(group[root_len] == '/' || group[root_len] == '\0'))
+		group += root_len;
+	text_addf(&path, "%s%s", m.point, strcmp(group, "/") == 0 ? "" : group);
+	*dir = xstrdup(text_str(&path));
+	return NULL;
+}
+
+struct err *freezer_make(const char *parent, const char *name, struct freezer *ret)
+{
+	autotext struct text path = { 0 };
+
+	text_addf(&path, "%s/%s", parent, name);
+	if (mkdir(text_str(&path), 0755) < 0)
+		return err_errno(errno, "make control group %s", text_str(&path));
+	text_add(&path, "/cgroup.freeze", strlen("/cgroup.freeze"));
+	if (access(text_str(&path), W_OK) < 0) {
+		path.s[path.len - strlen("/cgroup.freeze")] = '\0';
+		rmdir(path.s);
+		return err_new(ERR_UNSUPPORTED, "control group %s cannot be frozen", path.s);
+	}
+	path.s[path.len - strlen("/cgroup.freeze")] = '\0';
+	*ret = (struct freezer){ .dir = xstrdup(path.s) };
+	return NULL;
+}
+
+static struct err *write_in(const char *dir, const char *file, int number)
+{
+	autotext struct text path = { 0 }, value = { 0 };
+
+	text_addf(&path, "%s/%s", dir, file);
+	text_addf(&value, "%d", number);
+	return io_write_file(text_str(&path), text_str(&value));
+}
+
+struct err *freezer_join(struct freezer *f, pid_t pid)
+{
+	char *home = NULL;
+
+	TRY(freezer_current(pid, &home));
+	if (!f->home)
+		f->home = take(&home);
+	free(home);
+	return write_in(f->dir, "cgroup.procs", (int)pid);
+}
+
+/* cgroup.events wakes a poll for POLLPRI when a line of it changes. */
+static struct err *await_frozen(const char *dir)
+{
+	autotext struct text path = { 0 };
+	autoclose int fd = -1;
+	struct deadline d = deadline_in(FREEZE_US);
+	char buf[256];
+
+	text_addf(&path, "%s/cgroup.events", dir);
+	TRY(io_open(text_str(&path), O_RDONLY, &fd));
+	for (;;) {
+		struct pollfd p = { .fd = fd, .events = POLLPRI };
+		ssize_t n = pread(fd, buf, sizeof(buf) - 1, 0);
+
+		if (n < 0)
+			return err_errno(errno, "read %s", text_str(&path));
+		buf[n] = '\0';
+		if (strstr(buf, "frozen 1"))
+			return NULL;
+		if (deadline_passed(d))
+			return err_new(ERR_TIMEOUT, "control group %s does not freeze", dir);
+		poll(&p, 1, MIN(deadline_poll_ms(d), NAP_MS));
+	}
+}
+
+struct err *freezer_set(struct freezer *f, bool frozen, bool wait)
+{
+	TRY(write_in(f->dir, "cgroup.freeze", frozen));
+	return frozen && wait ? await_frozen(f->dir) : NULL;
+}
+
+/* A group is busy until its last process has been reaped or moved, all of it. */
+static struct err *remove_dir(const char *dir)
+{
+	struct deadline d = deadline_in(THAW_US);
+
+	while (rmdir(dir) < 0) {
+		if (errno == ENOENT)
+			return NULL;
+		if (errno != EBUSY || deadline_passed(d))
+			return err_errno(errno, "remove control group %s", dir);
+		usleep(1000);
+	}
+	return NULL;
+}
+
+struct err *freezer_undo(struct freezer *f, pid_t pid)
+{
+	struct err *e = NULL;
+
+	if (f->home) {
+		e = write_in(f->home, "cgroup.procs", (int)pid);
+		if (e && err_sysno(e) == ESRCH) { /* it has ended: nothing to move */
+			err_free(e);
+			e = NULL;
+		}
+	}
+	return e ? e : remove_dir(f->dir);
+}
+
+void freezer_fini(struct freezer *f)
+{
+	free(f->dir);
+	free(f->home);
+	*f = (struct freezer){ 0 };
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A frozen group holds a process through our death and through SIGCONT. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "kernel/freezer.h"
+#include "kernel/remote.h"
+#include "tests/kernel/ns.h"
+
+static void ok(struct err *e)
+{
+	char *line = e ? err_line(e) : NULL;
+
+	if (line)
+		print_message("%s\n", line);
+	free(line);
+	assert_null(e);
+}
+
+static char *group_name(void)
+{
+	static char name[64];
+
+	snprintf(name, sizeof(name), "migrated-test-%llx", (unsigned long long)clock_real_ns());
+	return name;
+}
+
+static pid_t counter(volatile uint64_t *n)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			++*n;
+	}
+	return pid;
+}
+
+static bool stands(volatile uint64_t *n)
+{
+	uint64_t before = *n;
+
+	usleep(20000);
+	return *n == before;
+}
+
+static void test_hold_by_group(void **state)
+{
+	volatile uint64_t *n =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t pid = counter(n), tracer;
+	char *parent, *now;
+	struct freezer f;
+	struct err *e;
+
+	(void)state;
+	e = freezer_current(pid, &parent);
+	if (e && err_code(e) == ERR_UNSUPPORTED) {
+		err_free(e);
+		skip();
+	}
+	ok(e);
+	ok(freezer_make(parent, group_name(), &f));
+	tracer = fork();
+	if (tracer == 0) { /* held by ptrace when it is frozen; then we die */
+		struct task *t;
+
+		if (task_open(pid, &t) || task_hold(t, deadline_in(1000000)) ||
+			freezer_join(&f, pid) || freezer_set(&f, true, true))
+			_exit(1);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(tracer, NULL, 0), tracer);
+	assert_true(stands(n));
+	kill_one(pid, SIGCONT);
+	assert_true(stands(n));
+	ok(freezer_set(&f, false, true));
+	assert_false(stands(n));
+	/* the child that joined knew where home is, we have to say it */
+	f.home = strdup(parent);
+	ok(freezer_undo(&f, pid));
+	ok(freezer_current(pid, &now));
+	assert_string_equal(now, parent);
+	assert_int_equal(access(f.dir, F_OK), -1);
+	free(now);
+	free(parent);
+	freezer_fini(&f);
+	kill_one(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+static void test_seedling_born_in_group(void **state)
+{
+	struct freezer f;
+	struct seedling_spec spec = { .pid = 5000 };
+	char *root, *now;
+	struct task *t;
+	struct err *e = freezer_root(&root);
+
+	(void)state;
+	if (e && err_code(e) == ERR_UNSUPPORTED) {
+		err_free(e);
+		skip();
+	}
+	ok(e);
+	ok(freezer_make(root, group_name(), &f));
+	spec.cgroup_dir = f.dir;
+	ok(seedling_make(&spec, &t));
+	ok(freezer_current(5000, &now));
+	assert_string_equal(now, f.dir);
+	ok(REMOTE(t, task_leader(t), NULL, "getpid", 39, 0));
+	ok(freezer_set(&f, true, false));
+	ok(seedling_release(t));
+	ok(task_let_go(t));
+	ok(freezer_set(&f, true, true));
+	ok(task_kill(t));
+	ok(task_wait_end(t, deadline_in(1000000)));
+	task_free(t);
+	ok(freezer_undo(&f, 5000));
+	freezer_fini(&f);
+	free(root);
+	free(now);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_hold_by_group),
+		cmocka_unit_test(test_seedling_born_in_group),
+	};
+
+	ns_enter();
+	alarm(60);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
