@@ -48,6 +48,10 @@ void arch_syscall_finish(struct arch_state *s, int64_t ret);
 /* Makes the thread make its interrupted system call again, with the same arguments; if a handler
  * runs before, it sees EINTR instead. */
 void arch_syscall_again(struct arch_state *s);
+/* The address of the instruction by which it was made. */
+uint64_t arch_syscall_pc(const struct arch_state *s);
+/* Puts the call's own number in the place of restart_syscall. */
+void arch_syscall_renumber(struct arch_state *s, int64_t nr);
 /* Which of these numbers the code in front of a system call instruction loads (`code` ends behind
  * that instruction), -1 if none: for restart_syscall, which hides the call's own number. */
 int64_t arch_syscall_number_before(

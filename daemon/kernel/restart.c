@@ -44,36 +44,10 @@ static enum restart decide_clock_nanosleep(const struct interrupted *i)
 	return i->args[3] ? RESTART_SLEEP : RESTART_EINTR;
 }
 
-/* Timeouts in milliseconds as an int, negative for ever. */
-static enum restart decide_ms_2(const struct interrupted *i)
+/* The timeout in milliseconds is an int; negative is for ever. */
+static enum restart decide_poll(const struct interrupted *i)
 {
 	return (int)i->args[2] < 0 ? RESTART_AGAIN : RESTART_EINTR;
-}
-
-static enum restart decide_ms_3(const struct interrupted *i)
-{
-	return (int)i->args[3] < 0 ? RESTART_AGAIN : RESTART_EINTR;
-}
-
-/* Timeouts behind a pointer, NULL for ever. */
-static enum restart decide_pointer_2(const struct interrupted *i)
-{
-	return i->args[2] == 0 ? RESTART_AGAIN : RESTART_EINTR;
-}
-
-static enum restart decide_pointer_3(const struct interrupted *i)
-{
-	return i->args[3] == 0 ? RESTART_AGAIN : RESTART_EINTR;
-}
-
-static enum restart decide_pointer_4(const struct interrupted *i)
-{
-	return i->args[4] == 0 ? RESTART_AGAIN : RESTART_EINTR;
-}
-
-static enum restart decide_again(const struct interrupted *i unused_arg)
-{
-	return RESTART_AGAIN;
 }
 
 struct rule {
@@ -86,52 +60,18 @@ static const struct rule block_rules[] = {
 	{ SYS_futex, decide_futex },
 	{ SYS_nanosleep, decide_nanosleep },
 #ifdef SYS_poll /* newer architectures have ppoll alone */
-	{ SYS_poll, decide_ms_2 },
+	{ SYS_poll, decide_poll },
 #endif
 };
-
-/* Calls that end with EINTR at any stop. Without a timeout they are made again, so that the process
- * does not notice; with one it is not known what is left, and callers know EINTR there. */
-static const struct rule eintr_rules[] = {
-	{ SYS_epoll_pwait, decide_ms_3 },
-	{ 441 /* SYS_epoll_pwait2, everywhere */, decide_pointer_3 },
-#ifdef SYS_epoll_wait
-	{ SYS_epoll_wait, decide_ms_3 },
-#endif
-	{ SYS_io_getevents, decide_pointer_4 },
-	{ SYS_rt_sigtimedwait, decide_pointer_2 },
-	{ SYS_semop, decide_again },
-	{ SYS_semtimedop, decide_pointer_3 },
-};
-
-static enum restart by_rule(const struct rule *rules, size_t n, const struct interrupted *i)
-{
-	for (size_t k = 0; k < n; k++)
-		if (rules[k].nr == i->nr)
-			return rules[k].decide(i);
-	return RESTART_EINTR;
-}
 
 enum restart restart_decide(const struct interrupted *i)
 {
-	enum restart what;
-
-	if (i->ret == RESTART_BLOCK) {
-		what = by_rule(block_rules, ARRAY_LEN(block_rules), i);
-		/* The kernel would run the handler and then say EINTR. */
-		if (what == RESTART_AGAIN && i->signal_waits)
-			what = RESTART_EINTR;
-		return what;
-	}
-	if (i->ret == -EINTR && i->nr >= 0 && !i->signal_waits &&
-		by_rule(eintr_rules, ARRAY_LEN(eintr_rules), i) == RESTART_AGAIN)
-		return RESTART_AGAIN;
-	return RESTART_KEEP;
-}
-
-bool restart_matters(const struct interrupted *i)
-{
-	return i->ret == RESTART_BLOCK || i->ret == -EINTR;
+	if (i->ret != RESTART_BLOCK)
+		return RESTART_KEEP;
+	for (size_t k = 0; k < ARRAY_LEN(block_rules); k++)
+		if (block_rules[k].nr == i->nr)
+			return block_rules[k].decide(i);
+	return RESTART_EINTR;
 }
 
 struct err *restart_look(const struct task *t, const struct arch_state *s, struct interrupted *ret)
@@ -163,12 +103,11 @@ struct err *restart_look(const struct task *t, const struct arch_state *s, struc
 
 void restart_apply(struct arch_state *s, const struct interrupted *i, enum restart what)
 {
+	if (what != RESTART_KEEP && i->nr >= 0)
+		arch_syscall_renumber(s, i->nr);
 	switch (what) {
 	case RESTART_AGAIN:
 		arch_syscall_again(s);
-		/* The registers may still say restart_syscall. */
-		if (arch_syscall_ret(s) != i->nr)
-			arch_syscall_finish(s, i->nr);
 		break;
 	case RESTART_EINTR:
 		arch_syscall_finish(s, -EINTR);
@@ -202,8 +141,7 @@ struct err *restart_block_make(
 {
 	struct arch_state at = *s;
 
-	arch_syscall_again(&at);
-	arch_call_regs(&at, arch_pc(&at), c);
+	arch_call_regs(&at, arch_syscall_pc(s), c);
 	TRY(arch_set_regs(tid, &at));
 	/* To the entry of the call first: an interrupt that is pending there lets the call set up
 	 * all that it needs and give up at once, without sleeping. */

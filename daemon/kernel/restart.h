@@ -5,7 +5,7 @@
  * What the kernel left in the thread's registers (include/linux/errno.h):
  *   -512 -513 -514   it makes the call again from the registers alone: they are kept as they are.
  *   -516             it goes on by a restart block in its own memory, which a rebuilt thread lacks.
- *   -EINTR           some calls give up at every stop (signal(7)), although there was no signal.
+ * Calls that give up with EINTR at every stop are dealt with when the thread is held (task.c).
  */
 #pragma once
 
@@ -13,7 +13,7 @@
 
 enum restart {
 	RESTART_KEEP,  /* registers as they are */
-	RESTART_AGAIN, /* make the call again with the same arguments */
+	RESTART_AGAIN, /* make the call again with the same arguments, unless a handler runs */
 	RESTART_EINTR, /* what is left of its time is not known: the call ends with EINTR */
 	RESTART_SLEEP, /* make a new restart block with the time that is left (nanosleep) */
 };
@@ -22,7 +22,6 @@ struct interrupted {
 	int64_t nr;  /* the call, -1 when there is none or it is not known which */
 	int64_t ret; /* what it returned so far */
 	uint64_t args[6];
-	bool signal_waits; /* a signal with a handler is pending and not blocked: EINTR is meant */
 };
 
 /* Pure: what to do about it. */
@@ -30,12 +29,11 @@ enum restart restart_decide(const struct interrupted *i);
 
 /* Reads it out of the state of a held thread. A thread that was stopped before shows
  * restart_syscall instead of its call: then the number is found in the code in front of the system
- * call instruction, and is -1 if it is not there. signal_waits is left to the caller. */
+ * call instruction, and is -1 if it is not there. */
 struct err *restart_look(
 	const struct task *t, const struct arch_state *s, struct interrupted *ret) must_check;
-/* False when restart_decide can only say RESTART_KEEP, whatever signals wait. */
-bool restart_matters(const struct interrupted *i);
-/* Changes the state for RESTART_AGAIN or RESTART_EINTR; nothing for the others. */
+/* Changes the state so that the thread will do that (RESTART_SLEEP also needs restart_block_make),
+ * and puts the call's own number there again. */
 void restart_apply(struct arch_state *s, const struct interrupted *i, enum restart what);
 
 /* Destination: makes a call in a stopped thread, by the instruction at which `s` was interrupted,

@@ -158,16 +158,6 @@ static struct err *capture_sleep(
 	return NULL;
 }
 
-/* Is a signal with a handler waiting for this thread? Then EINTR is meant. */
-static struct err *signal_waits(struct capture *c, uint64_t sigmask, bool *ret)
-{
-	struct proc_status s;
-
-	TRY(proc_status(c->arena, c->task->pid, c->thread->tid, &s));
-	*ret = ((s.sig_pending | s.sig_shared_pending) & s.sig_caught & ~sigmask) != 0;
-	return NULL;
-}
-
 static struct err *capture_restart(struct capture *c, struct arch_state *s,
 	Migrate__Kind__Thread *m, Migrate__Kind__Thread__Sleep *sleep)
 {
@@ -175,9 +165,6 @@ static struct err *capture_restart(struct capture *c, struct arch_state *s,
 	enum restart what;
 
 	TRY(restart_look(c->task, s, &i));
-	if (!restart_matters(&i))
-		return NULL;
-	TRY(signal_waits(c, s->sigmask, &i.signal_waits));
 	what = restart_decide(&i);
 	restart_apply(s, &i, what);
 	if (what == RESTART_SLEEP) {

@@ -6,6 +6,7 @@
  * found.
  */
 #include <string.h>
+#include <sys/user.h>
 
 #include "kernel/arch.h"
 
@@ -35,4 +36,19 @@ int64_t arch_syscall_number_before(
 		if (at == 0)
 			return -1;
 	}
+}
+
+static struct user_regs_struct *regs(struct arch_state *s)
+{
+	return (struct user_regs_struct *)(void *)s->regs;
+}
+
+uint64_t arch_syscall_pc(const struct arch_state *s)
+{
+	return arch_pc(s) - SYSCALL_BYTES;
+}
+
+void arch_syscall_renumber(struct arch_state *s, int64_t nr)
+{
+	regs(s)->orig_rax = (uint64_t)nr;
 }
