@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * migrated.conf: lines of `key = value`, # begins a comment. A table of keys; read once at start by
+ * the monitor, const afterwards. See migrated.conf.5.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "roles/policy.h"
+#include "session/address.h"
+
+#define CONFIG_PATH       "/etc/migrated/migrated.conf"
+#define CONFIG_LISTEN_MAX 16
+
+struct config {
+	struct address listen[CONFIG_LISTEN_MAX];
+	size_t n_listen;
+	bool listen_none; /* no TCP at all: this host only sends */
+	char *hooks_dir;
+	int64_t hook_limit_us;   /* each program */
+	int64_t handshake_us;    /* TLS and HELLO together */
+	int64_t connect_us;      /* name service and connect */
+	uint64_t max_migrations; /* both directions together */
+	bool allow_users_own;    /* users may move their own processes */
+	struct receive_policy receive;
+	char *cgroup_dir; /* NULL: automatic */
+	bool debug;
+};
+
+/* The defaults. */
+void config_init(struct config *c);
+void config_fini(struct config *c);
+/* `name` is the file's name for errors, which carry the line. A key may come once, but for listen.
+ */
+struct err *config_parse(struct config *c, const char *name, const char *text) must_check;
+/* A missing file is an error only if `required`. */
+struct err *config_load(struct config *c, const char *path, bool required) must_check;
+/* Adds one address to listen on, or "none". */
+struct err *config_listen(struct config *c, const char *value) must_check;

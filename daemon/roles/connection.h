@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One TCP connection to a peer, in a process of its own (a child of net): connect or be accepted,
+ * TLS, HELLO, then relay until the stream has ended. It tells net what came of it by Connected and
+ * Lost.
+ */
+#pragma once
+
+#include "ipc.pb-c.h"
+#include "session/peers.h"
+#include "session/tls.h"
+
+struct connection {
+	int report_fd;             /* to net; owned */
+	int tcp_fd;                /* accepted; -1 when dialling */
+	int stream_fd;             /* dialling: the relay's end; -1 when accepting */
+	const Migrate__Dial *dial; /* NULL when accepting */
+	const Migrate__NetSetup *setup;
+	const struct tls_ctx *tls;
+	const struct peers *peers;
+};
+
+/* The child's life; returns its exit status. Everything in *c is this process's own copy. */
+int connection_main(struct connection *c);

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Programs of the administrator that are run at points of a migration (see migrated.8, HOOKS).
+ *
+ * Executables of one directory in the order of their names, one after the other: the event as the
+ * argument, JSON on stdin, MIGRATED_* in the environment, a time limit for each. The first that
+ * fails ends the run; the last line it wrote is the reason that the user sees.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "ipc.pb-c.h"
+
+/* Is there anything to run? Cheap: asked while the process stands still. */
+bool hooks_any(const char *dir);
+/* Runs all of them. DENIED: one said no; TIMEOUT: one took longer and was killed. */
+struct err *hooks_run(const Migrate__HookRun *run) must_check;

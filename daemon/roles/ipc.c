@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+/* See ipc.h. A packet is one message; a packet that was cut (MSG_TRUNC) or does not parse ends the
+ * connection, as does a message that its receiver has no handler for. */
+#include "roles/ipc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SOCKET_BUFFER (2 * IPC_BYTES_MAX)
+
+void ipc_msg_fini(struct ipc_msg *msg)
+{
+	for (size_t i = 0; i < msg->n_fds; i++)
+		fd_closep(&msg->fds[i]);
+	msg->n_fds = 0;
+	if (msg->m)
+		migrate__ipc__free_unpacked(msg->m, NULL);
+	msg->m = NULL;
+}
+
+struct err *ipc_pair(int fds[2])
+{
+	int size = SOCKET_BUFFER;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+		return err_errno(errno, "make a socket pair");
+	for (int i = 0; i < 2; i++)
+		if (setsockopt(fds[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
+			(void)setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	return NULL;
+}
+
+/* One sendmsg: 0 or errno. */
+static int send_packet(int fd, const uint8_t *buf, size_t len, const int *fds, size_t n_fds)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(IPC_FDS_MAX * sizeof(int))];
+	} control = { .room = { 0 } };
+	struct iovec iov = { (void *)(uintptr_t)buf, len };
+	struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (n_fds) {
+		struct cmsghdr *c = &control.align;
+
+		h.msg_control = control.room;
+		h.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
+	}
+	return sendmsg(fd, &h, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? errno : 0;
+}
+
+static void take_descriptors(struct msghdr *h, struct ipc_msg *ret)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c; c = CMSG_NXTHDR(h, c)) {
+		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		memcpy(ret->fds, CMSG_DATA(c), n * sizeof(int));
+		ret->n_fds = n;
+	}
+}
+
+/* One packet; EAGAIN is returned as *again. */
+static struct err *recv_packet(int fd, int flags, struct ipc_msg *ret, bool *again)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(IPC_FDS_MAX * sizeof(int))];
+	} control;
+	autofree uint8_t *buf = xcalloc(1, IPC_BYTES_MAX);
+	struct iovec iov = { buf, IPC_BYTES_MAX };
+	struct msghdr h = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.room,
+		.msg_controllen = sizeof(control) };
+	autoipc struct ipc_msg msg = { .m = NULL };
+	ssize_t n;
+
+	*again = false;
+	do
+		n = recvmsg(fd, &h, flags | MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN) {
+		*again = true;
+		return NULL;
+	}
+	if (n < 0 && errno != ECONNRESET)
+		return err_errno(errno, "receive a message");
+	if (n <= 0)
+		return err_new(ERR_GONE, "the other process has ended");
+	take_descriptors(&h, &msg);
+	if (h.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+		return err_new(ERR_BUG, "a message was cut");
+	msg.m = migrate__ipc__unpack(NULL, (size_t)n, buf);
+	if (!msg.m)
+		return err_new(ERR_BUG, "a message does not parse");
+	*ret = msg;
+	msg = (struct ipc_msg){ .m = NULL };
+	return NULL;
+}
+
+struct err *ipc_send(int fd, const Migrate__Ipc *m, const int *fds, size_t n_fds, struct deadline d)
+{
+	size_t len = migrate__ipc__get_packed_size(m);
+	autofree uint8_t *buf = xcalloc(1, len + 1);
+	struct pollfd p = { fd, POLLOUT, 0 };
+
+	if (len > IPC_BYTES_MAX || n_fds > IPC_FDS_MAX)
+		return err_new(ERR_BUG, "message of %zu bytes and %zu descriptors", len, n_fds);
+	migrate__ipc__pack(m, buf);
+	for (;;) {
+		int no = send_packet(fd, buf, len, fds, n_fds);
+
+		if (no == 0)
+			return NULL;
+		if (no == EPIPE || no == ECONNRESET)
+			return err_new(ERR_GONE, "the other process has ended");
+		if (no != EAGAIN && no != EINTR)
+			return err_errno(no, "send a message");
+		if (deadline_passed(d))
+			return err_new(ERR_TIMEOUT, "the other process does not read");
+		if (poll(&p, 1, deadline_poll_ms(d)) < 0 && errno != EINTR)
+			return err_errno(errno, "send a message");
+	}
+}
+
+struct err *ipc_recv(int fd, struct ipc_msg *ret)
+{
+	struct pollfd p = { fd, POLLIN, 0 };
+	bool again;
+
+	for (;;) {
+		TRY(recv_packet(fd, 0, ret, &again));
+		if (!again)
+			return NULL;
+		(void)poll(&p, 1, -1);
+	}
+}
+
+struct packet {
+	struct packet *next;
+	size_t len, n_fds;
+	int fds[IPC_FDS_MAX];
+	uint8_t data[];
+};
+
+struct ipc {
+	int fd;
+	struct event *readable, *writable;
+	const struct ipc_handlers *handlers;
+	void *arg;
+	struct packet *first, **last;
+	size_t queued;
+	bool cut;    /* nothing more is sent or read; `closed` will be called from the loop */
+	bool *freed; /* set by ipc_free while a handler runs */
+};
+
+static void packet_free(struct packet *k)
+{
+	for (size_t i = 0; i < k->n_fds; i++)
+		fd_closep(&k->fds[i]);
+	free(k);
+}
+
+static void queue_pop(struct ipc *p)
+{
+	struct packet *k = p->first;
+
+	p->first = k->next;
+	if (!p->first)
+		p->last = &p->first;
+	p->queued -= k->len;
+	packet_free(k);
+}
+
+/* From inside ipc_post nobody expects `closed`: let the loop call it. */
+static void cut_off(struct ipc *p)
+{
+	p->cut = true;
+	event_active(p->readable, EV_READ, 0);
+}
+
+static void on_writable(evutil_socket_t fd unused_arg, short what unused_arg, void *arg)
+{
+	struct ipc *p = arg;
+
+	while (p->first && !p->cut) {
+		struct packet *k = p->first;
+		int no = send_packet(p->fd, k->data, k->len, k->fds, k->n_fds);
+
+		if (no == EAGAIN || no == EINTR)
+			break;
+		if (no && no != EPIPE && no != ECONNRESET) {
+			cut_off(p);
+			return;
+		}
+		/* A receiver that is gone may have left last words: reading finds out. */
+		queue_pop(p);
+	}
+	if (p->first)
+		event_add(p->writable, NULL);
+}
+
+void ipc_post(struct ipc *p, const Migrate__Ipc *m, const int *fds, size_t n_fds)
+{
+	size_t len = migrate__ipc__get_packed_size(m);
+	struct packet *k;
+
+	if (p->cut)
+		return;
+	if (len > IPC_BYTES_MAX || n_fds > IPC_FDS_MAX || p->queued + len > IPC_QUEUE_MAX) {
+		cut_off(p);
+		return;
+	}
+	k = xcalloc(1, sizeof(*k) + len);
+	k->len = migrate__ipc__pack(m, k->data);
+	for (; k->n_fds < n_fds; k->n_fds++) {
+		k->fds[k->n_fds] = fcntl(fds[k->n_fds], F_DUPFD_CLOEXEC, 0);
+		if (k->fds[k->n_fds] < 0) {
+			packet_free(k);
+			cut_off(p);
+			return;
+		}
+	}
+	*p->last = k;
+	p->last = &k->next;
+	p->queued += len;
+	on_writable(-1, EV_WRITE, p);
+}
+
+bool ipc_pending(const struct ipc *p)
+{
+	return p->first != NULL;
+}
+
+/* Handles one message; false when there is none, or p is no more. */
+static bool handle_one(struct ipc *p)
+{
+	autoipc struct ipc_msg msg = { .m = NULL };
+	bool again = false, freed = false;
+	struct err *e = NULL;
+	ipc_handler handler;
+
+	if (!p->cut)
+		e = recv_packet(p->fd, MSG_DONTWAIT, &msg, &again);
+	if (again)
+		return false;
+	if (e || p->cut) {
+		err_free(e);
+		event_del(p->readable);
+		p->cut = true;
+		p->handlers->closed(p->arg, p);
+		return false;
+	}
+	handler = msg.m->body_case < ARRAY_LEN(p->handlers->by_case)
+			  ? p->handlers->by_case[msg.m->body_case]
+			  : NULL;
+	if (!handler) {
+		cut_off(p);
+		return true;
+	}
+	p->freed = &freed;
+	handler(p->arg, p, &msg);
+	if (freed)
+		return false;
+	p->freed = NULL;
+	return true;
+}
+
+/* One message per turn of the loop: no sender starves the others. */
+static void on_readable(evutil_socket_t fd unused_arg, short what unused_arg, void *arg)
+{
+	(void)handle_one(arg);
+}
+
+void ipc_drain(struct ipc *p)
+{
+	while (handle_one(p))
+		;
+}
+
+struct ipc *ipc_new(struct event_base *base, int fd, const struct ipc_handlers *handlers, void *arg)
+{
+	struct ipc *p = xcalloc(1, sizeof(*p));
+
+	*p = (struct ipc){ .fd = fd, .handlers = handlers, .arg = arg };
+	p->last = &p->first;
+	p->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, p);
+	p->writable = event_new(base, fd, EV_WRITE, on_writable, p);
+	if (!p->readable || !p->writable || event_add(p->readable, NULL) < 0)
+		abort();
+	return p;
+}
+
+void ipc_free(struct ipc *p)
+{
+	if (!p)
+		return;
+	if (p->freed)
+		*p->freed = true;
+	while (p->first)
+		queue_pop(p);
+	event_free(p->readable);
+	event_free(p->writable);
+	fd_closep(&p->fd);
+	free(p);
+}

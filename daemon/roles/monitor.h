@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The monitor: root, reads nothing but its own roles' messages. It starts the others, knows which
+ * migration belongs to whom and who runs the process, asks the kernel who a client is, keeps the
+ * key and the peers, and has hooks run. Split over monitor.c (start, roles, signals), asks.c (what
+ * clients want) and moves.c (the life of a migration).
+ */
+#pragma once
+
+#include <event2/event.h>
+
+#include "roles/child.h"
+#include "roles/config.h"
+#include "roles/state.h"
+
+#define MOVE_ID_BYTES 65
+
+struct monitor;
+
+/* One migration, from either side. */
+struct move {
+	struct move *next;
+	struct monitor *monitor;
+	char id[MOVE_ID_BYTES]; /* "" until an incoming one has said it */
+	bool receive, dry_run;
+	uint32_t asker; /* uid; 0 for what comes in */
+	pid_t pid;      /* source: pinned by start_time */
+	uint64_t start_time;
+	Migrate__SendRequest *send; /* source; owned */
+	char *comm, *peer;          /* owned; peer: its name */
+	int stream_fd;              /* the worker's end until the worker has it; -1: none */
+	int interrupt_fd;           /* ours; a byte cancels */
+	uint64_t connection;        /* net's number; 0: none */
+	bool dialling, cancelled, over;
+	struct child *worker, *hooks;
+	Migrate__Progress *last; /* owned; what the worker said last */
+	struct err *lost;        /* why the connection ended, as net saw it */
+};
+
+/* control or net, restarted when it dies. */
+struct service {
+	struct monitor *monitor;
+	enum role_kind kind;
+	struct child *child;
+	bool ready;
+	unsigned deaths;
+	struct event *again;
+};
+
+struct monitor_options {
+	const char *control_path, *state_dir, *config_path;
+	bool config_required, debug;
+	const char *listen[CONFIG_LISTEN_MAX]; /* instead of those of the config */
+	size_t n_listen;
+};
+
+struct monitor {
+	struct event_base *base;
+	const struct monitor_options *options;
+	struct config config;
+	struct state state;
+	char boot_id[40];
+	int unix_fds[IPC_FDS_MAX], tcp_fds[IPC_FDS_MAX];
+	size_t n_unix, n_tcp;
+	bool made_socket; /* control_path is ours to remove */
+	struct service control, net;
+	struct move *moves;
+	size_t n_moves;
+	bool ready, ending;
+	int status;
+};
+
+/* Runs the daemon; returns its exit status. */
+int monitor_main(const struct monitor_options *o);
+/* Sends the list of peers to control and net. */
+void monitor_post_peers(struct monitor *m);
+/* Ends the loop if the daemon is ending and nothing is left to wait for. */
+void monitor_check_end(struct monitor *m);
+
+/* asks.c */
+void monitor_ask(void *arg, struct ipc_msg *msg);
+
+/* moves.c */
+/* Begins to send; *id is for the client. Takes nothing. `who` may do it: checked here. */
+struct err *move_begin_send(
+	struct monitor *m, uint32_t who, const Migrate__SendRequest *r, const char **id) must_check;
+/* ERR_INVALID: no such migration goes on. */
+struct err *move_cancel(struct monitor *m, uint32_t who, const char *id) must_check;
+/* The client of a send closed its connection. */
+void monitor_client_left(void *arg, struct ipc_msg *msg);
+/* From net. */
+void monitor_connected(void *arg, struct ipc_msg *msg);
+void monitor_lost(void *arg, struct ipc_msg *msg);
+/* net has died: what it was dialling will not come. */
+void moves_net_died(struct monitor *m);
+/* Tells control the numbers of one migration, or of all (NULL: control is new). */
+void moves_tell(struct monitor *m, const char *id);
+void moves_cancel_all(struct monitor *m);
+void moves_fini(struct monitor *m);

@@ -1,0 +1,642 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The life of a migration in the monitor: connect (net), worker, outcome.
+ *
+ * Every migration that a client has an id of ends with exactly one Done, whoever dies: the worker
+ * says it; or, if it is gone, the monitor does, from the state that the worker said last (it says a
+ * state before it enters it).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "proto/frame.h"
+#include "roles/monitor.h"
+#include "roles/policy.h"
+#include "roles/recover.h"
+#include "roles/subject.h"
+#include "wire/err_wire.h"
+
+#define STREAM_BUFFER (1 << 20)
+
+static const char *side(const struct move *v)
+{
+	return v->receive ? "destination" : "source";
+}
+
+static void post_control(struct monitor *m, const Migrate__Ipc *ipc)
+{
+	if (m->control.child)
+		child_post(m->control.child, ipc, NULL, 0);
+}
+
+static void post_progress(struct monitor *m, Migrate__Progress *p)
+{
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+
+	ipc.body_case = MIGRATE__IPC__BODY_PROGRESS;
+	ipc.progress = p;
+	post_control(m, &ipc);
+}
+
+static void move_free(struct move *v)
+{
+	struct monitor *m = v->monitor;
+	struct move **link = &m->moves;
+
+	while (*link != v)
+		link = &(*link)->next;
+	*link = v->next;
+	m->n_moves--;
+	if (v->send)
+		migrate__send_request__free_unpacked(v->send, NULL);
+	if (v->last)
+		migrate__progress__free_unpacked(v->last, NULL);
+	free(v->comm);
+	free(v->peer);
+	fd_closep(&v->stream_fd);
+	fd_closep(&v->interrupt_fd);
+	err_free(v->lost);
+	free(v);
+}
+
+/* Removes it as soon as it is over and none of its processes is left. */
+static void move_check_end(struct move *v)
+{
+	struct monitor *m = v->monitor;
+
+	if (!v->over || v->worker || v->hooks || v->dialling)
+		return;
+	move_free(v);
+	monitor_check_end(m);
+}
+
+static struct move *move_new(struct monitor *m, bool receive)
+{
+	struct move *v = xcalloc(1, sizeof(*v));
+
+	*v = (struct move){ .next = m->moves,
+		.monitor = m,
+		.receive = receive,
+		.stream_fd = -1,
+		.interrupt_fd = -1 };
+	m->moves = v;
+	m->n_moves++;
+	return v;
+}
+
+/* ---- outcome ---- */
+
+static void log_done(const struct move *v, const Migrate__Done *d)
+{
+	const char *reason = d->error && d->error->n_texts ? d->error->texts[0] : "";
+
+	if (d->error)
+		log_warn("done id=%s side=%s pid=%d comm=%s peer=%s outcome=%s error=\"%s\"", v->id,
+			side(v), d->last->pid, d->last->comm, d->last->peer, d->outcome, reason);
+	else
+		log_info("done id=%s side=%s pid=%d comm=%s peer=%s outcome=%s total_ms=%ju "
+			 "downtime_ms=%.1f bytes=%ju",
+			v->id, side(v), d->last->pid, d->last->comm, d->last->peer, d->outcome,
+			(uintmax_t)d->last->total_us / 1000, (double)d->last->downtime_us / 1000,
+			(uintmax_t)d->last->bytes_sent);
+}
+
+static void post_done(struct move *v, Migrate__Done *d)
+{
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+
+	if (v->over)
+		return;
+	v->over = true;
+	log_done(v, d);
+	if (!v->id[0]) /* a peer that never said what it wanted: nobody knows of it */
+		return;
+	ipc.body_case = MIGRATE__IPC__BODY_DONE;
+	ipc.done = d;
+	post_control(v->monitor, &ipc);
+}
+
+/* An outcome that no worker says. Takes e. */
+static void end_with(struct move *v, const char *outcome, struct err *e)
+{
+	autoarena struct arena *a = arena_new();
+	Migrate__Done d = MIGRATE__DONE__INIT;
+
+	d.last = v->last;
+	d.outcome = arena_strdup(a, v->dry_run ? "blocked" : outcome);
+	if (e)
+		d.error = err_to_wire(a, e, side(v), v->last->state);
+	post_done(v, &d);
+	err_free(e);
+	move_check_end(v);
+}
+
+/* ---- the worker ---- */
+
+/* What net knows of the connection is the cause of what the worker saw. */
+static void add_cause(struct arena *a, const struct move *v, Migrate__Done *d)
+{
+	Migrate__Error *e;
+	char **texts;
+
+	if (!v->lost || !d->error || d->error->code != ERR_PEER)
+		return;
+	e = d->error = arena_dup(a, d->error, sizeof(*d->error));
+	texts = arena_array(a, e->n_texts + 1, sizeof(*texts));
+	memcpy(texts, e->texts, e->n_texts * sizeof(*texts));
+	texts[e->n_texts++] = arena_strdup(a, err_text(v->lost, 0));
+	e->texts = texts;
+}
+
+static void on_worker_progress(void *arg, struct ipc_msg *msg)
+{
+	struct move *v = arg;
+	Migrate__Progress *p = msg->m->progress;
+
+	if (v->over)
+		return;
+	snprintf(v->id, sizeof(v->id), "%s", p->id);
+	v->pid = p->pid;
+	post_progress(v->monitor, p);
+	if (v->last)
+		migrate__progress__free_unpacked(v->last, NULL);
+	v->last = p;
+	msg->m->progress = NULL;
+	msg->m->body_case = MIGRATE__IPC__BODY__NOT_SET;
+}
+
+static void on_worker_done(void *arg, struct ipc_msg *msg)
+{
+	autoarena struct arena *a = arena_new();
+	struct move *v = arg;
+	Migrate__Done d = *msg->m->done; /* the message is freed as it came */
+
+	if (!d.last)
+		return;
+	add_cause(a, v, &d);
+	post_done(v, &d);
+}
+
+static void on_hooks_result(void *arg, struct ipc_msg *msg)
+{
+	struct move *v = arg;
+
+	if (v->worker)
+		child_post(v->worker, msg->m, NULL, 0);
+}
+
+static void on_hooks_ended(void *arg, int status)
+{
+	autoarena struct arena *a = arena_new();
+	Migrate__HookResult result = MIGRATE__HOOK_RESULT__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	struct move *v = arg;
+
+	v->hooks = NULL;
+	if (status && v->worker) { /* it could not even say what went wrong */
+		autoerr struct err *e = err_new(
+			ERR_BUG, "the process that runs hooks ended (%#x)", (unsigned)status);
+
+		result.error = err_to_wire(a, e, side(v), NULL);
+		ipc.body_case = MIGRATE__IPC__BODY_HOOK_RESULT;
+		ipc.hook_result = &result;
+		child_post(v->worker, &ipc, NULL, 0);
+	}
+	move_check_end(v);
+}
+
+static const struct child_ops hooks_ops = {
+	.by_case = { [MIGRATE__IPC__BODY_HOOK_RESULT] = on_hooks_result },
+	.ended = on_hooks_ended,
+};
+
+/* Directory and limit are ours to say, not the worker's. */
+static void on_worker_hook(void *arg, struct ipc_msg *msg)
+{
+	struct move *v = arg;
+	Migrate__HookRun run = *msg->m->hook_run;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	autoerr struct err *e = NULL;
+
+	if (v->hooks || !run.progress)
+		return;
+	run.hooks_dir = v->monitor->config.hooks_dir;
+	run.limit_us = (uint64_t)v->monitor->config.hook_limit_us;
+	ipc.body_case = MIGRATE__IPC__BODY_HOOK_RUN;
+	ipc.hook_run = &run;
+	e = child_start(
+		v->monitor->base, ROLE_HOOKS, v->monitor->options->debug, &hooks_ops, v, &v->hooks);
+	if (e)
+		on_hooks_ended(v, 1);
+	else
+		child_post(v->hooks, &ipc, NULL, 0);
+}
+
+/* It died without a word. Who runs the process follows from its last state; recover_* make it so.
+ */
+static void end_dead(struct move *v, int status)
+{
+	const char *owner = v->last ? v->last->owner : "source", *outcome = "kept";
+	struct err *e =
+		WIFSIGNALED(status)
+			? err_new(ERR_BUG, "the worker was ended by signal %d", WTERMSIG(status))
+			: err_new(ERR_BUG, "the worker ended with status %d", WEXITSTATUS(status));
+	struct err *failed;
+
+	e = err_hint(e, "the daemon's log may tell more");
+	failed = v->receive ? recover_destination(v->pid, v->id, owner)
+			    : recover_source(v->pid, v->start_time, owner);
+	if (failed) {
+		autofree char *line = err_line(failed);
+
+		log_error("recover id=%s error=\"%s\"", v->id, line);
+		err_free(failed);
+	}
+	if (strcmp(owner, "unknown") == 0)
+		outcome = "in_doubt";
+	else if (strcmp(owner, "destination") == 0)
+		outcome = "moved";
+	end_with(v, outcome, e);
+}
+
+static void on_worker_ended(void *arg, int status)
+{
+	struct move *v = arg;
+
+	v->worker = NULL;
+	fd_closep(&v->interrupt_fd);
+	if (v->over)
+		move_check_end(v);
+	else
+		end_dead(v, status);
+}
+
+static const struct child_ops worker_ops = {
+	.by_case = { [MIGRATE__IPC__BODY_PROGRESS] = on_worker_progress,
+		[MIGRATE__IPC__BODY_DONE] = on_worker_done,
+		[MIGRATE__IPC__BODY_HOOK_RUN] = on_worker_hook },
+	.ended = on_worker_ended,
+};
+
+static void post_work(struct move *v, int interrupt)
+{
+	const struct config *c = &v->monitor->config;
+	autofree char *uids = uid_set_text(&c->receive.uids);
+	Migrate__Work work = MIGRATE__WORK__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	char none[] = "";
+
+	work.id = v->id;
+	work.receive = v->receive;
+	work.peer = v->peer ? v->peer : none;
+	work.send = v->send;
+	work.start_time = v->start_time;
+	work.comm = v->comm ? v->comm : none;
+	work.max_memory = c->receive.max_memory;
+	work.allow_uids = uids;
+	work.allow_capabilities = c->receive.allow_capabilities;
+	work.state_dir = v->monitor->state.dir;
+	work.cgroup_dir = c->cgroup_dir ? c->cgroup_dir : none;
+	work.hooks_dir = c->hooks_dir;
+	ipc.body_case = MIGRATE__IPC__BODY_WORK;
+	ipc.work = &work;
+	child_post(v->worker, &ipc, (int[]){ interrupt, v->stream_fd }, v->stream_fd >= 0 ? 2 : 1);
+}
+
+/* The interrupt is a socket: our death is an end of file, which is readable, so it cancels too. */
+static struct err *start_worker(struct move *v)
+{
+	autoclose int theirs = -1;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+		return err_errno(errno, "make a socket pair");
+	v->interrupt_fd = pair[0];
+	theirs = pair[1];
+	TRY(child_start(v->monitor->base, ROLE_WORKER, v->monitor->options->debug, &worker_ops, v,
+		&v->worker));
+	post_work(v, theirs);
+	fd_closep(&v->stream_fd);
+	return NULL;
+}
+
+/* ---- sending ---- */
+
+static void new_id(char id[MOVE_ID_BYTES])
+{
+	static const char digits[] = "0123456789abcdefghjkmnpqrstvwxyz";
+	uint8_t bytes[10];
+
+	if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
+		abort();
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		id[i] = digits[bytes[i] % 32];
+	id[sizeof(bytes)] = 0;
+}
+
+static Migrate__SendRequest *copy_request(const Migrate__SendRequest *r)
+{
+	size_t len = migrate__send_request__get_packed_size(r);
+	autofree uint8_t *buf = xcalloc(1, len + 1);
+	Migrate__SendRequest *copy;
+
+	migrate__send_request__pack(r, buf);
+	copy = migrate__send_request__unpack(NULL, len, buf);
+	if (!copy)
+		abort();
+	return copy;
+}
+
+/* Until the worker speaks: so that status shows it, and an early end has numbers to show. */
+static void first_progress(struct move *v)
+{
+	Migrate__Progress *p = xcalloc(1, sizeof(*p));
+
+	migrate__progress__init(p);
+	p->id = xstrdup(v->id);
+	p->side = xstrdup(side(v));
+	p->state = xstrdup("connect");
+	p->owner = xstrdup("source");
+	p->pid = v->pid;
+	p->comm = xstrdup(v->comm ? v->comm : "");
+	p->peer = xstrdup(v->peer ? v->peer : "");
+	v->last = p;
+}
+
+static struct err *check_room(const struct monitor *m, const struct subject *s)
+{
+	for (const struct move *v = m->moves; v; v = v->next)
+		if (s && !v->receive && !v->over && v->pid == s->pid)
+			return err_hint(err_new(ERR_LIMIT, "%d (%s) is being moved already", s->pid,
+						s->comm),
+				"migratectl watch %s follows it", v->id);
+	if (m->n_moves >= m->config.max_migrations)
+		return err_hint(
+			err_new(ERR_LIMIT, "%zu migrations go on already on this host", m->n_moves),
+			"try again later, or raise max_migrations in migrated.conf");
+	return NULL;
+}
+
+/* A pair for the stream: ours goes to the worker, the other one to net. */
+static struct err *dial(struct move *v, const struct peer *peer, const struct address *to)
+{
+	Migrate__Dial dial = MIGRATE__DIAL__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	autoclose int theirs = -1;
+	int size = STREAM_BUFFER, pair[2];
+
+	if (!v->monitor->net.child)
+		return err_new(ERR_BUG, "the net role is not running");
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_errno(errno, "make a socket pair");
+	v->stream_fd = pair[0];
+	theirs = pair[1];
+	for (int i = 0; i < 2; i++)
+		(void)setsockopt(pair[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+	dial.id = v->id;
+	dial.host = (char *)(uintptr_t)to->host;
+	dial.port = to->port;
+	dial.fingerprint = (char *)(uintptr_t)peer->fingerprint;
+	dial.name = v->peer;
+	ipc.body_case = MIGRATE__IPC__BODY_DIAL;
+	ipc.dial = &dial;
+	v->dialling = true;
+	child_post(v->monitor->net.child, &ipc, &theirs, 1);
+	return NULL;
+}
+
+static struct err *check_request(const Migrate__SendRequest *r)
+{
+	if (r->unit_policy[0] && strcmp(r->unit_policy, "stop") != 0 &&
+		strcmp(r->unit_policy, "refuse") != 0)
+		return err_new(ERR_INVALID, "--unit is stop or refuse, not \"%s\"", r->unit_policy);
+	if (r->downtime_us > INT64_MAX || r->timeout_us > INT64_MAX)
+		return err_new(ERR_INVALID, "a time that is too long");
+	return NULL;
+}
+
+struct err *move_begin_send(
+	struct monitor *m, uint32_t who, const Migrate__SendRequest *r, const char **id)
+{
+	const struct peer *peer = NULL;
+	struct address to;
+	struct subject s;
+	struct move *v;
+	struct err *e;
+
+	TRY(check_request(r));
+	TRY(subject_read(r->pid, &s));
+	TRY(policy_send(who, m->config.allow_users_own, &s));
+	TRY(check_room(m, &s));
+	if (r->host[0])
+		TRY(peers_find(&m->state.peers, r->host, &peer, &to));
+	v = move_new(m, false);
+	new_id(v->id);
+	v->dry_run = r->dry_run;
+	v->asker = who;
+	v->pid = s.pid;
+	v->start_time = s.start_time;
+	v->comm = xstrdup(s.comm);
+	v->peer = peer ? xstrdup(peer->name) : NULL;
+	v->send = copy_request(r);
+	first_progress(v);
+	e = peer ? dial(v, peer, &to) : start_worker(v);
+	if (e) {
+		move_free(v);
+		return e;
+	}
+	log_info("%s id=%s pid=%d comm=%s uid=%u peer=%s", r->dry_run ? "check" : "send", v->id,
+		v->pid, v->comm, who, v->peer ? v->peer : "none");
+	*id = v->id;
+	return NULL;
+}
+
+/* ---- net ---- */
+
+static struct move *by_id(struct monitor *m, const char *id, bool receive)
+{
+	for (struct move *v = m->moves; v; v = v->next)
+		if (!v->over && v->receive == receive && id[0] && strcmp(v->id, id) == 0)
+			return v;
+	return NULL;
+}
+
+static void dialled(struct monitor *m, const Migrate__Connected *c)
+{
+	struct move *v = m->moves;
+	struct err *e;
+
+	while (v && !(v->dialling && strcmp(v->id, c->id) == 0))
+		v = v->next;
+	if (!v)
+		return;
+	v->dialling = false;
+	v->connection = c->connection;
+	if (v->over) { /* cancelled meanwhile */
+		move_check_end(v);
+		return;
+	}
+	if (c->error) {
+		end_with(v, "kept", err_from_wire(c->error));
+		return;
+	}
+	log_info("connected id=%s peer=%s address=%s software=\"%s\"", v->id, v->peer, c->address,
+		c->software);
+	e = start_worker(v);
+	if (e)
+		end_with(v, "kept", e);
+}
+
+/* The peer is told in the protocol's own words; the stream is not yet anybody's. */
+static void refuse_stream(int fd, struct err *e)
+{
+	autoarena struct arena *a = arena_new();
+	Migrate__Error *m = err_to_wire(a, e, "destination", "hello");
+	size_t len = migrate__error__get_packed_size(m);
+	uint8_t *buf = arena_alloc(a, FRAME_HEAD_BYTES + len);
+
+	frame_encode(&(struct frame_head){ .length = (uint32_t)len, .type = FRAME_ERROR }, buf);
+	migrate__error__pack(m, buf + FRAME_HEAD_BYTES);
+	(void)send(fd, buf, FRAME_HEAD_BYTES + len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	err_free(e);
+}
+
+static void accepted(struct monitor *m, struct ipc_msg *msg)
+{
+	const Migrate__Connected *c = msg->m->connected;
+	int size = STREAM_BUFFER;
+	struct move *v;
+	struct err *e;
+
+	if (msg->n_fds != 2)
+		return;
+	for (int i = 0; i < 2; i++)
+		(void)setsockopt(msg->fds[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+	log_info("accepted peer=%s address=%s software=\"%s\"", c->name, c->address, c->software);
+	e = m->ending ? err_new(ERR_CANCELLED, "migrated is ending there") : check_room(m, NULL);
+	if (e) {
+		refuse_stream(msg->fds[0], e);
+		return;
+	}
+	v = move_new(m, true);
+	v->peer = xstrdup(c->name);
+	v->connection = c->connection;
+	v->stream_fd = take_fd(&msg->fds[0]);
+	first_progress(v);
+	e = start_worker(v);
+	if (e) {
+		refuse_stream(v->stream_fd, err_new(ERR_LIMIT, "no worker could be started there"));
+		end_with(v, "kept", e);
+	}
+}
+
+void monitor_connected(void *arg, struct ipc_msg *msg)
+{
+	struct service *net = arg;
+
+	if (msg->m->connected->id[0])
+		dialled(net->monitor, msg->m->connected);
+	else
+		accepted(net->monitor, msg);
+}
+
+void monitor_lost(void *arg, struct ipc_msg *msg)
+{
+	struct service *net = arg;
+	const Migrate__Lost *lost = msg->m->lost;
+
+	for (struct move *v = net->monitor->moves; v; v = v->next)
+		if (v->connection == lost->connection && lost->error && !v->lost)
+			v->lost = err_from_wire(lost->error);
+}
+
+void moves_net_died(struct monitor *m)
+{
+	for (struct move *v = m->moves, *next; v; v = next) {
+		next = v->next;
+		v->connection = 0; /* a new net counts anew */
+		if (!v->dialling)
+			continue;
+		v->dialling = false;
+		if (v->over)
+			move_check_end(v);
+		else
+			end_with(v, "kept", err_new(ERR_BUG, "the net role ended"));
+	}
+}
+
+/* ---- cancel ---- */
+
+static void cancel(struct move *v)
+{
+	Migrate__Drop drop = MIGRATE__DROP__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+
+	if (v->cancelled || v->over)
+		return;
+	v->cancelled = true;
+	log_info("cancel id=%s side=%s", v->id, side(v));
+	if (v->worker) {
+		(void)send(v->interrupt_fd, "c", 1, MSG_NOSIGNAL);
+		return;
+	}
+	drop.id = v->id;
+	ipc.body_case = MIGRATE__IPC__BODY_DROP;
+	ipc.drop = &drop;
+	if (v->monitor->net.child)
+		child_post(v->monitor->net.child, &ipc, NULL, 0);
+	end_with(v, "kept", err_new(ERR_CANCELLED, "cancelled while connecting"));
+}
+
+struct err *move_cancel(struct monitor *m, uint32_t who, const char *id)
+{
+	struct move *out = by_id(m, id, false), *in = by_id(m, id, true);
+
+	if (!out && !in)
+		return err_hint(err_new(ERR_INVALID, "no migration %s goes on here", id),
+			"migratectl list shows all of them");
+	TRY(policy_cancel(who, out ? out->asker : 0));
+	cancel(out ? out : in);
+	return NULL;
+}
+
+void monitor_client_left(void *arg, struct ipc_msg *msg)
+{
+	struct service *control = arg;
+	struct move *v = by_id(control->monitor, msg->m->left->id, false);
+
+	if (v)
+		cancel(v);
+}
+
+void moves_cancel_all(struct monitor *m)
+{
+	for (struct move *v = m->moves, *next; v; v = next) {
+		next = v->next;
+		cancel(v);
+	}
+}
+
+void moves_tell(struct monitor *m, const char *id)
+{
+	for (struct move *v = m->moves; v; v = v->next)
+		if (!v->over && v->id[0] && (!id || strcmp(id, v->id) == 0))
+			post_progress(m, v->last);
+}
+
+void moves_fini(struct monitor *m)
+{
+	while (m->moves) {
+		child_free(m->moves->worker);
+		child_free(m->moves->hooks);
+		move_free(m->moves);
+	}
+}

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The net role: an unprivileged parent that listens and forks a child for every connection. The
+ * parent never reads a byte from the network. Strangers can use at most UNKNOWN_MAX children at a
+ * time, each for the handshake's time limit; beyond that they wait in the listen queue.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "roles/connection.h"
+#include "roles/ipc.h"
+#include "roles/role.h"
+#include "wire/err_wire.h"
+
+#define UNKNOWN_MAX     32
+#define CONNECTIONS_MAX 512
+#define RETRY_MS        200 /* after accept ran out of descriptors */
+
+struct net;
+
+struct child {
+	struct child *next;
+	struct net *net;
+	pid_t pid;
+	struct ipc *ipc;
+	char *id; /* dialled for this migration; NULL: accepted */
+	uint64_t number;
+	bool connected;
+};
+
+struct net {
+	struct event_base *base;
+	struct ipc *monitor;
+	Migrate__NetSetup *setup; /* part of setup_msg */
+	struct ipc_msg setup_msg;
+	struct event *listeners[IPC_FDS_MAX];
+	size_t n_listeners;
+	struct event *retry;
+	struct tls_ctx dial, accept;
+	struct peers peers;
+	struct child *children;
+	size_t n_children, n_unknown;
+	bool paused;
+	uint64_t last_number;
+	int status;
+};
+
+/* ---- children ---- */
+
+static int compare_ints(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+/* A child keeps stdio and these. */
+static void close_all_but(int *keep, size_t n)
+{
+	unsigned from = STDERR_FILENO + 1;
+
+	qsort(keep, n, sizeof(*keep), compare_ints);
+	for (size_t i = 0; i < n; i++) {
+		if (keep[i] < (int)from)
+			continue;
+		if ((unsigned)keep[i] > from)
+			(void)syscall(SYS_close_range, from, (unsigned)keep[i] - 1, 0);
+		from = (unsigned)keep[i] + 1;
+	}
+	(void)syscall(SYS_close_range, from, ~0U, 0);
+}
+
+static void listen_more(struct net *n, bool on)
+{
+	if (n->paused == !on)
+		return;
+	n->paused = !on;
+	for (size_t i = 0; i < n->n_listeners; i++) {
+		if (on)
+			event_add(n->listeners[i], NULL);
+		else
+			event_del(n->listeners[i]);
+	}
+}
+
+static void listen_if_room(struct net *n)
+{
+	listen_more(n, n->n_unknown < UNKNOWN_MAX && n->n_children < CONNECTIONS_MAX);
+}
+
+static void post_failed_dial(struct net *n, const char *id, const struct err *e)
+{
+	autoarena struct arena *a = arena_new();
+	Migrate__Connected m = MIGRATE__CONNECTED__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+
+	m.id = arena_strdup(a, id);
+	m.error = err_to_wire(a, e, "source", "hello");
+	ipc.body_case = MIGRATE__IPC__BODY_CONNECTED;
+	ipc.connected = &m;
+	ipc_post(n->monitor, &ipc, NULL, 0);
+}
+
+static void on_child_connected(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
+{
+	struct child *c = arg;
+
+	if (!c->connected && !c->id)
+		c->net->n_unknown--;
+	c->connected = true;
+	msg->m->connected->connection = c->number;
+	ipc_post(c->net->monitor, msg->m, msg->fds, msg->n_fds);
+	listen_if_room(c->net);
+}
+
+static void on_child_lost(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
+{
+	struct child *c = arg;
+
+	msg->m->lost->connection = c->number;
+	ipc_post(c->net->monitor, msg->m, NULL, 0);
+}
+
+/* Its end of the pair closes when it ends, so the wait is short. */
+static void on_child_ended(void *arg, struct ipc *from)
+{
+	struct child *c = arg, **link = &c->net->children;
+	struct net *n = c->net;
+	int status = 0;
+
+	while (waitpid(c->pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (c->id && !c->connected) {
+		autoerr struct err *e =
+			WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM
+				? err_new(ERR_TIMEOUT, "no connection in time: the name service or "
+						       "the host does not answer")
+				: err_new(ERR_BUG, "the connecting process ended (status %#x)",
+					  status);
+
+		post_failed_dial(n, c->id, e);
+	}
+	if (!c->id && !c->connected)
+		n->n_unknown--;
+	n->n_children--;
+	while (*link != c)
+		link = &(*link)->next;
+	*link = c->next;
+	ipc_free(from);
+	free(c->id);
+	free(c);
+	listen_if_room(n);
+}
+
+static const struct ipc_handlers child_handlers = {
+	.by_case = { [MIGRATE__IPC__BODY_CONNECTED] = on_child_connected,
+		[MIGRATE__IPC__BODY_LOST] = on_child_lost },
+	.closed = on_child_ended,
+};
+
+/* Forks; `fd` is the accepted socket or the stream to relay (borrowed). */
+static struct err *start_child(struct net *n, const Migrate__Dial *dial, int fd)
+{
+	autoclose int ours = -1, theirs = -1;
+	struct child *c;
+	int pair[2];
+	pid_t pid;
+
+	if (n->n_children >= CONNECTIONS_MAX)
+		return err_new(ERR_LIMIT, "%d connections are open already", CONNECTIONS_MAX);
+	TRY(ipc_pair(pair));
+	ours = pair[0];
+	theirs = pair[1];
+	pid = fork();
+	if (pid < 0)
+		return err_errno(errno, "start a process for the connection");
+	if (pid == 0) {
+		struct connection conn = { theirs, dial ? -1 : fd, dial ? fd : -1, dial, n->setup,
+			dial ? &n->dial : &n->accept, &n->peers };
+
+		close_all_but((int[]){ theirs, fd }, 2);
+		_exit(connection_main(&conn));
+	}
+	c = xcalloc(1, sizeof(*c));
+	*c = (struct child){ .next = n->children, .net = n, .pid = pid };
+	c->id = dial ? xstrdup(dial->id) : NULL;
+	c->number = ++n->last_number;
+	c->ipc = ipc_new(n->base, take_fd(&ours), &child_handlers, c);
+	n->children = c;
+	n->n_children++;
+	n->n_unknown += dial ? 0 : 1;
+	return NULL;
+}
+
+/* ---- listening ---- */
+
+static void on_retry(evutil_socket_t fd unused_arg, short what unused_arg, void *arg)
+{
+	listen_if_room(arg);
+}
+
+static void on_accept(evutil_socket_t listener, short what unused_arg, void *arg)
+{
+	struct net *n = arg;
+	autoclose int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	autoerr struct err *e = NULL;
+
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
+		const struct timeval soon = { 0, RETRY_MS * 1000 };
+
+		log_warn("accept error=\"%s\"", strerror(errno));
+		listen_more(n, false);
+		event_add(n->retry, &soon);
+	}
+	if (fd < 0)
+		return; /* the stranger has gone again */
+	e = start_child(n, NULL, fd);
+	if (e) {
+		autofree char *line = err_line(e);
+
+		log_warn("accept error=\"%s\"", line);
+	}
+	listen_if_room(n);
+}
+
+/* ---- the monitor ---- */
+
+static void fatal(struct net *n, const struct err *e)
+{
+	autofree char *line = err_line(e);
+
+	log_error("end error=\"%s\"", line);
+	n->status = 1;
+	event_base_loopbreak(n->base);
+}
+
+static struct err *set_up(struct net *n, struct ipc_msg *msg)
+{
+	AUTO(identity_freep) struct identity *id = NULL;
+	const Migrate__NetSetup *s = msg->m->net_setup;
+
+	if (n->setup)
+		return err_new(ERR_BUG, "set up twice");
+	TRY(identity_from_pem(s->key_pem, strlen(s->key_pem), &id));
+	TRY(tls_ctx_init(&n->dial, id, TLS_DIAL));
+	TRY(tls_ctx_init(&n->accept, id, TLS_ACCEPT));
+	explicit_bzero(s->key_pem, strlen(s->key_pem));
+	for (size_t i = 0; i < msg->n_fds; i++) {
+		struct event *ev = event_new(
+			n->base, take_fd(&msg->fds[i]), EV_READ | EV_PERSIST, on_accept, n);
+
+		if (!ev)
+			return err_new(ERR_BUG, "no event for a listener");
+		n->listeners[n->n_listeners++] = ev;
+		event_add(ev, NULL);
+	}
+	n->setup_msg = *msg; /* lives as long as the role */
+	n->setup = n->setup_msg.m->net_setup;
+	*msg = (struct ipc_msg){ .m = NULL };
+	return NULL;
+}
+
+static void on_setup(void *arg, struct ipc *from, struct ipc_msg *msg)
+{
+	struct net *n = arg;
+	Migrate__Ipc ready = MIGRATE__IPC__INIT;
+	Migrate__RoleReady empty = MIGRATE__ROLE_READY__INIT;
+	autoerr struct err *e = set_up(n, msg);
+
+	if (e) {
+		fatal(n, e);
+		return;
+	}
+	ready.body_case = MIGRATE__IPC__BODY_READY;
+	ready.ready = &empty;
+	ipc_post(from, &ready, NULL, 0);
+}
+
+static void on_peers(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
+{
+	struct net *n = arg;
+	autoarena struct arena *a = arena_new();
+	autoerr struct err *e = NULL;
+	char *text;
+
+	if (msg->n_fds == 1)
+		e = io_read_fd(a, msg->fds[0], PEERS_TEXT_MAX, "list of peers", &text, NULL);
+	else
+		e = err_new(ERR_BUG, "no list of peers");
+	if (!e)
+		e = peers_parse(&n->peers, text);
+	if (e)
+		fatal(n, e);
+}
+
+static void on_dial(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
+{
+	struct net *n = arg;
+	const Migrate__Dial *d = msg->m->dial;
+	autoerr struct err *e = msg->n_fds == 1 && n->setup
+					? start_child(n, d, msg->fds[0])
+					: err_new(ERR_BUG, "dial without a stream");
+
+	if (e)
+		post_failed_dial(n, d->id, e);
+}
+
+static void on_drop(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
+{
+	struct net *n = arg;
+
+	for (struct child *c = n->children; c; c = c->next)
+		if (c->id && strcmp(c->id, msg->m->drop->id) == 0)
+			kill(c->pid, SIGKILL); /* our child, not yet waited for */
+}
+
+/* Without the monitor there is nothing to do; children serve their streams to the end. */
+static void on_monitor_gone(void *arg, struct ipc *from unused_arg)
+{
+	event_base_loopbreak(((struct net *)arg)->base);
+}
+
+static const struct ipc_handlers monitor_handlers = {
+	.by_case = { [MIGRATE__IPC__BODY_NET_SETUP] = on_setup,
+		[MIGRATE__IPC__BODY_PEERS] = on_peers,
+		[MIGRATE__IPC__BODY_DIAL] = on_dial,
+		[MIGRATE__IPC__BODY_DROP] = on_drop },
+	.closed = on_monitor_gone,
+};
+
+int net_main(void)
+{
+	struct net n = { .base = event_base_new() };
+
+	if (!n.base)
+		return 1;
+	n.retry = evtimer_new(n.base, on_retry, &n);
+	n.monitor = ipc_new(n.base, IPC_FD, &monitor_handlers, &n);
+	event_base_dispatch(n.base);
+	return n.status;
+}

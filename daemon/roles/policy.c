@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "roles/policy.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+
+void uid_set_fini(struct uid_set *s)
+{
+	free(s->v);
+	*s = (struct uid_set){ NULL, 0 };
+}
+
+static struct err *parse_range(const char *text, struct uid_range *ret)
+{
+	autofree char *copy = xstrdup(text);
+	char *dash = strchr(copy, '-');
+	uint64_t first, last;
+
+	if (dash)
+		*dash++ = 0;
+	TRY(text_u64(copy, 10, "uid", &first));
+	last = first;
+	if (dash)
+		TRY(text_u64(dash, 10, "uid", &last));
+	/* (uid_t)-1 means "unchanged" to the kernel and is nobody's. */
+	if (first > last || last >= UINT32_MAX)
+		return err_new(ERR_INVALID, "%s is no range of uids", text);
+	*ret = (struct uid_range){ (uint32_t)first, (uint32_t)last };
+	return NULL;
+}
+
+struct err *uid_set_parse(struct uid_set *s, const char *text)
+{
+	autofree char *copy = xstrdup(text);
+	AUTO(uid_set_fini) struct uid_set new = { NULL, 0 };
+	char *save = NULL;
+
+	if (strcmp(text, "any") != 0) {
+		for (char *w = strtok_r(copy, ", \t", &save); w;
+			w = strtok_r(NULL, ", \t", &save)) {
+			struct uid_range r;
+
+			TRY(parse_range(w, &r));
+			new.v = xrealloc_array(new.v, new.n + 1, sizeof(*new.v));
+			new.v[new.n++] = r;
+		}
+		if (!new.n)
+			return err_new(ERR_INVALID, "\"%s\" names no uid", text);
+	}
+	uid_set_fini(s);
+	*s = new;
+	new = (struct uid_set){ NULL, 0 };
+	return NULL;
+}
+
+bool uid_set_has(const struct uid_set *s, uint32_t uid)
+{
+	for (size_t i = 0; i < s->n; i++)
+		if (uid >= s->v[i].first && uid <= s->v[i].last)
+			return true;
+	return s->n == 0;
+}
+
+char *uid_set_text(const struct uid_set *s)
+{
+	struct text t = { NULL, 0, 0 };
+
+	if (!s->n)
+		text_addf(&t, "any");
+	for (size_t i = 0; i < s->n; i++)
+		text_addf(&t, "%s%u-%u", i ? "," : "", s->v[i].first, s->v[i].last);
+	return t.s;
+}
+
+/* What nobody may move. */
+static struct err *movable_at_all(const struct subject *s)
+{
+	if (s->kernel_thread)
+		return err_hint(err_new(ERR_UNSUPPORTED, "%d (%s) is a thread of the kernel",
+					s->pid, s->comm),
+			"only processes of user space can be moved");
+	if (s->ours)
+		return err_hint(
+			err_new(ERR_UNSUPPORTED, "%d is a process of migrated itself", s->pid),
+			"name the process that you want to move");
+	if (s->pid == 1)
+		return err_new(ERR_UNSUPPORTED, "1 (%s) is this host's init", s->comm);
+	if (s->zombie)
+		return err_new(ERR_GONE, "%d (%s) has ended; its parent has not waited for it yet",
+			s->pid, s->comm);
+	return NULL;
+}
+
+struct err *policy_send(uint32_t who, bool users_own, const struct subject *s)
+{
+	bool own = s->owner == who && !s->capabilities;
+
+	TRY(movable_at_all(s));
+	if (who == 0)
+		return NULL;
+	for (size_t i = 0; i < ARRAY_LEN(s->uids); i++)
+		own = own && s->uids[i] == who;
+	if (!own)
+		return err_hint(err_new(ERR_DENIED, "%d (%s) is not yours (you are uid %u)", s->pid,
+					s->comm, who),
+			"ask root of this host");
+	if (!users_own)
+		return err_hint(err_new(ERR_DENIED, "this host lets only root move processes"),
+			"root can set allow_users = own in migrated.conf");
+	return NULL;
+}
+
+struct err *policy_cancel(uint32_t who, uint32_t owner)
+{
+	if (who == 0 || who == owner)
+		return NULL;
+	return err_new(ERR_DENIED, "that migration is not yours (you are uid %u)", who);
+}
+
+struct err *policy_peers(uint32_t who)
+{
+	if (who == 0)
+		return NULL;
+	return err_hint(err_new(ERR_DENIED, "only root may change the peers (you are uid %u)", who),
+		"run it with sudo");
+}
+
+struct err *policy_receive(const struct receive_policy *p, uint32_t uid, uint64_t bytes)
+{
+	if (!uid_set_has(&p->uids, uid))
+		return err_hint(err_new(ERR_DENIED, "a process of uid %u may not come here", uid),
+			"see allow_uids in migrated.conf of the destination");
+	if (p->max_memory && bytes > p->max_memory)
+		return err_hint(
+			err_new(ERR_DENIED,
+				"it needs %ju MiB, processes of up to %ju MiB may come here",
+				(uintmax_t)(bytes >> 20), (uintmax_t)(p->max_memory >> 20)),
+			"see max_memory in migrated.conf of the destination");
+	return NULL;
+}
+
+struct err *policy_receive_capabilities(const struct receive_policy *p, uint64_t capabilities)
+{
+	if (p->allow_capabilities || !capabilities)
+		return NULL;
+	return err_hint(err_new(ERR_DENIED, "a process with capabilities (%#jx) may not come here",
+				(uintmax_t)capabilities),
+		"see allow_capabilities in migrated.conf of the destination");
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "roles/subject.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "base/io.h"
+#include "base/text.h"
+#include "kernel/proc.h"
+
+#define PF_KTHREAD 0x00200000
+#define STATUS_MAX (64 << 10)
+
+static bool same_file(const char *a, const char *b)
+{
+	struct stat sa, sb;
+
+	return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+	       sa.st_ino == sb.st_ino;
+}
+
+static struct err *no_process(int32_t pid)
+{
+	return err_hint(err_new(ERR_GONE, "there is no process %d on this host", pid),
+		"check the number, for example with ps");
+}
+
+/* /proc/TID exists for every thread, though it is not listed. */
+static struct err *thread_group(struct arena *a, pid_t pid, uint64_t *tgid)
+{
+	const char *path = arena_printf(a, "/proc/%d/status", pid), *p;
+	char *text;
+
+	TRY(io_read_file(a, path, STATUS_MAX, &text, NULL));
+	p = strstr(text, "\nTgid:\t");
+	if (!p)
+		return err_new(ERR_BUG, "%s without Tgid", path);
+	p += strlen("\nTgid:\t");
+	if (!text_scan_u64(&p, 10, tgid))
+		return err_new(ERR_BUG, "%s: Tgid is no number", path);
+	return NULL;
+}
+
+static struct err *read_facts(struct arena *a, struct subject *s)
+{
+	const char *dir = arena_printf(a, "/proc/%d", s->pid);
+	struct proc_status status;
+	struct proc_stat facts;
+	struct stat st;
+	uint64_t tgid;
+
+	TRY(proc_stat(a, s->pid, 0, &facts));
+	TRY(proc_status(a, s->pid, 0, &status));
+	TRY(thread_group(a, s->pid, &tgid));
+	if (stat(dir, &st) < 0)
+		return err_errno(errno, "stat %s", dir);
+	if (tgid != (uint64_t)s->pid)
+		return err_hint(err_new(ERR_INVALID, "%d is a thread of process %ju", s->pid,
+					(uintmax_t)tgid),
+			"name the process");
+	snprintf(s->comm, sizeof(s->comm), "%s", facts.comm);
+	s->start_time = facts.start_time;
+	memcpy(s->uids, status.uid, sizeof(s->uids));
+	s->owner = st.st_uid;
+	s->capabilities = status.cap_prm;
+	s->zombie = facts.state == 'Z' || facts.state == 'X';
+	s->kernel_thread = facts.flags & PF_KTHREAD;
+	s->ours = same_file(arena_printf(a, "%s/exe", dir), "/proc/self/exe");
+	return NULL;
+}
+
+struct err *subject_read(int32_t pid, struct subject *ret)
+{
+	autoarena struct arena *a = arena_new();
+	struct subject s = { .pid = pid };
+	struct err *e;
+
+	if (pid <= 0)
+		return err_new(ERR_INVALID, "%d is no process id", pid);
+	e = read_facts(a, &s);
+	if (e && (err_code(e) == ERR_GONE || err_sysno(e) == ENOENT)) {
+		err_free(e);
+		return no_process(pid);
+	}
+	TRY(e);
+	*ret = s;
+	return NULL;
+}
+
+struct err *subject_capabilities(pid_t pid, uint64_t *ret)
+{
+	autoarena struct arena *a = arena_new();
+	uint64_t all = 0;
+	pid_t *tids;
+	size_t n;
+
+	TRY(proc_tids(a, pid, &tids, &n));
+	for (size_t i = 0; i < n; i++) {
+		struct proc_status status;
+
+		TRY(proc_status(a, pid, tids[i], &status));
+		all |= status.cap_prm | status.cap_inh;
+	}
+	*ret = all;
+	return NULL;
+}
+
+struct err *asker_uid(int fd, uint32_t *uid)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	char path[64];
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+		return err_errno(errno, "ask the kernel who the client is");
+	/* pid 0: not visible from our pid namespace. */
+	snprintf(path, sizeof(path), "/proc/%d/ns/pid", cred.pid);
+	if (cred.pid <= 0 || !same_file(path, "/proc/self/ns/pid"))
+		return err_hint(err_new(ERR_DENIED,
+					"the client has ended or lives in another pid namespace"),
+			"run migratectl on the host itself");
+	*uid = cred.uid;
+	return NULL;
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Facts for policy.h: about a process, and about who is at the other end of a client's socket. */
+#pragma once
+
+#include "roles/policy.h"
+
+/* GONE if there is no such process (a thread's id is not a process). */
+struct err *subject_read(int32_t pid, struct subject *ret) must_check;
+/* Permitted and inheritable capabilities of all threads, or'ed. */
+struct err *subject_capabilities(pid_t pid, uint64_t *ret) must_check;
+
+/* The uid of a connected client, from the kernel. A client in another pid namespace is DENIED: the
+ * numbers in its request would mean other processes to us. */
+struct err *asker_uid(int fd, uint32_t *uid) must_check;

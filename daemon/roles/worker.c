@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The worker role: one migration, from either side, then the end. It joins what may not know each
+ * other: the engine, the monitor's messages, systemd.
+ *
+ * What it says before it acts is what the monitor believes if it dies: a change of state goes out
+ * before the engine enters it.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "engine/engine.h"
+#include "roles/hooks.h"
+#include "roles/ipc.h"
+#include "roles/place.h"
+#include "roles/policy.h"
+#include "roles/role.h"
+#include "roles/subject.h"
+#include "roles/unit.h"
+#include "wire/err_wire.h"
+
+#define SAY_US         2000000 /* how long the monitor may take to read */
+#define ID_MAX         63
+#define NUMBERS_MIN_US 100000      /* between two progress messages of one state */
+#define NOTES_BYTES    (160 << 10) /* of blockers and warnings in Done: it must fit one message */
+
+struct worker {
+	Migrate__Work *work;
+	struct receive_policy policy;
+	char *id, *comm;
+	int32_t pid;
+	struct engine_stats said; /* the last that went out */
+	struct engine_stats seen; /* the last that the engine reported */
+	int64_t said_us;
+	bool monitor_gone;
+};
+
+static const char *side(const struct worker *w)
+{
+	return w->work->receive ? "destination" : "source";
+}
+
+static void say(struct worker *w, const Migrate__Ipc *m)
+{
+	autoerr struct err *e = NULL;
+
+	if (w->monitor_gone)
+		return;
+	e = ipc_send(IPC_FD, m, NULL, 0, deadline_in(SAY_US));
+	if (e && err_code(e) == ERR_GONE)
+		w->monitor_gone = true;
+}
+
+static char *text_of(const char *s)
+{
+	return (char *)(uintptr_t)(s ? s : "");
+}
+
+/* Borrows everything. */
+static void fill_progress(
+	const struct worker *w, const struct engine_stats *s, Migrate__Progress *p)
+{
+	migrate__progress__init(p);
+	p->id = text_of(w->id);
+	p->side = text_of(side(w));
+	p->state = text_of(s->state);
+	p->owner = text_of(owner_name(s->owner));
+	p->pid = w->pid;
+	p->comm = text_of(w->comm);
+	p->peer = w->work->peer;
+	p->round = s->round;
+	p->resident_bytes = s->resident_bytes;
+	p->bytes_sent = s->bytes_sent;
+	p->bytes_sent_frozen = s->bytes_sent_frozen;
+	p->round_dirty_bytes = s->round_dirty_bytes;
+	p->round_sent_bytes = s->round_sent_bytes;
+	p->dirty_rate_bytes_s = s->dirty_rate_bytes_s;
+	p->bandwidth_bytes_s = s->bandwidth_bytes_s;
+	p->total_us = (uint64_t)MAX(s->total_us, (int64_t)0);
+	p->downtime_us = (uint64_t)MAX(s->downtime_us, (int64_t)0);
+	p->predicted_downtime_us = (uint64_t)MAX(s->predicted_downtime_us, (int64_t)0);
+	p->stall_us = (uint64_t)MAX(s->stall_us, (int64_t)0);
+	p->objects = s->objects;
+	p->tracker = text_of(s->tracker);
+}
+
+static void say_progress(struct worker *w, const struct engine_stats *s, bool round_end)
+{
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	Migrate__Progress p;
+
+	fill_progress(w, s, &p);
+	p.round_end = round_end;
+	ipc.body_case = MIGRATE__IPC__BODY_PROGRESS;
+	ipc.progress = &p;
+	say(w, &ipc);
+	w->said = *s;
+	w->said_us = clock_us();
+}
+
+static bool same_state(const struct engine_stats *a, const struct engine_stats *b)
+{
+	return a->state && b->state && strcmp(a->state, b->state) == 0;
+}
+
+/* The engine does not say when a round is over: the next round, or the next state, does. */
+static void on_progress(void *arg, const struct engine_stats *s)
+{
+	struct worker *w = arg;
+	bool new_state = !same_state(&w->seen, s);
+	bool precopy = w->seen.state && strcmp(w->seen.state, "precopy") == 0;
+	bool round_end = precopy && w->seen.round_dirty_bytes + w->seen.round_sent_bytes > 0 &&
+			 (new_state || w->seen.round != s->round);
+
+	if (!w->id) /* a peer that has not said what it wants */
+		return;
+	if (round_end)
+		say_progress(w, &w->seen, true);
+	w->seen = *s;
+	if (new_state || clock_us() - w->said_us >= NUMBERS_MIN_US)
+		say_progress(w, s, false);
+}
+
+/* ---- hooks ---- */
+
+static struct err *hook_result(struct worker *w)
+{
+	autoipc struct ipc_msg msg = { .m = NULL };
+	struct err *e = ipc_recv(IPC_FD, &msg);
+
+	if (e) {
+		w->monitor_gone = true;
+		return err_in(e, "run hooks");
+	}
+	if (msg.m->body_case != MIGRATE__IPC__BODY_HOOK_RESULT)
+		return err_new(ERR_BUG, "the monitor answered something else");
+	return msg.m->hook_result->error ? err_from_wire(msg.m->hook_result->error) : NULL;
+}
+
+static struct err *ask_hooks(struct worker *w, const char *event, const struct engine_stats *s)
+{
+	Migrate__HookRun run = MIGRATE__HOOK_RUN__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	Migrate__Progress p;
+
+	if (!hooks_any(w->work->hooks_dir) || w->monitor_gone)
+		return NULL;
+	fill_progress(w, s, &p);
+	run.event = text_of(event);
+	run.progress = &p;
+	ipc.body_case = MIGRATE__IPC__BODY_HOOK_RUN;
+	ipc.hook_run = &run;
+	say(w, &ipc);
+	TRY_IN(hook_result(w), "hook %s", event);
+	return NULL;
+}
+
+/* What came in is looked at as the kernel shows it, not as the peer described it. */
+static struct err *check_rebuilt(const struct worker *w)
+{
+	uint64_t capabilities;
+
+	if (w->policy.allow_capabilities)
+		return NULL;
+	TRY(subject_capabilities(w->pid, &capabilities));
+	return policy_receive_capabilities(&w->policy, capabilities);
+}
+
+static struct err *on_hook(void *arg, const char *event, const struct engine_stats *s)
+{
+	struct worker *w = arg;
+
+	if (w->work->receive && strcmp(event, "pre-commit") == 0)
+		TRY(check_rebuilt(w));
+	return ask_hooks(w, event, s);
+}
+
+/* ---- the end ---- */
+
+/* As many as fit; what is left out is said. */
+static void fill_notes(struct arena *a, const struct notes *n, const char *where, Migrate__Done *d)
+{
+	size_t room = NOTES_BYTES, left = 0;
+
+	d->blockers = arena_array(a, n->n_blockers + 1, sizeof(*d->blockers));
+	d->warnings = arena_array(a, n->n_warnings + 1, sizeof(*d->warnings));
+	for (size_t i = 0; i < n->n_blockers; i++) {
+		Migrate__Error *e = err_to_wire(a, n->blockers[i], where, NULL);
+		size_t size = migrate__error__get_packed_size(e) + 8;
+
+		if (size > room) {
+			left++;
+			continue;
+		}
+		room -= size;
+		d->blockers[d->n_blockers++] = e;
+	}
+	for (size_t i = 0; i < n->n_warnings; i++) {
+		size_t size = strlen(n->warnings[i]) + 8;
+
+		if (size > room) {
+			left++;
+			continue;
+		}
+		room -= size;
+		d->warnings[d->n_warnings++] = n->warnings[i];
+	}
+	if (left)
+		d->warnings[d->n_warnings < n->n_warnings ? d->n_warnings++ : d->n_warnings - 1] =
+			arena_printf(a, "and %zu more that are not shown", left);
+}
+
+static const char *outcome_name(const struct worker *w, const struct engine_outcome *out)
+{
+	bool dry = !w->work->receive && w->work->send->dry_run;
+
+	if (dry)
+		return out->error || out->notes.n_blockers ? "blocked" : "movable";
+	return engine_result_name(out->result);
+}
+
+static void say_done(struct worker *w, const struct engine_outcome *out)
+{
+	autoarena struct arena *a = arena_new();
+	Migrate__Done d = MIGRATE__DONE__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	Migrate__Progress last;
+	const char *where = out->side ? out->side : side(w);
+
+	fill_progress(w, &out->stats, &last);
+	d.last = &last;
+	d.outcome = text_of(outcome_name(w, out));
+	if (out->error)
+		d.error = err_to_wire(a, out->error, where, out->state);
+	fill_notes(a, &out->notes, where, &d);
+	ipc.body_case = MIGRATE__IPC__BODY_DONE;
+	ipc.done = &d;
+	say(w, &ipc);
+}
+
+/* ---- source ---- */
+
+static void send_engine(
+	struct worker *w, const struct engine_io *io, const char *unit, struct engine_outcome *out)
+{
+	const Migrate__SendRequest *r = w->work->send;
+	const struct send_options opt = {
+		.pid = r->pid,
+		.start_time = w->work->start_time,
+		.id = w->id,
+		.downtime_us = (int64_t)r->downtime_us,
+		.force_switch = r->force_switch,
+		.max_rounds = r->max_rounds,
+		.timeout_us = (int64_t)r->timeout_us,
+		.bandwidth = r->bandwidth,
+		.dry_run = r->dry_run,
+		.unit = unit,
+	};
+
+	engine_send(io, &opt, out);
+}
+
+static void run_send(struct worker *w, const struct engine_io *io, struct engine_outcome *out)
+{
+	const Migrate__SendRequest *r = w->work->send;
+	bool may_stop = strcmp(r->unit_policy, "stop") == 0;
+	struct unit unit;
+	struct err *e;
+
+	w->id = w->work->id;
+	w->comm = w->work->comm;
+	w->pid = r->pid;
+	e = unit_around(r->pid, &unit);
+	if (!e)
+		e = unit_check(&unit, may_stop);
+	/* A check goes on: all blockers are shown at once. */
+	if (e && !r->dry_run) {
+		out->error = e;
+		snprintf(out->state, sizeof(out->state), "hello");
+		unit_fini(&unit);
+		return;
+	}
+	send_engine(w, io, unit.name ? unit.name : "", out);
+	if (e)
+		notes_refuse(&out->notes, e);
+	if (out->result == RESULT_MOVED && unit.name && may_stop && !r->dry_run) {
+		autoerr struct err *failed = unit_stop(&unit);
+
+		if (failed) {
+			autofree char *line = err_line(failed);
+
+			notes_warn(&out->notes, line);
+		}
+	}
+	unit_fini(&unit);
+}
+
+/* ---- destination ---- */
+
+/* It becomes part of file names, and is shown on terminals. */
+static bool id_is_sane(const char *id)
+{
+	size_t len = strlen(id);
+
+	if (len == 0 || len > ID_MAX)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (!isalnum((unsigned char)id[i]) && !(i && strchr("-_", id[i])))
+			return false;
+	return true;
+}
+
+static char *clean_copy(const char *s)
+{
+	char *copy = xstrdup(s);
+
+	if (strlen(copy) > 64)
+		copy[64] = 0;
+	for (char *c = copy; *c; c++)
+		if (!isprint((unsigned char)*c))
+			*c = '?';
+	return copy;
+}
+
+static struct err *on_begin(
+	void *arg, const char *id, pid_t pid, uint32_t uid, uint64_t bytes, const char *comm)
+{
+	struct worker *w = arg;
+
+	if (!id_is_sane(id))
+		return err_new(ERR_PEER, "a migration's id is 1 to %d letters and digits", ID_MAX);
+	w->id = xstrdup(id);
+	w->comm = clean_copy(comm);
+	w->pid = pid;
+	log_info("begin id=%s peer=%s pid=%d comm=%s uid=%u bytes=%ju", id, w->work->peer, pid,
+		w->comm, uid, (uintmax_t)bytes);
+	if (w->seen.state)
+		say_progress(w, &w->seen, false);
+	return policy_receive(&w->policy, uid, bytes);
+}
+
+static void run_receive(struct worker *w, const struct engine_io *io, struct engine_outcome *out)
+{
+	AUTO(place_fini) struct place place = { .keeper = -1 };
+	const struct receive_options opt = {
+		.id_prefix = "migrated",
+		.state_dir = w->work->state_dir,
+		.cgroup_dir = NULL,
+		.on_begin = on_begin,
+	};
+	struct receive_options with_group = opt;
+	struct err *e;
+
+	e = uid_set_parse(&w->policy.uids, w->work->allow_uids);
+	w->policy.max_memory = w->work->max_memory;
+	w->policy.allow_capabilities = w->work->allow_capabilities;
+	if (!e)
+		e = place_make(&place, w->work->cgroup_dir);
+	if (e) {
+		out->error = e;
+		snprintf(out->state, sizeof(out->state), "hello");
+		return;
+	}
+	with_group.cgroup_dir = place.dir;
+	engine_receive(io, &with_group, out);
+}
+
+int worker_main(void)
+{
+	autoipc struct ipc_msg msg = { .m = NULL };
+	struct worker w = { .id = NULL };
+	struct engine_outcome out = { .result = RESULT_KEPT };
+	struct engine_io io = { .stream_fd = -1,
+		.interrupt_fd = -1,
+		.arg = &w,
+		.on_progress = on_progress,
+		.on_hook = on_hook };
+	autoerr struct err *e = ipc_recv(IPC_FD, &msg);
+
+	if (e || msg.m->body_case != MIGRATE__IPC__BODY_WORK || msg.n_fds < 1)
+		return 1;
+	w.work = msg.m->work;
+	io.interrupt_fd = msg.fds[0];
+	if (msg.n_fds > 1)
+		io.stream_fd = msg.fds[1];
+	if (w.work->receive)
+		run_receive(&w, &io, &out);
+	else
+		run_send(&w, &io, &out);
+	say_done(&w, &out);
+	engine_outcome_fini(&out);
+	return 0;
+}

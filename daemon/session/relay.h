@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bytes between TLS and a stream socket, both ways, until both ways have ended.
+ *
+ * The end of one way is passed on (close_notify <-> shutdown) while the other goes on. A TCP
+ * connection that ends without close_notify is an error: it was cut. One buffer per way; nothing
+ * else grows.
+ */
+#pragma once
+
+#include "session/tls.h"
+
+#define RELAY_BUFFER_BYTES (256 << 10)
+/* A connection's keys are renewed after this much (AES-GCM is good for 2^24.5 records). */
+#define RELAY_REKEY_BYTES (64ULL << 30)
+
+struct relay_stats {
+	uint64_t to_peer, from_peer; /* bytes of plain text */
+};
+
+/* `fd` is a non-blocking stream socket, not owned. On return everything that could be delivered
+ * was, and close_notify is sent, but the TCP connection is open: see tls_close. */
+struct err *relay_run(struct tls *t, int fd, struct relay_stats *stats) must_check;

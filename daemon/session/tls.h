@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * TLS 1.3 between two daemons, both with their keys, for a process that has one connection.
+ *
+ * Everything here waits by poll with a deadline: a process per connection needs no event loop for a
+ * handshake, and its parent need not care how slow a stranger is.
+ */
+#pragma once
+
+#include <openssl/ssl.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "session/identity.h"
+
+enum tls_side { TLS_DIAL, TLS_ACCEPT };
+
+/* Whether the key at the other end may talk to us; an error says why not. */
+typedef struct err *(*tls_verify_fn)(void *arg, const char *fingerprint);
+
+struct tls_ctx {
+	SSL_CTX *ctx;
+	enum tls_side side;
+	char own[FINGERPRINT_BYTES];
+};
+struct err *tls_ctx_init(
+	struct tls_ctx *c, const struct identity *id, enum tls_side side) must_check;
+void tls_ctx_fini(struct tls_ctx *c);
+
+struct tls {
+	SSL *ssl;
+	int fd; /* TCP; owned */
+	enum tls_side side;
+	char peer[FINGERPRINT_BYTES]; /* "" until the other side has shown a key */
+	char own[FINGERPRINT_BYTES];
+	tls_verify_fn verify;
+	void *verify_arg;
+	struct err *refused; /* what verify said */
+};
+
+/* Takes fd (also on error, where it is closed so that the alert reaches the peer). The dialling
+ * side learns by its first read whether its own key was taken: TLS 1.3 ends its handshake before.
+ */
+struct err *tls_handshake(const struct tls_ctx *c, int fd, tls_verify_fn verify, void *arg,
+	struct deadline d, struct tls **ret) must_check;
+/* Exactly n bytes. An end of the connection is PEER. */
+struct err *tls_read_full(struct tls *t, void *buf, size_t n, struct deadline d) must_check;
+struct err *tls_write_full(struct tls *t, const void *buf, size_t n, struct deadline d) must_check;
+/* Says goodbye in a way that does not lose what was written last (a reset would, while unread data
+ * of the peer is in our queue), at most until `d`; then frees. */
+void tls_close(struct tls *t, struct deadline d);
+void tls_freep(struct tls **t);
+#define autotls AUTO(tls_freep)
+
+/* What went wrong in SSL_read, SSL_write or SSL_do_handshake with result `rc`; for relay. */
+struct err *tls_failure(struct tls *t, int rc) must_check;
