@@ -20,8 +20,8 @@
 #include "kinds/identity.h"
 #include "kinds/kind.h"
 
-/* open(2) flags that a description keeps and open() takes again. O_DIRECTORY and O_TMPFILE only
- * say how it was found. */
+/* open(2) flags that a description keeps and open() takes again. O_TMPFILE only says how the file
+ * was made. */
 #define KEPT_OPEN_FLAGS \
 	(O_ACCMODE | O_APPEND | O_DSYNC | O_SYNC | O_DIRECT | O_NOATIME | O_PATH | O_NOFOLLOW)
 /* What fcntl(F_SETFL) sets afterwards. */
@@ -177,14 +177,16 @@ static struct err *file_rebuild(
 	struct rebuild *r, const struct object *o unused_arg, const void *msg, int *fd)
 {
 	const Migrate__Kind__File *m = msg;
-	int flags = (int)(m->flags & KEPT_OPEN_FLAGS) | O_CLOEXEC | O_NOCTTY;
+	/* Only an O_PATH descriptor keeps how it was found. */
+	int kept = m->flags & O_PATH ? KEPT_OPEN_FLAGS | O_DIRECTORY : KEPT_OPEN_FLAGS;
+	int flags = (int)(m->flags & (uint64_t)kept) | O_CLOEXEC | O_NOCTTY;
 	autoclose int found = -1, made = -1;
 	struct stat st_found, st;
 
 	TRY(find(m, &found));
 	TRY(check_identity(r, m, found));
 	/* O_NONBLOCK: do not wait for somebody's lease. */
-	made = open(m->path, flags | (m->flags & O_PATH ? O_NOFOLLOW : O_NONBLOCK));
+	made = open(m->path, flags | (m->flags & O_PATH ? 0 : O_NONBLOCK));
 	if (made < 0)
 		return err_errno(errno, "open %s", m->path);
 	if (fstat(found, &st_found) < 0 || fstat(made, &st) < 0)

@@ -1,0 +1,885 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Descriptors of a child, captured and made again here, without an engine: this program is what
+ * kinds call (capture_*, rebuild_*). What needs remote calls is left to the subjects.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "epoll.pb-c.h"
+#include "kinds/cache.h"
+#include "kinds/files.h"
+#include "kinds/kind.h"
+#include "kinds/refused.h"
+#include "lock.pb-c.h"
+#include "memfd.pb-c.h"
+#include "pipe.pb-c.h"
+#include "timerfd.pb-c.h"
+
+/* ---- what the engine would be ---- */
+
+#define OBJECTS_MAX 32
+
+struct capture_priv {
+	const struct kind *kind;
+	struct object objects[OBJECTS_MAX];
+	size_t n;
+	int home;
+	struct err *refused;
+};
+
+struct rebuild_priv {
+	uint64_t group[8];
+	int stash[8][4];
+	size_t n;
+	int space;
+};
+
+struct object *capture_emit(struct capture *c, uint64_t id, const ProtobufCMessage *msg)
+{
+	struct object *o = &c->priv->objects[c->priv->n++];
+
+	*o = (struct object){ .kind = c->priv->kind, .id = id };
+	kind_pack(c->arena, msg, &o->body, &o->body_len);
+	return o;
+}
+
+void capture_ref(struct capture *c unused_arg, struct object *o, int number unused_arg)
+{
+	o->n_refs++;
+}
+
+struct err *capture_home(struct capture *c, int *fd)
+{
+	if (c->priv->home < 0)
+		c->priv->home =
+			(int)syscall(SYS_pidfd_getfd, c->task->pidfd, c->file->slots[0].number, 0);
+	*fd = c->priv->home;
+	return *fd < 0 ? err_errno(errno, "pidfd_getfd") : NULL;
+}
+
+void capture_refuse(struct capture *c, struct err *e)
+{
+	err_free(c->priv->refused);
+	c->priv->refused = e;
+}
+
+void capture_warn(struct capture *c unused_arg, const char *fmt unused_arg, ...)
+{
+}
+
+int rebuild_stash_get(struct rebuild *r, uint64_t group, unsigned slot)
+{
+	for (size_t i = 0; i < r->priv->n; i++)
+		if (r->priv->group[i] == group)
+			return r->priv->stash[i][slot] - 1;
+	return -1;
+}
+
+void rebuild_stash_put(struct rebuild *r, uint64_t group, unsigned slot, int fd)
+{
+	size_t i;
+
+	for (i = 0; i < r->priv->n; i++)
+		if (r->priv->group[i] == group)
+			break;
+	r->priv->n = MAX(r->priv->n, i + 1);
+	r->priv->group[i] = group;
+	r->priv->stash[i][slot] = fd + 1;
+}
+
+int rebuild_space_get(struct rebuild *r, uint64_t space unused_arg)
+{
+	return r->priv->space;
+}
+
+void rebuild_space_put(struct rebuild *r unused_arg, uint64_t space unused_arg, int fd unused_arg)
+{
+}
+
+void rebuild_refuse(struct rebuild *r unused_arg, struct err *e)
+{
+	err_free(e);
+}
+
+void rebuild_warn(struct rebuild *r unused_arg, const char *fmt unused_arg, ...)
+{
+}
+
+/* Never called here: no seedling is made. */
+__attribute__((weak)) struct err *seedling_thread(
+	struct task *t unused_arg, pid_t tid unused_arg, struct thread **ret unused_arg)
+{
+	abort();
+}
+
+__attribute__((weak)) struct err *seedling_thread_end(
+	struct task *t unused_arg, pid_t tid unused_arg)
+{
+	abort();
+}
+
+/* ---- a child with descriptors ---- */
+
+struct fixture {
+	struct arena *arena;
+	struct kind_cache *cache;
+	struct task task;
+	struct file_table files;
+	struct capture_priv cp;
+	struct rebuild_priv rp;
+	struct capture c;
+	struct rebuild r;
+	char dir[64];
+};
+
+static void ok(struct err *e)
+{
+	if (e) {
+		char *line = err_line(e);
+
+		fail_msg("%s", line);
+	}
+}
+
+/* The error must contain `text`; takes e. */
+static void refused(struct err *e, const char *text)
+{
+	autofree char *line = e ? err_line(e) : NULL;
+
+	assert_non_null(e);
+	if (!strstr(line, text))
+		fail_msg("\"%s\" is not in \"%s\"", text, line);
+	err_free(e);
+}
+
+static void look(struct fixture *f)
+{
+	ok(file_table_read(f->arena, &f->task, &f->files));
+}
+
+/* `make` runs in the child, which then sleeps for ever. */
+static void child_start(struct fixture *f, void (*make)(const char *dir))
+{
+	volatile int *ready =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	*f = (struct fixture){ .arena = arena_new(), .cache = kind_cache_new() };
+	strcpy(f->dir, "/tmp/kinds-files-XXXXXX");
+	assert_non_null(mkdtemp(f->dir));
+	f->cp.home = -1;
+	f->rp.space = -1;
+	f->task.pid = fork();
+	if (f->task.pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close_range(3, ~0U, 0);
+		make(f->dir);
+		*ready = 1;
+		for (;;)
+			pause();
+	}
+	while (!*ready)
+		usleep(1000);
+	munmap((void *)(uintptr_t)ready, 4096);
+	f->task.pidfd = (int)syscall(SYS_pidfd_open, f->task.pid, 0);
+	assert_true(f->task.pidfd >= 0);
+	look(f);
+	f->c = (struct capture){ .task = &f->task,
+		.files = &f->files,
+		.arena = f->arena,
+		.cache = f->cache,
+		.priv = &f->cp };
+	f->r = (struct rebuild){
+		.task = &f->task, .arena = f->arena, .cache = f->cache, .priv = &f->rp
+	};
+}
+
+static void child_end(struct fixture *f)
+{
+	autofree char *cmd = NULL;
+
+	syscall(SYS_pidfd_send_signal, f->task.pidfd, SIGKILL, NULL, 0);
+	waitpid(f->task.pid, NULL, 0);
+	close(f->task.pidfd);
+	for (size_t i = 0; i < f->rp.n; i++)
+		for (size_t j = 0; j < 4; j++)
+			if (f->rp.stash[i][j] > 0)
+				close(f->rp.stash[i][j] - 1);
+	fd_closep(&f->rp.space);
+	kind_cache_free(f->cache);
+	arena_free(f->arena);
+	assert_true(asprintf(&cmd, "rm -rf %s", f->dir) > 0);
+	assert_int_equal(system(cmd), 0);
+}
+
+static struct err *capture_number(struct fixture *f, int number, struct object **ret)
+{
+	size_t before = f->cp.n;
+	struct err *e;
+
+	f->c.file = file_by_number(&f->files, number);
+	assert_non_null(f->c.file);
+	f->cp.kind = kind_for_file(f->c.file);
+	assert_non_null(f->cp.kind);
+	e = f->cp.kind->capture(&f->c);
+	fd_closep(&f->cp.home);
+	*ret = f->cp.n > before ? &f->cp.objects[before] : NULL;
+	return e;
+}
+
+static struct err *rebuild_object(struct fixture *f, const struct object *o, int *fd)
+{
+	void *msg;
+
+	TRY(kind_unpack(f->arena, o, &msg));
+	if (o->kind->check)
+		TRY(o->kind->check(&f->r, o, msg));
+	return o->kind->rebuild(&f->r, o, msg, fd);
+}
+
+/* The kernel's text of both, line by line, but for what cannot be equal. */
+static char *stable_fdinfo(struct fixture *f, pid_t pid, int fd)
+{
+	char *text, *out = arena_strdup(f->arena, "");
+
+	ok(proc_fdinfo(f->arena, pid, fd, &text));
+	for (char *save, *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		if (!strncmp(l, "mnt_id:", 7) || !strncmp(l, "ino:", 4) ||
+			!strncmp(l, "eventfd-id:", 11))
+			continue;
+		if (!strncmp(l, "flags:", 6))
+			l = arena_printf(f->arena, "flags:\t%lo",
+				strtoul(l + 6, NULL, 8) & ~(unsigned long)O_CLOEXEC);
+		out = arena_printf(f->arena, "%s%s\n", out, l);
+	}
+	return out;
+}
+
+/* Captures, makes again, compares the text; a descriptor of ours. */
+static int round_trip(struct fixture *f, int number)
+{
+	struct object *o;
+	int fd = -1;
+
+	ok(capture_number(f, number, &o));
+	ok(rebuild_object(f, o, &fd));
+	assert_string_equal(stable_fdinfo(f, getpid(), fd), stable_fdinfo(f, f->task.pid, number));
+	return fd;
+}
+
+/* ---- grouping ---- */
+
+static int order_tens(void *arg unused_arg, int a, int b)
+{
+	return (a / 10 > b / 10) - (a / 10 < b / 10);
+}
+
+static void test_grouping(void **state unused_arg)
+{
+	autoarena struct arena *a = arena_new();
+	const int numbers[] = { 23, 11, 500, 12, 21, 13 };
+	struct file_look l[6] = { 0 };
+	struct file_table t;
+
+	for (size_t i = 0; i < 6; i++) {
+		l[i].number = numbers[i];
+		l[i].link = "anon_inode:[eventfd]";
+		l[i].fdinfo = "pos:\t0\nflags:\t02000002\n";
+		ok(file_look_parse(&l[i]));
+	}
+	assert_int_equal(l[0].flags, O_CLOEXEC | O_RDWR);
+	l[5].flags &= ~(uint64_t)O_CLOEXEC; /* of the descriptor, not of the description */
+	file_table_group(a, l, 6, order_tens, NULL, &t);
+	assert_int_equal(t.n, 3);
+	assert_int_equal(t.v[0].id, file_id(11));
+	assert_int_equal(t.v[0].n_slots, 3);
+	assert_int_equal(t.v[0].slots[2].number, 13);
+	assert_false(t.v[0].slots[2].cloexec);
+	assert_true(t.v[0].slots[1].cloexec);
+	assert_int_equal(t.v[0].flags, O_RDWR);
+	assert_int_equal(t.v[1].slots[0].number, 21);
+	assert_ptr_equal(file_by_number(&t, 23), &t.v[1]);
+	assert_ptr_equal(file_by_number(&t, 500), &t.v[2]);
+	assert_null(file_by_number(&t, 24));
+	/* Another access mode is another description, whatever the order says. */
+	l[1].flags = O_RDONLY;
+	file_table_group(a, l, 6, order_tens, NULL, &t);
+	assert_int_equal(t.n, 4);
+	file_table_group(a, l, 0, order_tens, NULL, &t);
+	assert_int_equal(t.n, 0);
+}
+
+static void make_dups(const char *dir)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/f", dir);
+	dup2(open(path, O_RDWR | O_CREAT, 0600), 10);
+	fcntl(10, F_DUPFD_CLOEXEC, 900);
+	dup2(10, 5);
+	dup2(open(path, O_RDWR), 11);
+	for (int i = 20; i < 40; i++)
+		dup2(eventfd(0, 0), i);
+}
+
+static void test_table(void **state unused_arg)
+{
+	struct fixture f;
+	const struct file *file;
+
+	child_start(&f, make_dups);
+	file = file_by_number(&f.files, 10);
+	assert_non_null(file);
+	assert_ptr_equal(file, file_by_number(&f.files, 5));
+	assert_ptr_equal(file, file_by_number(&f.files, 900));
+	assert_true(file->slots[file->n_slots - 1].cloexec);
+	assert_false(file->slots[0].cloexec);
+	assert_ptr_not_equal(file, file_by_number(&f.files, 11));
+	assert_ptr_not_equal(file_by_number(&f.files, 20), file_by_number(&f.files, 21));
+	child_end(&f);
+}
+
+/* ---- kinds ---- */
+
+static void test_registry(void **state unused_arg)
+{
+	size_t n;
+	const struct kind *const *k = kinds_all(&n);
+
+	for (size_t i = 0; i < n; i++) {
+		assert_ptr_equal(kind_by_id(k[i]->id), k[i]);
+		assert_non_null(k[i]->name);
+		assert_non_null(k[i]->msg);
+		assert_non_null(k[i]->capture);
+		if (k[i]->scope == KIND_FILE) {
+			assert_non_null(k[i]->claims);
+			assert_non_null(k[i]->rebuild);
+		}
+	}
+	assert_null(kind_by_id(0));
+	assert_null(kind_by_id(999999));
+}
+
+static void make_simple(const char *dir unused_arg)
+{
+	uint64_t big = 0xfffffffffffffffeULL;
+	sigset_t set;
+
+	dup2(eventfd(7, EFD_NONBLOCK), 10);
+	dup2(eventfd(3, EFD_SEMAPHORE), 11);
+	dup2(eventfd(0, 0), 12);
+	if (write(12, &big, 8) != 8)
+		_exit(1);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGRTMIN + 3);
+	dup2(signalfd(-1, &set, SFD_NONBLOCK), 13);
+	dup2(open("/dev/null", O_WRONLY | O_APPEND), 14);
+	dup2(open("/dev/urandom", O_RDONLY | O_NONBLOCK), 15);
+	dup2(open("/dev/zero", O_RDWR), 16);
+	dup2(open("/proc/self/stat", O_RDONLY), 17);
+	dup2(open("/proc/self/oom_score_adj", O_WRONLY), 18);
+}
+
+static void test_simple(void **state unused_arg)
+{
+	struct fixture f;
+	struct object *o;
+	uint64_t v;
+	int fd;
+
+	child_start(&f, make_simple);
+	close(round_trip(&f, 10));
+	fd = round_trip(&f, 11);
+	assert_int_equal(read(fd, &v, 8), 8);
+	assert_int_equal(v, 1);
+	close(fd);
+	close(round_trip(&f, 12));
+	close(round_trip(&f, 13));
+	close(round_trip(&f, 14));
+	close(round_trip(&f, 15));
+	close(round_trip(&f, 16));
+	close(round_trip(&f, 17));
+	refused(capture_number(&f, 18, &o), "open for writing");
+	child_end(&f);
+}
+
+static void make_files(const char *dir)
+{
+	char path[128], buf[5000];
+
+	memset(buf, 'x', sizeof(buf));
+	snprintf(path, sizeof(path), "%s/f", dir);
+	dup2(open(path, O_RDWR | O_CREAT | O_TRUNC | O_APPEND, 0600), 10);
+	if (write(10, buf, sizeof(buf)) != sizeof(buf))
+		_exit(1);
+	dup2(open(path, O_RDONLY | O_NOATIME | O_NOFOLLOW), 11);
+	lseek(11, 77, SEEK_SET);
+	dup2(open(path, O_WRONLY | O_SYNC | O_NONBLOCK), 12);
+	lseek(12, 1LL << 40, SEEK_SET);
+	dup2(open(path, O_PATH), 13);
+	dup2(open(dir, O_RDONLY | O_DIRECTORY), 14);
+	syscall(SYS_getdents64, 14, buf, sizeof(buf));
+	dup2(open(dir, O_PATH | O_DIRECTORY), 15);
+	snprintf(path, sizeof(path), "%s/gone", dir);
+	dup2(open(path, O_RDWR | O_CREAT, 0600), 16);
+	unlink(path);
+	dup2(open(path, O_RDONLY | O_CREAT, 0600), 17);
+	snprintf(path, sizeof(path), "%s/moved", dir);
+	dup2(open(path, O_RDONLY | O_CREAT, 0600), 18);
+	unlink(path);
+	close(open(path, O_RDONLY | O_CREAT, 0600));
+}
+
+static void replace_file(const char *path, const char *with, size_t n)
+{
+	char tmp[128];
+	int fd;
+
+	snprintf(tmp, sizeof(tmp), "%s.new", path);
+	fd = open(tmp, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(write(fd, with, n), n);
+	close(fd);
+	assert_int_equal(rename(tmp, path), 0);
+}
+
+static void test_files(void **state unused_arg)
+{
+	struct object *o, *ro, *rw;
+	char path[128], buf[5000];
+	struct fixture f;
+	int fd;
+
+	child_start(&f, make_files);
+	for (int i = 10; i <= 15; i++)
+		close(round_trip(&f, i));
+	refused(capture_number(&f, 16, &o), "deleted");
+	refused(capture_number(&f, 18, &o), "");
+	ok(capture_number(&f, 11, &ro));
+	ok(capture_number(&f, 10, &rw));
+	/* Another file with the same content does for reading only. */
+	memset(buf, 'x', sizeof(buf));
+	snprintf(path, sizeof(path), "%s/f", f.dir);
+	replace_file(path, buf, sizeof(buf));
+	ok(rebuild_object(&f, ro, &fd));
+	close(fd);
+	ok(rebuild_object(&f, ro, &fd)); /* by the cache */
+	close(fd);
+	refused(rebuild_object(&f, rw, &fd), "open for writing");
+	buf[17]++;
+	replace_file(path, buf, sizeof(buf));
+	refused(rebuild_object(&f, ro, &fd), "contents differ");
+	replace_file(path, buf, 3);
+	refused(rebuild_object(&f, ro, &fd), "3 bytes");
+	assert_int_equal(unlink(path), 0);
+	refused(rebuild_object(&f, ro, &fd), "does not exist");
+	assert_int_equal(mkfifo(path, 0600), 0);
+	refused(rebuild_object(&f, rw, &fd), "another type");
+	child_end(&f);
+}
+
+static void make_pipes(const char *dir unused_arg)
+{
+	char path[64], buf[70000];
+	int p[2];
+
+	memset(buf, 'p', sizeof(buf));
+	if (pipe2(p, O_NONBLOCK) < 0)
+		_exit(1);
+	dup2(p[0], 10);
+	dup2(p[1], 11);
+	fcntl(11, F_SETPIPE_SZ, 1 << 18);
+	if (write(11, buf, sizeof(buf)) != sizeof(buf))
+		_exit(1);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", 10);
+	dup2(open(path, O_RDONLY), 12);
+	dup2(open(path, O_RDWR | O_NONBLOCK), 13);
+	close_range(p[0], 9, 0);
+	/* 20: read end alone, with data; 21: write end alone */
+	if (pipe(p) < 0 || write(p[1], "left", 4) != 4)
+		_exit(1);
+	dup2(p[0], 20);
+	close(p[0]);
+	close(p[1]);
+	if (pipe(p) < 0)
+		_exit(1);
+	dup2(p[1], 21);
+	close(p[0]);
+	close(p[1]);
+	if (pipe2(p, O_DIRECT) < 0)
+		_exit(1);
+}
+
+static void check_pipe_group(struct fixture *f)
+{
+	struct object *o[4];
+	char buf[1 << 17];
+	int fd[4], n;
+
+	for (int i = 0; i < 4; i++)
+		ok(capture_number(f, 10 + i, &o[i]));
+	for (int i = 3; i >= 0; i--) {
+		assert_int_equal(o[i]->group, o[0]->group);
+		ok(rebuild_object(f, o[i], &fd[i]));
+	}
+	for (int i = 0; i < 4; i++)
+		assert_string_equal(
+			stable_fdinfo(f, getpid(), fd[i]), stable_fdinfo(f, f->task.pid, 10 + i));
+	assert_int_equal(fcntl(fd[1], F_GETPIPE_SZ), 1 << 18);
+	assert_int_equal(ioctl(fd[2], FIONREAD, &n), 0);
+	assert_int_equal(n, 70000);
+	assert_int_equal(read(fd[0], buf, sizeof(buf)), 70000);
+	assert_int_equal(buf[69999], 'p');
+	for (int i = 0; i < 4; i++)
+		close(fd[i]);
+	/* Nothing was consumed. */
+	ok(capture_number(f, 10, &o[0]));
+	assert_true(o[0]->body_len > 70000);
+}
+
+static void test_pipes(void **state unused_arg)
+{
+	struct fixture f;
+	struct pollfd p = { 0 };
+	struct object *o;
+	char buf[8];
+	int fd;
+
+	child_start(&f, make_pipes);
+	check_pipe_group(&f);
+	fd = round_trip(&f, 20);
+	for (size_t i = 0; i < f.rp.n; i++)
+		for (size_t j = 0; j < 4; j++)
+			if (f.rp.stash[i][j] > 0)
+				close(f.rp.stash[i][j] - 1);
+	f.rp.n = 0;
+	assert_int_equal(read(fd, buf, sizeof(buf)), 4);
+	assert_int_equal(read(fd, buf, sizeof(buf)), 0);
+	close(fd);
+	memset(f.rp.stash, 0, sizeof(f.rp.stash));
+	p.fd = round_trip(&f, 21);
+	close(f.rp.stash[0][0] - 1);
+	close(f.rp.stash[0][1] - 1);
+	f.rp.n = 0;
+	assert_int_equal(poll(&p, 1, 0), 1);
+	assert_true(p.revents & POLLERR);
+	close(p.fd);
+	for (size_t i = 0; i < f.files.n; i++) {
+		f.c.file = &f.files.v[i];
+		if (f.c.file->flags & O_DIRECT)
+			refused(capture_number(&f, f.c.file->slots[0].number, &o), "packet mode");
+	}
+	child_end(&f);
+}
+
+static int inherited[2];
+
+static void make_outside(const char *dir unused_arg)
+{
+}
+
+static void test_outside(void **state unused_arg)
+{
+	struct fixture f = { 0 };
+	struct holder_name by;
+	struct object *o;
+	pid_t child;
+	int hold[2];
+
+	/* Our own end does not count (we are the one who looks), a third process's does. */
+	assert_int_equal(pipe(inherited), 0);
+	child = fork();
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	dup2(inherited[0], 0);
+	close(inherited[0]);
+	child_start(&f, make_outside); /* 0: the read end; the write end is outside */
+	refused(capture_number(&f, 0, &o), "the write end is held by process");
+	assert_true(kind_cache_held_outside(
+		f.cache, f.task.pid, true, file_by_number(&f.files, 0)->link, &by));
+	child_end(&f);
+	close(inherited[1]);
+	/* Nobody else is there once that one is gone. */
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	child_start(&f, make_outside);
+	ok(capture_number(&f, 0, &o));
+	child_end(&f);
+	assert_int_equal(pipe(hold), 0);
+	assert_false(kind_cache_held_outside(NULL, 1, false, "pipe:[1]", &by));
+	close(hold[0]);
+	close(hold[1]);
+	dup2(open("/dev/null", O_RDONLY | O_CLOEXEC), 0);
+}
+
+static void make_timers(const char *dir unused_arg)
+{
+	struct itimerspec once = { .it_value = { 100, 0 } };
+	struct itimerspec often = { { 0, 1000000 }, { 0, 1000000 } };
+
+	dup2(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK), 10);
+	timerfd_settime(10, 0, &once, NULL);
+	dup2(timerfd_create(CLOCK_REALTIME, 0), 11);
+	timerfd_settime(11, 0, &often, NULL);
+	dup2(timerfd_create(CLOCK_BOOTTIME, 0), 12);
+	clock_gettime(CLOCK_REALTIME, &once.it_value);
+	once.it_value.tv_sec += 1000;
+	dup2(timerfd_create(CLOCK_REALTIME, 0), 13);
+	timerfd_settime(13, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &once, NULL);
+}
+
+static const Migrate__Kind__Timerfd *timer(struct fixture *f, int number)
+{
+	struct object *o;
+	void *msg;
+	int fd = -1;
+
+	ok(capture_number(f, number, &o));
+	ok(kind_unpack(f->arena, o, &msg));
+	ok(rebuild_object(f, o, &fd));
+	close(fd);
+	return msg;
+}
+
+static int64_t now_ns(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
+}
+
+static void test_timers(void **state unused_arg)
+{
+	const Migrate__Kind__Timerfd *m;
+	struct fixture f;
+	int64_t left;
+
+	child_start(&f, make_timers);
+	usleep(20000);
+	look(&f);
+	f.c.stopped = true;
+	m = timer(&f, 10);
+	left = m->expiry_ns - now_ns(CLOCK_MONOTONIC);
+	assert_true(m->armed && left > 90000000000LL && left < 100000000000LL);
+	assert_int_equal(m->clock, CLOCK_MONOTONIC);
+	assert_int_equal(m->flags, O_NONBLOCK);
+	m = timer(&f, 11);
+	assert_true(m->armed && m->ticks >= 19 && m->interval_ns == 1000000);
+	left = m->expiry_ns - now_ns(CLOCK_MONOTONIC);
+	assert_true(left > -1000000000LL && left <= 1000000);
+	m = timer(&f, 12);
+	assert_false(m->armed);
+	m = timer(&f, 13);
+	left = m->expiry_ns - now_ns(CLOCK_REALTIME);
+	assert_true(left > 990000000000LL && left < 1000000000000LL);
+	assert_int_equal(m->settime_flags, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET);
+	child_end(&f);
+}
+
+static void make_epoll(const char *dir unused_arg)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.u64 = 0xfeedfacedeadbeefULL };
+	int p[2];
+
+	dup2(epoll_create1(0), 10);
+	dup2(eventfd(1, 0), 30);
+	dup2(eventfd(1, 0), 20);
+	epoll_ctl(10, EPOLL_CTL_ADD, 30, &ev);
+	ev.events = EPOLLIN | EPOLLONESHOT;
+	epoll_ctl(10, EPOLL_CTL_ADD, 20, &ev);
+	if (epoll_wait(10, &ev, 1, 0) != 1 || epoll_wait(10, &ev, 1, 0) != 1)
+		_exit(1);
+	/* 11: an item whose number was closed while its file lives on */
+	dup2(epoll_create1(0), 11);
+	if (pipe(p) < 0)
+		_exit(1);
+	epoll_ctl(11, EPOLL_CTL_ADD, p[0], &ev);
+	dup2(p[0], 40);
+	dup2(30, p[0]);
+}
+
+static void test_epoll(void **state unused_arg)
+{
+	const Migrate__Kind__Epoll *m;
+	struct fixture f;
+	struct object *o;
+	void *msg;
+
+	child_start(&f, make_epoll);
+	ok(capture_number(&f, 10, &o));
+	ok(kind_unpack(f.arena, o, &msg));
+	m = msg;
+	assert_int_equal(m->n_items, 2);
+	assert_int_equal(o->n_refs, 2);
+	assert_int_equal(m->items[0]->number, 20);
+	assert_int_equal(m->items[0]->events, EPOLLONESHOT); /* fired */
+	assert_int_equal(m->items[1]->number, 30);
+	assert_true(m->items[1]->events & (uint32_t)EPOLLET);
+	assert_true(m->items[1]->data == 0xfeedfacedeadbeefULL);
+	refused(capture_number(&f, 11, &o), "only open under another number");
+	f.c.stopped = true;
+	refused(capture_number(&f, 11, &o), "only open under another number");
+	child_end(&f);
+}
+
+static void make_locks(const char *dir)
+{
+	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 10 };
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/l", dir);
+	dup2(open(path, O_RDWR | O_CREAT, 0600), 10);
+	fcntl(10, F_SETLK, &fl);
+	fl = (struct flock){ .l_type = F_RDLCK, .l_start = 500 };
+	fcntl(10, F_SETLK, &fl);
+	snprintf(path, sizeof(path), "%s/m", dir);
+	dup2(open(path, O_RDWR | O_CREAT, 0600), 11);
+	flock(11, LOCK_EX);
+	snprintf(path, sizeof(path), "%s/n", dir);
+	dup2(open(path, O_RDWR | O_CREAT, 0600), 12);
+	fl.l_pid = 0;
+	fcntl(12, F_OFD_SETLK, &fl);
+}
+
+static const Migrate__Kind__Locks *locks(struct fixture *f, size_t i)
+{
+	void *msg;
+
+	assert_true(i < f->cp.n);
+	ok(kind_unpack(f->arena, &f->cp.objects[i], &msg));
+	return msg;
+}
+
+static void test_locks(void **state unused_arg)
+{
+	const Migrate__Kind__Locks *m;
+	struct fixture f;
+
+	child_start(&f, make_locks);
+	f.cp.kind = kind_by_id(29);
+	ok(f.cp.kind->capture(&f.c));
+	assert_int_equal(f.cp.n, 2);
+	refused(f.cp.refused, "open file description lock");
+	m = locks(&f, 0);
+	assert_int_equal(m->number, file_by_number(&f.files, 10)->slots[0].number);
+	assert_int_equal(m->n_locks, 2);
+	assert_true(m->locks[0]->write);
+	assert_int_equal(m->locks[0]->start, 100);
+	assert_int_equal(m->locks[0]->len, 10);
+	assert_false(m->locks[1]->write);
+	assert_int_equal(m->locks[1]->len, 0);
+	m = locks(&f, 1);
+	assert_true(m->n_locks == 1 && m->locks[0]->flock && m->locks[0]->write);
+	child_end(&f);
+}
+
+static void make_memfd(const char *dir unused_arg)
+{
+	char path[64];
+
+	dup2(memfd_create("some name", MFD_ALLOW_SEALING), 10);
+	if (ftruncate(10, 8192) < 0)
+		_exit(1);
+	lseek(10, 100, SEEK_SET);
+	snprintf(path, sizeof(path), "/proc/self/fd/10");
+	dup2(open(path, O_RDONLY), 11);
+	fcntl(10, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_WRITE);
+}
+
+static void test_memfd(void **state unused_arg)
+{
+	struct fixture f;
+	struct object *o;
+	struct stat st;
+	void *msg;
+	int fd;
+
+	child_start(&f, make_memfd);
+	f.rp.space = memfd_create("some name", MFD_ALLOW_SEALING | MFD_CLOEXEC);
+	assert_int_equal(ftruncate(f.rp.space, 8192), 0);
+	close(round_trip(&f, 11));
+	fd = round_trip(&f, 10);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, 8192);
+	ok(capture_number(&f, 10, &o));
+	assert_string_equal(o->kind->name, "memfd");
+	ok(kind_unpack(f.arena, o, &msg));
+	ok(o->kind->finish(&f.r, o, msg));
+	ok(o->kind->finish(&f.r, o, msg));
+	assert_int_equal(fcntl(fd, F_GET_SEALS), F_SEAL_GROW | F_SEAL_WRITE);
+	close(fd);
+	child_end(&f);
+}
+
+static void test_refused(void **state unused_arg)
+{
+	struct file f = { .link = "anon_inode:inotify" };
+	const char *hint;
+
+	assert_non_null(strstr(refused_reason(&f, &hint), "inotify"));
+	f.link = "anon_inode:[never-heard-of]";
+	assert_non_null(refused_reason(&f, &hint));
+	f = (struct file){ .link = "/dev/pts/3",
+		.st = { .st_mode = S_IFCHR, .st_rdev = 136 << 8 } };
+	assert_non_null(strstr(refused_reason(&f, &hint), "terminal"));
+	assert_non_null(strstr(hint, "setsid"));
+	f = (struct file){ .link = "whatever" };
+	assert_non_null(refused_reason(&f, &hint));
+}
+
+static void test_nonsense(void **state unused_arg)
+{
+	autoarena struct arena *a = arena_new();
+	struct object o = {
+		.kind = kind_by_id(24), .body = (const uint8_t *)"\xff\xff\xff", .body_len = 3
+	};
+	void *msg;
+
+	refused(kind_unpack(a, &o, &msg), "does not parse");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_grouping),
+		cmocka_unit_test(test_table),
+		cmocka_unit_test(test_registry),
+		cmocka_unit_test(test_simple),
+		cmocka_unit_test(test_files),
+		cmocka_unit_test(test_pipes),
+		cmocka_unit_test(test_outside),
+		cmocka_unit_test(test_timers),
+		cmocka_unit_test(test_epoll),
+		cmocka_unit_test(test_locks),
+		cmocka_unit_test(test_memfd),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_nonsense),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
