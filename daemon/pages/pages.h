@@ -15,7 +15,7 @@
 #define SPACE_PRIVATE 0
 /* Data of one frame at most; also the copy buffer of each side. */
 #define PAGES_FRAME_BYTES (1u << 20)
-#define PAGES_RUNS_MAX	  4096
+#define PAGES_RUNS_MAX    4096
 
 struct pages_stats {
 	uint64_t pages_data, pages_zero, runs_dropped, bytes_wire;
@@ -49,13 +49,13 @@ struct page_sink;
 /* Takes the seedling (held). Chooses per VMA: UFFDIO_COPY for writable private anonymous memory,
  * process_vm_writev for pages that are there already and for private file mappings,
  * /proc/PID/mem for memory that is not writable. */
-struct err *page_sink_open(struct task *t, space_fd_fn space_fd, void *arg, struct page_sink **ret)
-	must_check;
+struct err *page_sink_open(
+	struct task *t, space_fd_fn space_fd, void *arg, struct page_sink **ret) must_check;
 /* The layout of the task changed: must be called before pages of new VMAs arrive. */
 struct err *page_sink_layout(struct page_sink *s, const struct vma_list *maps) must_check;
 /* One PAGES frame: header and run table are checked against the layout (an address outside is
  * PEER), then the payload is read from the channel straight into place. */
-struct err *page_sink_frame(struct page_sink *s, const struct frame_head *head, struct channel *ch)
-	must_check;
+struct err *page_sink_frame(
+	struct page_sink *s, const struct frame_head *head, struct channel *ch) must_check;
 /* No more frames: takes every registration off the task. */
 void page_sink_close(struct page_sink *s);

@@ -30,8 +30,7 @@
 
 #include "kernel/pagemap.h"
 #include "kernel/remote.h"
-
-#define P PAGE_BYTES
+#include "puppet.h"
 
 /* The trackers are opened on a child that cooperates: remote calls are not needed here. */
 __attribute__((weak)) struct err *remote_call(unused_arg struct task *t,
@@ -47,133 +46,20 @@ __attribute__((weak)) struct err *remote_fd_home(
 	abort();
 }
 
-static void ok(struct err *e)
-{
-	if (e)
-		fail_msg("%s", err_line(e));
-}
-
-/* ---- the child ---- */
-
-enum { OP_SYSCALL, OP_WRITE, OP_READ };
-
-struct order {
-	long op;
-	long a[7];
-};
-
-struct subject {
-	pid_t pid;
-	int sock;
-};
-
-static long obey(const struct order *o)
-{
-	volatile uint8_t *p = (volatile uint8_t *)o->a[0];
-
-	switch (o->op) {
-	case OP_SYSCALL: {
-		long r = syscall(o->a[0], o->a[1], o->a[2], o->a[3], o->a[4], o->a[5], o->a[6]);
-
-		return r < 0 ? -errno : r;
-	}
-	case OP_WRITE:
-		for (long i = 0; i < o->a[1]; i++)
-			p[i * (long)P] = (uint8_t)o->a[2];
-		return 0;
-	default:
-		for (long i = 0; i < o->a[1]; i++)
-			(void)p[i * (long)P];
-		return 0;
-	}
-}
-
-static void subject_start(struct subject *s)
-{
-	int pair[2];
-
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-	s->pid = fork();
-	assert_true(s->pid >= 0);
-	if (s->pid == 0) {
-		struct order o;
-
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		close(pair[0]);
-		while (read(pair[1], &o, sizeof(o)) == sizeof(o)) {
-			long r = obey(&o);
-
-			if (write(pair[1], &r, sizeof(r)) != sizeof(r))
-				break;
-		}
-		_exit(0);
-	}
-	close(pair[1]);
-	s->sock = pair[0];
-}
-
-static void subject_stop(struct subject *s)
-{
-	close(s->sock);
-	assert_true(s->pid > 1);
-	waitpid(s->pid, NULL, 0);
-}
-
-static long tell(struct subject *s, struct order o)
-{
-	long r;
-
-	assert_int_equal(write(s->sock, &o, sizeof(o)), sizeof(o));
-	assert_int_equal(read(s->sock, &r, sizeof(r)), sizeof(r));
-	return r;
-}
-
-#define CALL(s, ...) tell((s), (struct order){ OP_SYSCALL, { __VA_ARGS__ } })
-
-static void touch(struct subject *s, uint64_t at, uint64_t pages, uint8_t value)
-{
-	tell(s, (struct order){ OP_WRITE, { (long)at, (long)pages, value } });
-}
-
-static void look_at(struct subject *s, uint64_t at, uint64_t pages)
-{
-	tell(s, (struct order){ OP_READ, { (long)at, (long)pages } });
-}
-
-static uint64_t map(struct subject *s, uint64_t at, uint64_t bytes, int fd)
-{
-	long flags =
-		MAP_PRIVATE | MAP_NORESERVE | (fd < 0 ? MAP_ANONYMOUS : 0) | (at ? MAP_FIXED : 0);
-	long r = CALL(s, SYS_mmap, (long)at, (long)bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
-
-	assert_true(r > 0);
-	return (uint64_t)r;
-}
-
 /* ---- observing it ---- */
 
 struct watch {
 	const struct dirty_ops *ops;
-	struct subject s;
+	struct puppet s;
 	struct dirty *d;
 	struct page_runs runs;
 	bool fresh;
 };
 
-static int take_from(struct subject *s, int number)
-{
-	int pidfd = (int)syscall(SYS_pidfd_open, s->pid, 0), fd;
-
-	fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
-	assert_true(fd >= 0);
-	close(pidfd);
-	return fd;
-}
-
 static void watch_start(struct watch *w, const struct dirty_ops *ops)
 {
 	*w = (struct watch){ .ops = ops };
-	subject_start(&w->s);
+	puppet_start(&w->s);
 	if (ops == &dirty_wp) {
 		long there = CALL(&w->s, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | 1);
 
@@ -191,7 +77,7 @@ static void watch_stop(struct watch *w)
 {
 	w->ops->close(w->d);
 	page_runs_fini(&w->runs);
-	subject_stop(&w->s);
+	puppet_stop(&w->s);
 }
 
 /* One collect of the VMA at `at`; others are looked at as well, for soft-dirty clears all. */
@@ -278,7 +164,7 @@ static int file_of_ones(size_t pages)
 static void sees_the_file_page_come_back(struct watch *w)
 {
 	int fd = file_of_ones(16); /* inherited by no child: the child is there already */
-	struct subject *s = &w->s;
+	struct puppet *s = &w->s;
 	char path[64];
 	uint64_t at, name;
 	struct iovec here, there;
@@ -421,7 +307,7 @@ static void receive(struct life *l)
 
 static void live(struct life *l)
 {
-	struct subject *s = &l->w->s;
+	struct puppet *s = &l->w->s;
 	uint64_t page = dice(l, LIFE_PAGES), n = 1 + dice(l, 6);
 	uint64_t at = l->at + page * P;
 
@@ -470,7 +356,7 @@ static void anonymous_life(struct watch *w)
 	random_life(w, -1, 0);
 }
 
-static int child_file(struct subject *s)
+static int child_file(struct puppet *s)
 {
 	static const char name[] = "x";
 	uint64_t at = map(s, 0, P, -1);
@@ -648,7 +534,7 @@ static void nothing_is_left_behind(unused_arg void **state)
 	for (size_t i = 0; i < l.n; i++)
 		assert_false(l.v[i].flags & VMF_UFFD_WP);
 	page_runs_fini(&w.runs);
-	subject_stop(&w.s);
+	puppet_stop(&w.s);
 }
 
 /* ---- soft-dirty's decision, on recorded words ---- */

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+/* PAGES frames on their way out: run table and data are collected, then sent in one piece. */
+#include "pages/pages_priv.h"
+
+#include <endian.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+void frame_out_init(struct frame_out *o)
+{
+	*o = (struct frame_out){ .table = xcalloc(1, TABLE_BYTES) };
+	o->data = mmap(NULL, PAGES_FRAME_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		-1, 0);
+	if (o->data == MAP_FAILED)
+		abort();
+}
+
+void frame_out_fini(struct frame_out *o)
+{
+	if (o->data)
+		munmap(o->data, PAGES_FRAME_BYTES);
+	free(o->table);
+	*o = (struct frame_out){ 0 };
+}
+
+static void settle_last(struct frame_out *o)
+{
+	if (o->last.pages)
+		run_encode(&o->last, o->table + RUN_HEAD_BYTES + (o->n_runs - 1) * RUN_BYTES);
+	o->last.pages = 0;
+}
+
+struct err *frame_out_flush(struct frame_out *o)
+{
+	uint32_t head[2] = { htole32((uint32_t)o->n_runs), 0 };
+	size_t table = RUN_HEAD_BYTES + o->n_runs * RUN_BYTES;
+	struct iovec iov[] = { { o->table, table }, { o->data, o->pages * PAGE_BYTES } };
+
+	if (!o->n_runs)
+		return NULL;
+	settle_last(o);
+	memcpy(o->table, head, sizeof(head));
+	o->st->bytes_wire += FRAME_HEAD_BYTES + table + o->pages * PAGE_BYTES;
+	TRY(channel_sendv(o->ch, FRAME_PAGES, o->space, iov, o->pages ? 2 : 1));
+	o->n_runs = o->pages = 0;
+	return NULL;
+}
+
+struct err *frame_out_run(struct frame_out *o, const struct run *r, bool join)
+{
+	struct run *l = &o->last;
+
+	if (r->kind == RUN_DATA) {
+		o->pages += r->pages;
+		o->st->pages_data += r->pages;
+	} else if (r->kind == RUN_ZERO) {
+		o->st->pages_zero += r->pages;
+	}
+	if (join && l->pages && l->kind == r->kind &&
+		l->start + l->pages * PAGE_BYTES == r->start) {
+		l->pages += r->pages;
+		return NULL;
+	}
+	if (r->kind == RUN_DROP)
+		o->st->runs_dropped++;
+	if (o->n_runs == PAGES_RUNS_MAX && r->kind == RUN_DATA)
+		return err_new(ERR_BUG, "no room for a run of data");
+	if (o->n_runs == PAGES_RUNS_MAX)
+		TRY(frame_out_flush(o));
+	settle_last(o);
+	*l = *r;
+	o->n_runs++;
+	return NULL;
+}
+
+struct err *frame_out_reserve(struct frame_out *o, size_t *room)
+{
+	if (o->pages + FRAME_ROOM_MIN > FRAME_PAGES_MAX ||
+		o->n_runs + FRAME_PAGES_MAX > PAGES_RUNS_MAX)
+		TRY(frame_out_flush(o));
+	*room = FRAME_PAGES_MAX - o->pages;
+	return NULL;
+}
+
+bool page_is_zero(const uint8_t *page)
+{
+	const uint64_t *w = (const uint64_t *)(const void *)page;
+
+	/* Most pages show it in the first word or somewhere in the first lines. */
+	for (size_t i = 0; i < PAGE_BYTES / sizeof(*w); i += 16) {
+		uint64_t any = 0;
+
+		for (size_t k = 0; k < 16; k++)
+			any |= w[i + k];
+		if (any)
+			return false;
+	}
+	return true;
+}
+
+struct err *frame_out_pages(struct frame_out *o, const uint64_t *addrs, size_t n)
+{
+	/* frame_out_run moves o->pages on with each page that is kept. */
+	const uint8_t *from = frame_out_at(o, 0);
+
+	for (size_t i = 0; i < n; i++, from += PAGE_BYTES) {
+		struct run r = { .start = PAGE_DOWN(addrs[i]), .pages = 1, .kind = RUN_DATA };
+		bool zero;
+
+		if (addrs[i] == PAGE_LOST)
+			continue;
+		zero = page_is_zero(from);
+		if (!zero && from != frame_out_at(o, 0))
+			memcpy(frame_out_at(o, 0), from, PAGE_BYTES);
+		if (zero)
+			r.kind = RUN_ZERO;
+		TRY(frame_out_run(o, &r, !(addrs[i] & PAGE_FIRST)));
+	}
+	return NULL;
+}
+
+struct err *pages_send_drop(
+	struct channel *ch, uint64_t space, uint64_t offset, uint64_t bytes, struct pages_stats *st)
+{
+	uint8_t table[RUN_HEAD_BYTES + RUN_BYTES];
+	struct frame_out o = { .ch = ch, .st = st, .space = space, .table = table };
+
+	TRY(frame_out_run(
+		&o, &(struct run){ offset, PAGE_UP(bytes) / PAGE_BYTES, RUN_DROP }, false));
+	return frame_out_flush(&o);
+}

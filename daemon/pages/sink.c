@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * PAGES frames into the process under construction. This file checks what the peer sent, sink_put.c
+ * places it. A frame is checked as a whole before any of it is placed.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kernel/dirty_priv.h"
+#include "pages/pages_priv.h"
+#include "pages/sink_priv.h"
+
+/* UFFD_USER_MODE_ONLY: faults of system calls, ours included, are errors there instead of waiting
+ * for somebody to resolve them. So nothing can ever wait for us. */
+#define USER_MODE_ONLY 1
+
+/* A userfaultfd of the seedling, -1 where the kernel has none. */
+static struct err *make_uffd(struct task *t, int *ret)
+{
+	/* A fault in user mode would be a bug of ours: it kills instead of waiting. */
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_SIGBUS };
+	struct call c = {
+		.nr = SYS_userfaultfd,
+		.args = { O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY },
+	};
+	autoclose int fd = -1;
+	struct err *e;
+
+	TRY(remote_run(t, task_leader(t), &c, 1));
+	*ret = -1;
+	if (c.ret < 0)
+		return NULL;
+	e = remote_fd_home(t, (int)c.ret, &fd);
+	c = (struct call){ .nr = SYS_close, .args = { (uint64_t)c.ret } };
+	if (!e)
+		e = remote_run(t, task_leader(t), &c, 1);
+	if (e)
+		return e;
+	if (ioctl(fd, UFFDIO_API, &api) == 0)
+		*ret = take_fd(&fd);
+	return NULL;
+}
+
+struct err *page_sink_open(struct task *t, space_fd_fn space_fd, void *arg, struct page_sink **ret)
+{
+	struct page_sink *s;
+	int uffd;
+
+	TRY_IN(make_uffd(t, &uffd), "prepare to receive pages");
+	s = xcalloc(1, sizeof(*s));
+	s->t = t;
+	s->space_fd = space_fd;
+	s->arg = arg;
+	s->uffd = uffd;
+	s->put.shift = (unsigned)__builtin_ctzll(PAGE_BYTES);
+	s->drops = xcalloc(REMOTE_CALLS_MAX, sizeof(*s->drops));
+	s->table = xcalloc(1, TABLE_BYTES);
+	s->data = mmap(NULL, PAGES_FRAME_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		-1, 0);
+	if (s->data == MAP_FAILED)
+		abort();
+	*ret = s;
+	return NULL;
+}
+
+void page_sink_close(struct page_sink *s)
+{
+	if (!s)
+		return;
+	/* The last holder: every registration ends. */
+	fd_closep(&s->uffd);
+	pagebits_fini(&s->put);
+	free(s->vmas);
+	free(s->drops);
+	free(s->table);
+	munmap(s->data, PAGES_FRAME_BYTES);
+	free(s);
+}
+
+/* ---- layout ---- */
+
+struct vma_table {
+	const struct sink_vma *v;
+	size_t n;
+};
+
+static const struct sink_vma *vma_in(const struct vma_table *l, uint64_t addr)
+{
+	size_t lo = 0, hi = l->n;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (l->v[mid].end > addr)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return lo < l->n && l->v[lo].start <= addr ? &l->v[lo] : NULL;
+}
+
+static const struct sink_vma *sink_vma_at(const struct page_sink *s, uint64_t addr)
+{
+	return vma_in(&(struct vma_table){ s->vmas, s->n_vmas }, addr);
+}
+
+static bool register_range(const struct page_sink *s, const struct vma *v)
+{
+	struct uffdio_register r = {
+		.range = { v->start, v->end - v->start },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	return s->uffd >= 0 && ioctl(s->uffd, UFFDIO_REGISTER, &r) == 0;
+}
+
+/* True when `before` has the same mapping registered. Should it have been made anew meanwhile, its
+ * pages go the slower way. */
+static bool registered_before(const struct vma_table *before, const struct vma *v)
+{
+	const struct sink_vma *old = vma_in(before, v->start);
+
+	return old && old->start == v->start && old->end == v->end && old->place == PLACE_COPY;
+}
+
+/* Memory that is not writable any more: what is not there yet could not be made while it is
+ * registered. */
+static void unregister_range(const struct page_sink *s, const struct vma *v)
+{
+	struct uffdio_range r = { v->start, v->end - v->start };
+
+	if (s->uffd >= 0)
+		(void)ioctl(s->uffd, UFFDIO_UNREGISTER, &r);
+}
+
+static enum place place_of(
+	const struct page_sink *s, const struct vma *v, const struct vma_table *before)
+{
+	if (!dirty_vma_tracked(v))
+		return PLACE_NONE;
+	if (!(v->prot & PROT_WRITE)) {
+		unregister_range(s, v);
+		return PLACE_FORCE;
+	}
+	/* Huge pages come by faults only; UFFDIO_COPY makes small ones. */
+	if (v->inode || (v->flags & VMF_HUGEPAGE))
+		return PLACE_WRITE;
+	return registered_before(before, v) || register_range(s, v) ? PLACE_COPY : PLACE_WRITE;
+}
+
+struct err *page_sink_layout(struct page_sink *s, const struct vma_list *maps)
+{
+	const struct vma_table before = { s->vmas, s->n_vmas };
+	autofree struct sink_vma *old = s->vmas;
+	uint64_t behind = 0;
+
+	s->vmas = xcalloc(MAX(maps->n, (size_t)1), sizeof(*s->vmas));
+	s->n_vmas = 0;
+	for (size_t i = 0; i < maps->n; i++) {
+		const struct vma *v = &maps->v[i];
+
+		if (v->start < behind || v->end <= v->start)
+			return err_new(
+				ERR_BUG, "mappings are not in order at %#jx", (uintmax_t)v->start);
+		pagebits_clear(&s->put, behind, v->start);
+		behind = v->end;
+		s->vmas[s->n_vmas++] = (struct sink_vma){
+			.start = v->start,
+			.end = v->end,
+			.place = place_of(s, v, &before),
+			.file = v->inode != 0,
+			.huge = v->flags & VMF_HUGEPAGE,
+		};
+	}
+	pagebits_clear(&s->put, behind, UINT64_MAX);
+	pagebits_trim(&s->put);
+	return NULL;
+}
+
+/* ---- checks ---- */
+
+/* What a frame's runs lead to: the address space, or a shared memory object of this size. */
+struct target {
+	uint64_t space;
+	int fd;
+	uint64_t bytes;
+};
+
+static struct err *find_target(struct page_sink *s, uint64_t space, struct target *ret)
+{
+	struct stat st;
+
+	*ret = (struct target){ .space = space, .fd = -1 };
+	if (space == SPACE_PRIVATE)
+		return NULL;
+	ret->fd = s->space_fd ? s->space_fd(s->arg, space) : -1;
+	if (ret->fd < 0)
+		return err_new(ERR_PEER, "pages for unknown shared memory %ju", (uintmax_t)space);
+	if (fstat(ret->fd, &st) < 0)
+		return err_errno(errno, "look at shared memory");
+	ret->bytes = (uint64_t)st.st_size;
+	return NULL;
+}
+
+static struct err *check_run(
+	const struct page_sink *s, const struct target *to, const struct run *r)
+{
+	uint64_t end = r->start + r->pages * PAGE_BYTES; /* run_decode: no overflow */
+	const struct sink_vma *v;
+	bool fits;
+
+	if (to->space == SPACE_PRIVATE) {
+		v = sink_vma_at(s, r->start);
+		fits = v && v->place != PLACE_NONE && end <= v->end;
+	} else {
+		fits = end <= PAGE_UP(to->bytes);
+	}
+	if (fits)
+		return NULL;
+	return err_new(ERR_PEER, "pages %#jx-%#jx lie outside of what was announced",
+		(uintmax_t)r->start, (uintmax_t)end);
+}
+
+static struct err *decode(const struct page_sink *s, size_t i, struct run *r)
+{
+	return run_decode(s->table + RUN_HEAD_BYTES + i * RUN_BYTES, r);
+}
+
+/* The whole table, before anything is done; returns the number of runs. */
+static struct err *read_table(struct page_sink *s, const struct frame_head *head,
+	struct channel *ch, const struct target *to, size_t *ret)
+{
+	uint64_t data = 0, limit = MIN((uint64_t)head->length, (uint64_t)PAGES_FRAME_BYTES);
+	uint32_t n, zero;
+
+	if (head->type != FRAME_PAGES || head->length < RUN_HEAD_BYTES)
+		return err_new(ERR_PEER, "a PAGES frame of %u bytes", head->length);
+	TRY(channel_read(ch, s->table, RUN_HEAD_BYTES));
+	memcpy(&n, s->table, sizeof(n));
+	memcpy(&zero, s->table + sizeof(n), sizeof(zero));
+	n = le32toh(n);
+	if (zero || n > PAGES_RUNS_MAX || head->length < RUN_HEAD_BYTES + n * RUN_BYTES)
+		return err_new(ERR_PEER, "a run table of %u runs in %u bytes", n, head->length);
+	TRY(channel_read(ch, s->table + RUN_HEAD_BYTES, n * RUN_BYTES));
+	for (size_t i = 0; i < n; i++) {
+		struct run r;
+
+		TRY(decode(s, i, &r));
+		TRY(check_run(s, to, &r));
+		if (r.kind != RUN_DATA)
+			continue;
+		if (r.pages > (limit - data) / PAGE_BYTES)
+			return err_new(ERR_PEER, "more page data announced than a frame holds");
+		data += r.pages * PAGE_BYTES;
+	}
+	if (head->length != RUN_HEAD_BYTES + n * RUN_BYTES + data)
+		return err_new(ERR_PEER, "a PAGES frame of %u bytes with %ju bytes of data",
+			head->length, (uintmax_t)data);
+	TRY(channel_read(ch, s->data, data));
+	*ret = n;
+	return NULL;
+}
+
+/* ---- placing ---- */
+
+static struct err *put_shared(const struct target *to, const struct run *r, const uint8_t *data)
+{
+	uint64_t end = MIN(r->start + r->pages * PAGE_BYTES, to->bytes), at = r->start;
+
+	while (at < end) {
+		ssize_t w = pwrite(to->fd, data + (at - r->start), end - at, (off_t)at);
+
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w <= 0)
+			return err_errno(
+				w ? errno : EIO, "write shared memory %ju", (uintmax_t)to->space);
+		at += (uint64_t)w;
+	}
+	return NULL;
+}
+
+static struct err *drop_shared(const struct target *to, const struct run *r)
+{
+	if (fallocate(to->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)r->start,
+		    (off_t)(r->pages * PAGE_BYTES)) < 0)
+		return err_errno(errno, "drop pages of shared memory %ju", (uintmax_t)to->space);
+	return NULL;
+}
+
+static struct err *place_shared(const struct page_sink *s, const struct target *to, size_t n)
+{
+	const uint8_t *data = s->data;
+
+	for (size_t i = 0; i < n; i++) {
+		struct run r;
+
+		TRY(decode(s, i, &r));
+		if (r.kind != RUN_DATA) {
+			TRY(drop_shared(to, &r));
+			continue;
+		}
+		TRY(put_shared(to, &r, data));
+		data += r.pages * PAGE_BYTES;
+	}
+	return NULL;
+}
+
+static struct err *place_private(struct page_sink *s, size_t n)
+{
+	const uint8_t *data = s->data;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct sink_vma *v;
+		struct range where;
+		struct run r;
+
+		TRY(decode(s, i, &r));
+		v = sink_vma_at(s, r.start);
+		where = (struct range){ r.start, r.start + r.pages * PAGE_BYTES };
+		if (r.kind != RUN_DATA) {
+			TRY(sink_drop(s, v, where, r.kind == RUN_ZERO));
+			continue;
+		}
+		TRY(sink_put(s, v, where, data));
+		data += r.pages * PAGE_BYTES;
+	}
+	return sink_flush_drops(s);
+}
+
+struct err *page_sink_frame(struct page_sink *s, const struct frame_head *head, struct channel *ch)
+{
+	struct target to;
+	size_t n = 0;
+
+	TRY(find_target(s, head->arg, &to));
+	TRY(read_table(s, head, ch, &to, &n));
+	return to.space == SPACE_PRIVATE ? place_private(s, n) : place_shared(s, &to, n);
+}

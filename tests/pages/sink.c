@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What a peer may send to the sink, and what it must not get away with. */
+#include "pages/pages.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+/* cmocka.h wants these in front */
+#include <cmocka.h>
+
+#include <endian.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "puppet.h"
+#include "remote_puppet.h"
+
+/* Where the mapping under test lies, with holes around it. */
+#define AT   0x200000000000ULL
+#define SIZE (16 * P)
+
+struct stage {
+	struct puppet_task task;
+	struct page_sink *sink;
+	struct channel out, in;
+	int ends[2];
+	int shared; /* a memfd of 3 pages and a half, space 7 */
+};
+
+static int space_fd(void *arg, uint64_t space)
+{
+	return space == 7 ? ((struct stage *)arg)->shared : -1;
+}
+
+static void layout(struct stage *s)
+{
+	autoarena struct arena *a = arena_new();
+	struct vma_list l;
+
+	ok(proc_maps(a, s->task.t.pid, &l));
+	ok(page_sink_layout(s->sink, &l));
+}
+
+static void stage_open(struct stage *s)
+{
+	int size = 4 << 20;
+
+	*s = (struct stage){ 0 };
+	puppet_task_start(&s->task);
+	assert_int_equal(map(&s->task.puppet, AT, SIZE, -1), AT);
+	s->shared = memfd_create("shared", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(s->shared, 3 * P + P / 2), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s->ends), 0);
+	setsockopt(s->ends[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	ok(channel_init(&s->out, s->ends[0], -1));
+	ok(channel_init(&s->in, s->ends[1], -1));
+	s->out.deadline = s->in.deadline = deadline_in(5000000);
+	ok(page_sink_open(&s->task.t, space_fd, s, &s->sink));
+	layout(s);
+}
+
+static void stage_close(struct stage *s)
+{
+	page_sink_close(s->sink);
+	puppet_task_stop(&s->task);
+	close(s->shared);
+	close(s->ends[0]);
+	close(s->ends[1]);
+}
+
+static struct err *receive(struct stage *s)
+{
+	struct frame_head h;
+
+	TRY(channel_head(&s->in, &h));
+	return page_sink_frame(s->sink, &h, &s->in);
+}
+
+/* A frame as a peer would make it, with anything wrong one likes. Data pages hold `value`. */
+struct made {
+	uint64_t space;
+	uint32_t count, reserved;
+	struct run runs[4];
+	size_t n_runs;
+	int64_t extra; /* bytes more (or less) of body than there should be */
+	uint8_t value;
+};
+
+static struct err *frame(struct stage *s, const struct made *m)
+{
+	static uint8_t body[64 * PAGE_BYTES];
+	uint32_t head[2] = { htole32(m->count ? m->count : (uint32_t)m->n_runs), m->reserved };
+	size_t len = RUN_HEAD_BYTES;
+
+	memcpy(body, head, sizeof(head));
+	for (size_t i = 0; i < m->n_runs; i++, len += RUN_BYTES)
+		run_encode(&m->runs[i], body + len);
+	for (size_t i = 0; i < m->n_runs; i++)
+		if (m->runs[i].kind == RUN_DATA && m->runs[i].pages < 32) {
+			memset(body + len, m->value, m->runs[i].pages * P);
+			len += m->runs[i].pages * P;
+		}
+	ok(channel_send(&s->out, FRAME_PAGES, m->space, body, (size_t)((int64_t)len + m->extra)));
+	return receive(s);
+}
+#define FRAME(s, ...) frame((s), &(struct made){ __VA_ARGS__ })
+
+static void one(struct stage *s, enum run_kind kind, uint64_t start, uint64_t pages, uint8_t value)
+{
+	ok(FRAME(s, .runs = { { start, pages, kind } }, .n_runs = 1, .value = value));
+}
+
+static uint8_t byte(struct stage *s, uint64_t at)
+{
+	uint8_t b = 0;
+
+	assert_int_equal(pread(s->task.t.mem_fd, &b, 1, (off_t)at), 1);
+	return b;
+}
+
+static bool present(struct stage *s, uint64_t at)
+{
+	char path[64];
+	uint64_t word;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", s->task.t.pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(pread(fd, &word, 8, (off_t)(at / P * 8)), 8);
+	close(fd);
+	return word >> 63;
+}
+
+static void refused(struct stage *s, struct err *e)
+{
+	assert_non_null(e);
+	assert_string_equal(err_code_name(err_code(e)), "PEER");
+	err_free(e);
+	stage_close(s);
+	stage_open(s);
+}
+
+static void absurd_frames_are_refused(unused_arg void **state)
+{
+	const struct run data = { AT, 1, RUN_DATA };
+	const uint64_t bad[] = { 0, AT - P, AT + SIZE, AT + SIZE - P, 0x7ffffffff000,
+		0xffffffffff600000, 0xfffffffffffff000 };
+	struct stage s;
+
+	stage_open(&s);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		refused(&s, FRAME(&s, .runs = { { bad[i], 2, RUN_DATA } }, .n_runs = 1));
+		refused(&s, FRAME(&s, .runs = { data, { bad[i], 2, RUN_DROP } }, .n_runs = 2));
+		assert_false(present(&s, AT)); /* nothing is done before all is checked */
+	}
+	refused(&s, FRAME(&s, .runs = { { AT, UINT64_MAX / P, RUN_ZERO } }, .n_runs = 1));
+	refused(&s, FRAME(&s, .runs = { { AT, UINT64_MAX, RUN_ZERO } }, .n_runs = 1));
+	refused(&s, FRAME(&s, .runs = { { AT, 0, RUN_ZERO } }, .n_runs = 1));
+	refused(&s, FRAME(&s, .runs = { { AT, 1, (enum run_kind)3 } }, .n_runs = 1));
+	refused(&s, FRAME(&s, .runs = { data }, .n_runs = 1, .reserved = 1));
+	refused(&s, FRAME(&s, .runs = { data }, .n_runs = 1, .count = 2));
+	refused(&s, FRAME(&s, .runs = { data }, .n_runs = 1, .count = PAGES_RUNS_MAX + 1));
+	refused(&s, FRAME(&s, .runs = { data }, .n_runs = 1, .count = UINT32_MAX));
+	refused(&s, FRAME(&s, .runs = { data }, .n_runs = 1, .extra = 1));
+	refused(&s, FRAME(&s, .runs = { data }, .n_runs = 1, .extra = -1));
+	refused(&s, FRAME(&s, .n_runs = 0, .extra = -1));
+	refused(&s, FRAME(&s, .space = 8, .runs = { { 0, 1, RUN_DATA } }, .n_runs = 1));
+	refused(&s, FRAME(&s, .space = 7, .runs = { { 0, 5, RUN_DROP } }, .n_runs = 1));
+	refused(&s, FRAME(&s, .space = 7, .runs = { { 4 * P, 1, RUN_DATA } }, .n_runs = 1));
+	ok(FRAME(&s, .n_runs = 0));
+	stage_close(&s);
+}
+
+static void the_kernels_blocks_take_nothing(unused_arg void **state)
+{
+	autoarena struct arena *a = arena_new();
+	struct vma_list l;
+	struct stage s;
+
+	stage_open(&s);
+	ok(proc_maps(a, s.task.t.pid, &l));
+	for (size_t i = 0; i < l.n; i++)
+		if (strcmp(l.v[i].path, "[vdso]") == 0) {
+			struct run r = { l.v[i].start, 1, RUN_DATA };
+
+			refused(&s, FRAME(&s, .runs = { r }, .n_runs = 1));
+			break;
+		}
+	stage_close(&s);
+}
+
+static void fresh_memory(unused_arg void **state)
+{
+	struct stage s;
+
+	stage_open(&s);
+	one(&s, RUN_DATA, AT + P, 3, 7);
+	assert_false(present(&s, AT));
+	assert_int_equal(byte(&s, AT + P), 7);
+	assert_int_equal(byte(&s, AT + 4 * P - 1), 7);
+	/* Sent again, half of it there already. */
+	one(&s, RUN_DATA, AT, 3, 8);
+	assert_int_equal(byte(&s, AT), 8);
+	assert_int_equal(byte(&s, AT + 2 * P), 8);
+	assert_int_equal(byte(&s, AT + 3 * P), 7);
+	/* Nothing is there: no remote call. */
+	s.task.calls = 0;
+	one(&s, RUN_DROP, AT + 8 * P, 8, 0);
+	one(&s, RUN_ZERO, AT + 8 * P, 8, 0);
+	assert_int_equal(s.task.calls, 0);
+	one(&s, RUN_ZERO, AT, 2, 0);
+	assert_int_equal(s.task.calls, 1);
+	assert_false(present(&s, AT));
+	assert_true(present(&s, AT + 2 * P));
+	/* Dropped and put again in one frame, and the other way round. */
+	ok(FRAME(&s, .runs = { { AT + 2 * P, 1, RUN_DROP }, { AT + 2 * P, 1, RUN_DATA } },
+		.n_runs = 2, .value = 9));
+	assert_int_equal(byte(&s, AT + 2 * P), 9);
+	ok(FRAME(&s, .runs = { { AT + 2 * P, 1, RUN_DATA }, { AT + 2 * P, 1, RUN_DROP } },
+		.n_runs = 2, .value = 9));
+	assert_false(present(&s, AT + 2 * P));
+	stage_close(&s);
+}
+
+static void pages_that_somebody_else_made(unused_arg void **state)
+{
+	struct stage s;
+
+	stage_open(&s);
+	page_sink_close(s.sink);
+	touch(&s.task.puppet, AT + 2 * P, 2, 1);
+	ok(page_sink_open(&s.task.t, space_fd, &s, &s.sink));
+	layout(&s);
+	one(&s, RUN_DATA, AT, 8, 5);
+	for (uint64_t i = 0; i < 8; i++)
+		assert_int_equal(byte(&s, AT + i * P), 5);
+	stage_close(&s);
+}
+
+/* The layout's owner made the mapping again without telling: registration and pages are gone. */
+static void mappings_made_anew(unused_arg void **state)
+{
+	struct stage s;
+
+	stage_open(&s);
+	one(&s, RUN_DATA, AT, 4, 5);
+	assert_int_equal(map(&s.task.puppet, AT, SIZE, -1), AT);
+	layout(&s);
+	one(&s, RUN_DATA, AT, 8, 6);
+	for (uint64_t i = 0; i < 8; i++)
+		assert_int_equal(byte(&s, AT + i * P), 6);
+	/* One mapping in the layout, several in the kernel. */
+	CALL(&s.task.puppet, SYS_madvise, (long)(AT + 9 * P), P, MADV_DONTFORK);
+	one(&s, RUN_DATA, AT, 16, 7);
+	for (uint64_t i = 0; i < 16; i++)
+		assert_int_equal(byte(&s, AT + i * P), 7);
+	stage_close(&s);
+}
+
+static void memory_that_is_not_writable(unused_arg void **state)
+{
+	static const long prots[] = { PROT_NONE, PROT_READ, PROT_READ | PROT_EXEC };
+	struct stage s;
+
+	for (size_t i = 0; i < ARRAY_LEN(prots); i++) {
+		stage_open(&s);
+		CALL(&s.task.puppet, SYS_mprotect, (long)AT, SIZE, prots[i]);
+		layout(&s);
+		one(&s, RUN_DATA, AT, 2, 5);
+		one(&s, RUN_DATA, AT + P, 2, 6);
+		assert_int_equal(byte(&s, AT), 5);
+		assert_int_equal(byte(&s, AT + P), 6);
+		one(&s, RUN_DROP, AT, 3, 0);
+		assert_false(present(&s, AT));
+		stage_close(&s);
+	}
+}
+
+static void private_file_mappings(unused_arg void **state)
+{
+	struct puppet *p;
+	struct stage s;
+	uint64_t page;
+	long fd;
+
+	stage_open(&s);
+	p = &s.task.puppet;
+	page = map(p, 0, P, -1);
+	touch(p, page, 1, 'x');
+	fd = CALL(p, SYS_memfd_create, (long)page, 0);
+	assert_true(fd >= 0);
+	touch(p, page, 1, 3);
+	for (long i = 0; i < 16; i++)
+		CALL(p, SYS_pwrite64, fd, (long)page, 1, i * (long)P);
+	assert_int_equal(map(p, AT, SIZE, (int)fd), AT);
+	layout(&s);
+	one(&s, RUN_DATA, AT, 2, 5);
+	one(&s, RUN_ZERO, AT + P, 2, 0);
+	assert_int_equal(byte(&s, AT), 5);
+	assert_int_equal(byte(&s, AT + P), 0);
+	assert_int_equal(byte(&s, AT + 2 * P), 0);
+	assert_int_equal(byte(&s, AT + 3 * P), 3);
+	one(&s, RUN_DROP, AT, 16, 0);
+	assert_int_equal(byte(&s, AT), 3);
+	assert_int_equal(byte(&s, AT + 2 * P), 3);
+	stage_close(&s);
+}
+
+static void shared_memory(unused_arg void **state)
+{
+	struct stat st;
+	struct stage s;
+	uint8_t b;
+
+	stage_open(&s);
+	ok(FRAME(&s, .space = 7, .runs = { { 0, 4, RUN_DATA } }, .n_runs = 1, .value = 4));
+	assert_int_equal(fstat(s.shared, &st), 0);
+	assert_int_equal(st.st_size, 3 * P + P / 2);
+	assert_int_equal(pread(s.shared, &b, 1, 3 * P + P / 2 - 1), 1);
+	assert_int_equal(b, 4);
+	ok(FRAME(&s, .space = 7, .runs = { { P, 1, RUN_ZERO }, { 2 * P, 2, RUN_DROP } },
+		.n_runs = 2));
+	assert_int_equal(fstat(s.shared, &st), 0);
+	assert_int_equal(st.st_size, 3 * P + P / 2);
+	assert_int_equal(st.st_blocks, P / 512);
+	assert_int_equal(pread(s.shared, &b, 1, P), 1);
+	assert_int_equal(b, 0);
+	stage_close(&s);
+}
+
+/* A page that is missing in registered memory must be an error for a system call, never a wait. */
+static void nobody_waits_for_us(unused_arg void **state)
+{
+	struct stage s;
+	uint8_t b = 1;
+	struct iovec here = { &b, 1 }, there = { (void *)(AT + P), 1 };
+
+	stage_open(&s);
+	alarm(10);
+	assert_true(process_vm_writev(s.task.t.pid, &here, 1, &there, 1, 0) < 0);
+	assert_int_equal(CALL(&s.task.puppet, SYS_getcwd, (long)AT, P), -EFAULT);
+	alarm(0);
+	page_sink_close(s.sink);
+	assert_int_equal(process_vm_writev(s.task.t.pid, &here, 1, &there, 1, 0), 1);
+	ok(page_sink_open(&s.task.t, space_fd, &s, &s.sink));
+	stage_close(&s);
+}
+
+static void a_process_that_ended(unused_arg void **state)
+{
+	struct stage s;
+	struct err *e;
+
+	stage_open(&s);
+	assert_true(s.task.t.pid > 1);
+	kill(s.task.t.pid, SIGKILL);
+	waitid(P_PID, (id_t)s.task.t.pid, &(siginfo_t){ 0 }, WEXITED | WNOWAIT);
+	e = FRAME(&s, .runs = { { AT, 1, RUN_DATA } }, .n_runs = 1);
+	assert_non_null(e);
+	assert_string_equal(err_code_name(err_code(e)), "GONE");
+	err_free(e);
+	stage_close(&s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(absurd_frames_are_refused),
+		cmocka_unit_test(the_kernels_blocks_take_nothing),
+		cmocka_unit_test(fresh_memory),
+		cmocka_unit_test(pages_that_somebody_else_made),
+		cmocka_unit_test(mappings_made_anew),
+		cmocka_unit_test(memory_that_is_not_writable),
+		cmocka_unit_test(private_file_mappings),
+		cmocka_unit_test(shared_memory),
+		cmocka_unit_test(nobody_waits_for_us),
+		cmocka_unit_test(a_process_that_ended),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
