@@ -30,14 +30,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "kernel/proc.h"
 #include "kernel/trace.h"
 
-/* Distance that must stay between the live part of a stack and our bytes: the red zone, and room
- * for a handler that runs on the frame if we die. */
-#define STACK_GAP       8192
-#define GUEST_CALLS_AT  REMOTE_SCRATCH_BYTES
-#define GUEST_FRAME_AT  (GUEST_CALLS_AT + 64 * (REMOTE_CALLS_MAX + 1))
 #define REQUEUE_INFO_AT 256 /* behind the call that refers to it */
 
 struct remote *remote_new(void)
@@ -58,191 +52,13 @@ void remote_free(struct remote *r)
 	free(r);
 }
 
-/* ---- where things lie in a target ---- */
-
-static bool all_zero(const uint8_t *p, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (p[i])
-			return false;
-	return true;
-}
-
-static const struct vma *vma_named(const struct vma_list *l, const char *name)
-{
-	for (size_t i = 0; i < l->n; i++)
-		if (strcmp(l->v[i].path, name) == 0)
-			return &l->v[i];
-	return NULL;
-}
-
-static struct err *save(struct task *t, uint64_t at, size_t n, struct saved_bytes *s)
-{
-	s->bytes = xrealloc_array(s->bytes, n, 1);
-	s->at = at;
-	s->n = 0;
-	TRY(task_read(t, at, s->bytes, n));
-	s->n = n;
-	return NULL;
-}
-
-static struct err *restore(struct task *t, struct saved_bytes *s)
-{
-	size_t n = s->n;
-
-	s->n = 0;
-	return n ? task_write(t, s->at, s->bytes, n) : NULL;
-}
-
-/* The end of the vdso's last page is padding: an ELF image does not end on a page's end. */
-static struct err *place_code(struct task *t, const struct vma *vdso)
-{
-	struct remote *r = t->remote;
-	size_t len;
-	const void *code = arch_agent_code(&len);
-	uint64_t at = (vdso->end - len) & ~15ULL;
-
-	for (size_t i = 0; i < t->n_threads; i++) {
-		uint64_t pc = arch_pc(&t->threads[i]->state);
-
-		if (pc >= at && pc < vdso->end)
-			return err_new(ERR_UNSUPPORTED,
-				"thread %d is still in a system call of "
-				"a daemon that has died",
-				(int)t->threads[i]->tid);
-	}
-	TRY(save(t, at, vdso->end - at, &r->saved_code));
-	if (memcmp(r->saved_code.bytes, code, len) == 0) /* of a daemon that has died */
-		memset(r->saved_code.bytes, 0, r->saved_code.n);
-	else if (!all_zero(r->saved_code.bytes, r->saved_code.n)) {
-		r->saved_code.n = 0;
-		return err_new(ERR_UNSUPPORTED, "the vdso of process %d has no room behind it",
-			(int)t->pid);
-	}
-	TRY(task_write(t, at, code, len));
-	r->code = at;
-	return NULL;
-}
-
-/* The low end of the main stack is below everything that lives on it. When the main thread runs on
- * another stack just now, how deep this one is in use is unknown: then only bytes that were never
- * written will do. */
-static struct err *place_data(struct task *t, const struct vma *stack)
-{
-	struct remote *r = t->remote;
-	size_t len = GUEST_FRAME_AT + ARCH_FRAME_MAX - ARCH_XSTATE_MAX +
-		     task_leader(t)->state.xstate_len;
-	uint64_t low = stack->end, sp;
-
-	for (size_t i = 0; i < t->n_threads; i++) {
-		sp = arch_sp(&t->threads[i]->state);
-		if (sp >= stack->start && sp < low)
-			low = sp;
-	}
-	if (low < stack->start + len + STACK_GAP)
-		return err_hint(err_new(ERR_UNSUPPORTED,
-					"the main stack of process %d is in use "
-					"down to its lowest page",
-					(int)t->pid),
-			"try again later");
-	TRY(save(t, stack->start, len, &r->saved_data));
-	sp = arch_sp(&task_leader(t)->state);
-	if ((sp < stack->start || sp >= stack->end) && !all_zero(r->saved_data.bytes, len)) {
-		r->saved_data.n = 0;
-		return err_hint(err_new(ERR_UNSUPPORTED,
-					"the main thread of process %d runs on "
-					"another stack and may use all of its own",
-					(int)t->pid),
-			"try again later");
-	}
-	r->scratch = stack->start;
-	r->calls = stack->start + GUEST_CALLS_AT;
-	r->frame = stack->start + GUEST_FRAME_AT;
-	return NULL;
-}
-
-static struct err *place_in_target(struct task *t)
-{
-	struct remote *r = t->remote;
-	autoarena struct arena *a = arena_new();
-	struct proc_status status;
-	struct vma_list maps;
-	const struct vma *vdso, *stack;
-
-	TRY(proc_status(a, t->pid, 0, &status));
-	if (status.ns_depth > 1)
-		return err_new(ERR_UNSUPPORTED, "process %d lives in a pid namespace of its own",
-			(int)t->pid);
-	if (status.seccomp != 0)
-		return err_new(ERR_UNSUPPORTED, "process %d is restricted by seccomp", (int)t->pid);
-	TRY(proc_maps(a, t->pid, &maps));
-	vdso = vma_named(&maps, "[vdso]");
-	stack = vma_named(&maps, "[stack]");
-	if (!vdso || !stack)
-		return err_new(ERR_UNSUPPORTED, "process %d has no %s", (int)t->pid,
-			vdso ? "main stack" : "vdso");
-	/* not caught: then ignored, also if we die just before it is dropped */
-	r->signals[0] =
-		status.sig_caught & MASK_BIT(SIGURG) && !(status.sig_caught & MASK_BIT(SIGWINCH))
-			? SIGWINCH
-			: SIGURG;
-	r->signals[1] = r->signals[0] == SIGURG ? SIGWINCH : SIGURG;
-	TRY(place_data(t, stack));
-	TRY(place_code(t, vdso));
-	r->frame_tid = 0;
-	r->place = PLACE_GUEST;
-	return NULL;
-}
-
-/* The thread whose context is in the frame no longer needs it. */
-static struct err *clear_frame(struct task *t)
-{
-	struct thread *th = task_thread(t, t->remote->frame_tid);
-
-	if (th)
-		TRY(task_untouch(th));
-	t->remote->frame_tid = 0;
-	return NULL;
-}
-
-static struct err *put_all_back(struct task *t)
-{
-	struct remote *r = t->remote;
-
-	TRY(clear_frame(t));
-	r->place = PLACE_NONE;
-	TRY(restore(t, &r->saved_data));
-	TRY(restore(t, &r->saved_code));
-	if (r->stop_seen && pidfd_send_signal(t->pidfd, SIGSTOP, NULL, 0) < 0)
-		return err_errno(errno, "stop process %d again", (int)t->pid);
-	r->stop_seen = false;
-	return NULL;
-}
-
-struct err *remote_put_back(struct task *t)
-{
-	struct err *e = NULL;
-
-	if (t->remote->place == PLACE_GUEST)
-		e = put_all_back(t);
-	if (e && err_code(e) != ERR_GONE) {
-		struct err *gone = task_check_alive(t);
-
-		if (gone) { /* its memory went first */
-			err_free(e);
-			return gone;
-		}
-	}
-	return e;
-}
-
 static struct err *ensure_place(struct task *t)
 {
 	if (!t->held)
 		return err_new(ERR_BUG, "remote call in process %d that is not held", (int)t->pid);
 	if (t->remote->place != PLACE_NONE)
 		return NULL;
-	return place_in_target(t);
+	return remote_place(t);
 }
 
 /* ---- running ---- */
@@ -337,7 +153,7 @@ static struct err *ensure_frame(struct task *t, struct thread *th)
 	if (th->state.xstate_len > task_leader(t)->state.xstate_len)
 		return err_new(ERR_UNSUPPORTED, "extended state of %zu bytes in thread %d",
 			th->state.xstate_len, (int)th->tid);
-	TRY(clear_frame(t));
+	TRY(remote_clear_frame(t));
 	n = arch_sigreturn_frame(&th->state, r->frame, buf);
 	TRY(task_write(t, r->frame, buf, n));
 	r->frame_tid = th->tid;

@@ -40,6 +40,10 @@ struct remote {
 
 struct remote *remote_new(void) must_check;
 void remote_free(struct remote *r);
+/* Finds room in a target, saves what is there, writes the agent. */
+struct err *remote_place(struct task *t) must_check;
+/* The thread whose context is in the frame gets its own registers back. */
+struct err *remote_clear_frame(struct task *t) must_check;
 /* One call without the agent: SYSCALL stops around the vdso's instruction. Needs nothing in the
  * task but that. Seedlings only: if we die in it a target would be lost. */
 struct err *remote_single(struct task *t, struct thread *th, struct call *c) must_check;
