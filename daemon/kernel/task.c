@@ -29,7 +29,8 @@
 #include "kernel/remote_priv.h"
 #include "kernel/trace.h"
 
-#define REAP_US 1000000
+#define REAP_US    1000000
+#define PF_KTHREAD 0x00200000
 
 /* struct rseq and struct rseq_cs of linux/rseq.h, the fields that we need. */
 #define RSEQ_CS_AT 8
@@ -56,12 +57,30 @@ static struct err *open_mem(struct task *t)
 	return NULL;
 }
 
+/* A zombie: the process, or its main thread alone. */
+static struct err *leader_ended(const struct task *t, const struct proc_stat *st)
+{
+	if (st->num_threads > 1)
+		return err_new(ERR_UNSUPPORTED,
+			"the main thread of process %d has ended and others go on", (int)t->pid);
+	return err_new(ERR_GONE, "process %d has ended", (int)t->pid);
+}
+
+static bool is_dead(const struct proc_stat *st)
+{
+	return st->state == 'Z' || st->state == 'X';
+}
+
 struct err *task_pin(struct task *t)
 {
 	autoarena struct arena *a = arena_new();
 	struct proc_stat st;
 
 	TRY(proc_stat(a, t->pid, 0, &st));
+	if (is_dead(&st))
+		return leader_ended(t, &st);
+	if (st.flags & PF_KTHREAD)
+		return err_new(ERR_UNSUPPORTED, "%d is a thread of the kernel", (int)t->pid);
 	TRY(task_check_alive(t)); /* so the text was of the process behind the pidfd */
 	t->start_time = st.start_time;
 	return open_mem(t);
@@ -182,8 +201,9 @@ struct err *task_adopt(struct task *t, pid_t tid, bool fresh, struct thread **re
 	return arch_get_state(tid, &th->state);
 }
 
-/* PTRACE_SEIZE failed with EPERM: says why. NULL when the thread is just ending. */
-static struct err *why_not_seized(struct task *t, pid_t tid)
+/* PTRACE_SEIZE failed with EPERM: says why. NULL when the thread is just ending, or *ours: we have
+ * traced it since an earlier hold in which it did not stop. */
+static struct err *why_not_seized(struct task *t, pid_t tid, bool *ours)
 {
 	autoarena struct arena *a = arena_new();
 	struct proc_stat st;
@@ -196,27 +216,22 @@ static struct err *why_not_seized(struct task *t, pid_t tid)
 	}
 	if (e)
 		return e;
-	if (st.state == 'Z' || st.state == 'X') {
-		if (tid != t->pid)
-			return NULL;
-		if (st.num_threads > 1)
-			return err_new(ERR_UNSUPPORTED,
-				"the main thread of process %d has ended and others go on",
-				(int)t->pid);
-		return err_new(ERR_GONE, "process %d has ended", (int)t->pid);
-	}
+	if (is_dead(&st))
+		return tid == t->pid ? leader_ended(t, &st) : NULL;
 	TRY(proc_status(a, t->pid, tid, &status));
-	if (status.tracer) {
-		err_free(proc_stat(a, status.tracer, 0, &st));
+	*ours = status.tracer == gettid();
+	if (*ours)
+		return NULL;
+	if (status.tracer)
 		return err_new(ERR_DENIED, "thread %d is traced by process %d already", (int)tid,
 			(int)status.tracer);
-	}
 	return err_new(ERR_DENIED, "no permission to trace thread %d", (int)tid);
 }
 
 static struct err *seize(struct task *t, pid_t tid, bool *ended)
 {
 	const long options = PTRACE_O_TRACESYSGOOD;
+	bool ours = false;
 
 	*ended = false;
 	if (ptrace(PTRACE_SEIZE, tid, NULL, (void *)options) < 0) {
@@ -226,9 +241,10 @@ static struct err *seize(struct task *t, pid_t tid, bool *ended)
 		}
 		if (errno != EPERM)
 			return err_errno(errno, "trace thread %d", (int)tid);
-		TRY(why_not_seized(t, tid));
-		*ended = true;
-		return NULL;
+		TRY(why_not_seized(t, tid, &ours));
+		*ended = !ours;
+		if (*ended)
+			return NULL;
 	}
 	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0 && errno != ESRCH)
 		return err_errno(errno, "interrupt thread %d", (int)tid);
@@ -243,8 +259,7 @@ static struct err *leave_rseq(struct task *t, struct thread *th)
 
 	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, th->tid, sizeof(conf), &conf) < 0 ||
 		!conf.rseq_abi_pointer)
-		return NULL; /* before Linux 5.13 one cannot know; glibc uses no critical sections
-			      */
+		return NULL; /* before Linux 5.13 one cannot know */
 	TRY(task_read(t, conf.rseq_abi_pointer + RSEQ_CS_AT, &at, sizeof(at)));
 	if (!at)
 		return NULL;
@@ -276,11 +291,11 @@ static struct err *why_no_stop(struct task *t, pid_t tid, struct err *timeout)
 	e = proc_stat(a, t->pid, tid, &st);
 	if (e)
 		return timeout;
-	if (st.state != 'Z')
+	if (!is_dead(&st))
 		return err_in(timeout, "stop process %d (a thread is in state %c)", (int)t->pid,
 			st.state);
 	err_free(timeout);
-	return err_new(ERR_UNSUPPORTED, "the main thread of process %d has ended", (int)t->pid);
+	return leader_ended(t, &st);
 }
 
 /* Waits for the stop. *ended: the thread is no more. */
@@ -356,6 +371,8 @@ static struct err *hold_all(struct task *t, struct deadline d)
 
 	TRY(task_check_alive(t));
 	TRY(proc_stat(a, t->pid, 0, &st));
+	if (is_dead(&st))
+		return leader_ended(t, &st);
 	if (st.state == 'T')
 		return err_hint(err_new(ERR_UNSUPPORTED, "process %d is stopped by job control",
 					(int)t->pid),

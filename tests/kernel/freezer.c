@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A frozen group holds a process through our death and through SIGCONT. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
@@ -12,17 +7,8 @@
 
 #include "kernel/freezer.h"
 #include "kernel/remote.h"
+#include "tests/kernel/check.h"
 #include "tests/kernel/ns.h"
-
-static void ok(struct err *e)
-{
-	char *line = e ? err_line(e) : NULL;
-
-	if (line)
-		print_message("%s\n", line);
-	free(line);
-	assert_null(e);
-}
 
 static char *group_name(void)
 {

@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Holding and remote calls in a running process, and that it notices nothing. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <sys/pidfd.h>
@@ -13,20 +8,11 @@
 #include "kernel/proc.h"
 #include "kernel/remote.h"
 #include "kernel/trace.h"
+#include "tests/kernel/check.h"
 #include "tests/kernel/ns.h"
 #include "tests/kernel/target.h"
 
 #define DEADLINE deadline_in(2000000)
-
-static void ok(struct err *e)
-{
-	char *line = e ? err_line(e) : NULL;
-
-	if (line)
-		print_message("%s\n", line);
-	free(line);
-	assert_null(e);
-}
 
 static void unharmed(pid_t pid, struct target_shared *s)
 {

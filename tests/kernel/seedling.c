@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Making a process from nothing: what it inherits, its address space, descriptors, threads. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -19,21 +14,12 @@
 #include "base/text.h"
 #include "kernel/proc.h"
 #include "kernel/remote.h"
+#include "tests/kernel/check.h"
 #include "tests/kernel/ns.h"
 
 #define PID  5000
 #define HOUR 3600000000000LL
 #define FDS  300
-
-static void ok(struct err *e)
-{
-	char *line = e ? err_line(e) : NULL;
-
-	if (line)
-		print_message("%s\n", line);
-	free(line);
-	assert_null(e);
-}
 
 static struct task *make(pid_t pid)
 {
