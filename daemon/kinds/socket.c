@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "kinds/cache.h"
 #include "kinds/sockopts.h"
 
 #define STATUS_FLAGS (O_NONBLOCK | O_ASYNC)
@@ -150,6 +151,19 @@ static struct err *socket_seen(struct capture *c, struct sock_seen *s)
 	return NULL;
 }
 
+/* A second holder would go on using the socket of the source; a log connection is made anew anyway.
+ */
+static void refuse_shared(struct capture *c, const struct sock_impl *impl)
+{
+	struct holder_name by;
+
+	if (impl != &sock_journal &&
+		kind_cache_held_outside(c->cache, c->task->pid, c->stopped, c->file->link, &by))
+		capture_refuse(c, err_hint(err_new(ERR_UNSUPPORTED, "%s is shared with %s",
+						   impl->name, by.text),
+					  "move a program whose sockets are its own"));
+}
+
 static bool socket_claims(const struct file *f)
 {
 	return strncmp(f->link, "socket:[", 8) == 0;
@@ -173,6 +187,7 @@ static struct err *socket_capture(struct capture *c)
 		return refuse_family(&s);
 	TRY_IN(same_netns(&s), "%s", impl->name);
 
+	refuse_shared(c, impl);
 	migrate__kind__socket__init(m);
 	m->impl = impl->id;
 	m->domain = s.domain;
