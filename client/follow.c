@@ -101,7 +101,8 @@ static struct err *on_signal(struct follow *f, int signals, int fd, bool *asked)
 	}
 	*asked = true;
 	fprintf(stderr, "\ncancelling; waiting for the outcome (Ctrl-C again: not to wait)\n");
-	return err_in(ask_cancel(f, fd), "cancel the migration");
+	TRY_IN(ask_cancel(f, fd), "cancel the migration");
+	return NULL;
 }
 
 /* Waits for the daemon or the user. *ready: a reply can be read. */
@@ -131,11 +132,35 @@ static void note(struct follow *f, const Migrate__Progress *p)
 		snprintf(f->id, sizeof(f->id), "%s", p->id);
 }
 
-static struct err *loop(struct follow *f, int fd, int signals, struct screen *s, struct arena *a,
-	Migrate__Reply **ret)
+/* The last reply outlives the arena of its reading: it is copied into the caller's. */
+static struct err *keep(const Migrate__Reply *r, struct arena *a, Migrate__Reply **ret)
 {
-	bool asked = false, ready;
+	size_t n = migrate__reply__get_packed_size(r);
+	uint8_t *buf = arena_alloc(a, n + 1);
 
+	migrate__reply__pack(r, buf);
+	return conn_unpack(a, buf, n, ret);
+}
+
+static void take_in(struct follow *f, struct screen *s, const Migrate__Reply *r)
+{
+	if (r->progress) {
+		note(f, r->progress);
+		show(f, s, r->progress);
+	}
+	if (r->done && !r->last && f->on_done) {
+		screen_close(s);
+		f->on_done(f, r->done);
+	}
+}
+
+struct err *follow(struct follow *f, int fd, struct arena *a, Migrate__Reply **ret)
+{
+	struct screen s AUTO(screen_close) = screen_open();
+	bool asked = false, ready;
+	autoclose int signals = -1;
+
+	TRY(open_signals(&signals));
 	while (!f->abandoned) {
 		autoarena struct arena *one = arena_new();
 		Migrate__Reply *r;
@@ -144,35 +169,10 @@ static struct err *loop(struct follow *f, int fd, int signals, struct screen *s,
 		if (!ready)
 			continue;
 		TRY(conn_recv(fd, one, &r));
-		if (r->progress) {
-			note(f, r->progress);
-			show(f, s, r->progress);
-		}
-		if (r->done && !r->last && f->on_done) {
-			screen_close(s);
-			f->on_done(f, r->done);
-		}
-		if (r->last) {
-			/* keep it: its arena becomes the caller's by a copy of the message */
-			size_t n = migrate__reply__get_packed_size(r);
-			uint8_t *buf = arena_alloc(a, n + 1);
-
-			migrate__reply__pack(r, buf);
-			return conn_unpack(a, buf, n, ret);
-		}
+		take_in(f, &s, r);
+		if (r->last)
+			return keep(r, a, ret);
 	}
 	*ret = NULL;
 	return NULL;
-}
-
-struct err *follow(struct follow *f, int fd, struct arena *a, Migrate__Reply **ret)
-{
-	struct screen s = screen_open();
-	autoclose int signals = -1;
-	struct err *e;
-
-	TRY(open_signals(&signals));
-	e = loop(f, fd, signals, &s, a, ret);
-	screen_close(&s);
-	return e;
 }

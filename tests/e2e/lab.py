@@ -105,7 +105,7 @@ class Lab:
     def start(self, host, *argv, out="out", stdin="/dev/null", env=None, cwd=None):
         """Starts a program that stays: output into the file `out` of the lab's directory, a
         session of its own, a child of the host's process 1. Returns its number there."""
-        script = 'cd "$1"; i=$2; o=$3; shift 3; setsid "$@" <"$i" >>"$o" 2>&1 & echo $!'
+        script = 'cd "$1"; i=$2; o=$3; shift 3; setsid "$@" <"$i" >"$o" 2>&1 & echo $!'
         done = self.exec(host, "/bin/sh", "-c", script, "sh", cwd or self.dir, stdin,
                          os.path.join(self.dir, out), *argv, env=env)
         return int(done.stdout)
