@@ -86,6 +86,8 @@ struct err *err_in(struct err *inner, const char *fmt, ...)
 {
 	va_list ap;
 
+	if (!inner)
+		return NULL;
 	va_start(ap, fmt);
 	add_text(inner, fmt, ap);
 	va_end(ap);
@@ -96,7 +98,7 @@ struct err *err_hint(struct err *e, const char *fmt, ...)
 {
 	va_list ap;
 
-	if (e->hint)
+	if (!e || e->hint)
 		return e;
 	va_start(ap, fmt);
 	if (vasprintf(&e->hint, fmt, ap) < 0)

@@ -32,9 +32,10 @@ struct err *err_new(enum err_code code, const char *fmt, ...) printf_like(2, 3) 
 /* A new error from an errno value; the code is derived from it (ESRCH is GONE, EPERM and EACCES
  * are DENIED, ETIMEDOUT is TIMEOUT, anything else KERNEL), and its text is appended as a cause. */
 struct err *err_errno(int no, const char *fmt, ...) printf_like(2, 3) must_check;
-/* Puts the next larger thing in front. Takes and returns `inner`. */
+/* Puts the next larger thing in front. Takes and returns `inner`; NULL stays NULL. */
 struct err *err_in(struct err *inner, const char *fmt, ...) printf_like(2, 3) must_check;
-/* Sets what to try; the innermost hint wins (a later one is ignored). Takes and returns `e`. */
+/* Sets what to try; the innermost hint wins (a later one is ignored). Takes and returns `e`; NULL
+ * stays NULL. */
 struct err *err_hint(struct err *e, const char *fmt, ...) printf_like(2, 3) must_check;
 void err_free(struct err *e);
 /* Frees *e and sets it to NULL: for AUTO(). */

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The source's walk over kinds; also what kinds call (capture_* of kinds/kind.h). */
+#include "engine/capture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kinds/files.h"
+#include "kinds/refused.h"
+
+void snapshot_init(struct snapshot *s, struct notes *notes)
+{
+	*s = (struct snapshot){ .arena = arena_new(), .notes = notes };
+}
+
+void snapshot_fini(struct snapshot *s)
+{
+	arena_free(s->arena);
+	*s = (struct snapshot){ 0 };
+}
+
+/* ---- what kinds call ---- */
+
+struct object *capture_emit(struct capture *c, uint64_t id, const ProtobufCMessage *msg)
+{
+	struct snapshot *s = c->priv->snapshot;
+	struct object *o = objects_add(s->arena, &s->objects, c->priv->kind, id);
+
+	kind_pack(s->arena, msg, &o->body, &o->body_len);
+	if (c->file) {
+		o->slots = c->file->slots;
+		o->n_slots = c->file->n_slots;
+	}
+	return o;
+}
+
+void capture_ref(struct capture *c, struct object *o, int number)
+{
+	const struct file *f = file_by_number(c->files, number);
+	uint64_t *refs;
+
+	if (!f)
+		return;
+	refs = arena_array(c->arena, o->n_refs + 1, sizeof(*refs));
+	if (o->n_refs)
+		memcpy(refs, o->refs, o->n_refs * sizeof(*refs));
+	refs[o->n_refs++] = f->id;
+	o->refs = refs;
+}
+
+struct err *capture_home(struct capture *c, int *fd)
+{
+	if (c->priv->home < 0)
+		TRY(remote_fd_home(c->task, c->file->slots[0].number, &c->priv->home));
+	*fd = c->priv->home;
+	return NULL;
+}
+
+void capture_refuse(struct capture *c, struct err *e)
+{
+	notes_refuse(c->priv->snapshot->notes, e);
+}
+
+void capture_warn(struct capture *c, const char *fmt, ...)
+{
+	autofree char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		abort();
+	va_end(ap);
+	notes_warn(c->priv->snapshot->notes, text);
+}
+
+/* ---- the walk ---- */
+
+void capture_context(struct capture *c, struct capture_priv *p, struct task *t, struct snapshot *s)
+{
+	*p = (struct capture_priv){ .snapshot = s, .home = -1 };
+	*c = (struct capture){
+		.task = t,
+		.stopped = t->held,
+		.thread = t->held ? task_leader(t) : NULL,
+		.files = &s->files,
+		.stat = &s->stat,
+		.status = &s->status,
+		.arena = s->arena,
+		.priv = p,
+	};
+}
+
+static struct err *read_process(struct task *t, struct snapshot *s)
+{
+	TRY(proc_stat(s->arena, t->pid, 0, &s->stat));
+	TRY(proc_status(s->arena, t->pid, 0, &s->status));
+	return file_table_read(s->arena, t, &s->files);
+}
+
+/* F_SETOWN and F_SETSIG: only where a signal can be asked for. */
+static struct err *capture_owner(struct capture *c, struct object *o)
+{
+	struct f_owner_ex owner;
+	int fd, sig;
+
+	if (!(c->file->flags & O_ASYNC) && !S_ISSOCK(c->file->st.st_mode))
+		return NULL;
+	TRY(capture_home(c, &fd));
+	sig = fcntl(fd, F_GETSIG);
+	if (sig < 0 || fcntl(fd, F_GETOWN_EX, &owner) < 0)
+		return err_errno(errno, "ask who gets its signals");
+	o->owner_signal = sig;
+	if (owner.pid && owner.pid != c->task->pid && owner.type != F_OWNER_TID)
+		return err_new(ERR_UNSUPPORTED, "its signals go to process %d", owner.pid);
+	o->owner_pid = owner.pid;
+	o->owner_type = owner.pid ? (int32_t)owner.type : 0;
+	return NULL;
+}
+
+static struct err *capture_file_kind(struct capture *c, const struct kind *k)
+{
+	struct snapshot *s = c->priv->snapshot;
+	size_t before = s->objects.n;
+	struct err *e;
+
+	c->priv->kind = k;
+	e = k->capture(c);
+	if (!e && s->objects.n > before)
+		e = capture_owner(c, s->objects.v[s->objects.n - 1]);
+	fd_closep(&c->priv->home);
+	return e;
+}
+
+static struct err *nobody_claims(const struct file *f)
+{
+	const char *hint = NULL, *reason = refused_reason(f, &hint);
+	struct err *e = err_new(
+		ERR_UNSUPPORTED, "%s", reason ? reason : "an object of this kind cannot be moved");
+
+	return hint ? err_hint(e, "%s", hint) : e;
+}
+
+/* A descriptor that cannot be captured is a blocker; one that is gone meanwhile is not. */
+static void capture_file(struct capture *c, const struct file *f)
+{
+	const struct kind *k = kind_for_file(f);
+	struct err *e;
+
+	c->file = f;
+	e = k ? capture_file_kind(c, k) : nobody_claims(f);
+	if (e && err_code(e) == ERR_GONE && !c->stopped)
+		err_free(e);
+	else if (e)
+		capture_refuse(c, err_in(e, "descriptor %d of %d (%s)", f->slots[0].number,
+					  c->task->pid, k ? k->name : f->link));
+}
+
+static struct err *capture_files(struct task *t, struct snapshot *s)
+{
+	struct capture_priv p;
+	struct capture c;
+
+	capture_context(&c, &p, t, s);
+	for (size_t i = 0; i < s->files.n; i++)
+		capture_file(&c, &s->files.v[i]);
+	return task_check_alive(t);
+}
+
+struct err *capture_running(struct task *t, struct snapshot *s)
+{
+	TRY(read_process(t, s));
+	return capture_files(t, s);
+}
+
+static void capture_process_kind(struct task *t, struct snapshot *s, const struct kind *k)
+{
+	struct capture_priv p;
+	struct capture c;
+	struct err *e;
+
+	capture_context(&c, &p, t, s);
+	p.kind = k;
+	e = k->capture(&c);
+	if (e)
+		capture_refuse(&c, err_in(e, "%s of %d", k->name, t->pid));
+}
+
+static void capture_thread_kind(struct task *t, struct snapshot *s, const struct kind *k)
+{
+	struct capture_priv p;
+	struct capture c;
+
+	capture_context(&c, &p, t, s);
+	p.kind = k;
+	for (size_t i = 0; i < t->n_threads; i++) {
+		struct err *e;
+
+		c.thread = t->threads[i];
+		e = k->capture(&c);
+		if (e)
+			capture_refuse(&c, err_in(e, "%s of thread %d", k->name, c.thread->tid));
+	}
+}
+
+struct err *capture_stopped(struct task *t, struct snapshot *s)
+{
+	size_t n;
+	const struct kind *const *kinds = kinds_all(&n);
+
+	for (size_t i = 0; i < n; i++) {
+		if (kinds[i]->scope == KIND_PROCESS)
+			capture_process_kind(t, s, kinds[i]);
+		if (kinds[i]->scope == KIND_THREAD)
+			capture_thread_kind(t, s, kinds[i]);
+	}
+	objects_sort(&s->objects);
+	if (s->objects.n > OBJECTS_MAX)
+		return err_new(ERR_LIMIT, "%zu kernel objects, at most %d can be moved",
+			s->objects.n, OBJECTS_MAX);
+	return task_check_alive(t);
+}
+
+struct err *capture_all(struct task *t, struct snapshot *s)
+{
+	TRY(read_process(t, s));
+	TRY(capture_files(t, s));
+	return capture_stopped(t, s);
+}
+
+/* ---- giving up and taking back ---- */
+
+struct err *capture_yield(struct task *t, struct snapshot *s, size_t *yielded)
+{
+	struct capture_priv p;
+	struct capture c;
+
+	capture_context(&c, &p, t, s);
+	for (*yielded = 0; *yielded < s->objects.n;) {
+		const struct object *o = s->objects.v[(*yielded)++];
+		void *msg;
+
+		if (!o->kind->yield)
+			continue;
+		TRY(kind_unpack(s->arena, o, &msg));
+		TRY_IN(o->kind->yield(&c, o, msg), "give up %s", o->kind->name);
+	}
+	return NULL;
+}
+
+void capture_release(struct task *t, struct snapshot *s, size_t n, enum outcome out)
+{
+	struct capture_priv p;
+	struct capture c;
+
+	capture_context(&c, &p, t, s);
+	for (size_t i = MIN(n, s->objects.n); i-- > 0;) {
+		const struct object *o = s->objects.v[i];
+		autoerr struct err *e = NULL;
+		void *msg;
+
+		if (!o->kind->release)
+			continue;
+		e = kind_unpack(s->arena, o, &msg);
+		if (!e)
+			o->kind->release(&c, o, msg, out);
+	}
+}

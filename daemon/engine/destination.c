@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The destination's states. Until COMMIT everything is undone by forgetting it: the seedling dies.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/facts.h"
+#include "engine/machine.h"
+#include "engine/peer.h"
+#include "engine/rebuild.h"
+#include "engine/source.h"
+#include "pages/pages.h"
+#include "session.pb-c.h"
+#include "wire/err_wire.h"
+
+enum destination_state {
+	D_BUG,
+	D_HELLO,
+	D_CHECK,
+	D_RECEIVE,
+	D_REBUILD,
+	D_READY,
+	D_COMMIT,
+	D_RUNNING,
+	D_DISCARDED,
+};
+
+struct destination {
+	const struct engine_io *io;
+	const struct receive_options *opt;
+	struct engine_outcome *out;
+	struct peer peer;
+	struct arena *arena;
+	Migrate__Begin *begin;
+	char scratch[256];
+	struct site *site;
+	struct page_sink *sink;
+	int64_t frozen_at_ns; /* when FINAL came: the freeze is a little older */
+	int64_t first_ns;
+	struct notes notes; /* what this side found; sent to the source */
+};
+
+static void progress(struct destination *d)
+{
+	struct engine_stats *st = &d->out->stats;
+
+	st->bytes_sent = d->peer.ch.bytes_in;
+	st->total_us = clock_us() - st->started_us;
+	if (d->io->on_progress)
+		d->io->on_progress(d->io->arg, st);
+}
+
+static struct err *hook(struct destination *d, const char *event)
+{
+	return d->io->on_hook ? d->io->on_hook(d->io->arg, event, &d->out->stats) : NULL;
+}
+
+static void wait_at_most(struct destination *d, int64_t us)
+{
+	d->peer.ch.deadline = deadline_in(us);
+}
+
+/* ---- hello ---- */
+
+static struct err *check_begin(const Migrate__Begin *m)
+{
+	if (m->pid <= 1 || !m->n_tids || m->n_tids > PROC_THREADS_MAX)
+		return err_new(ERR_PEER, "process %d with %zu threads", m->pid, m->n_tids);
+	for (size_t i = 0; i < m->n_tids; i++)
+		if (m->tids[i] <= 1)
+			return err_new(ERR_PEER, "thread id %d", m->tids[i]);
+	if (m->fd_max >= PROC_FDS_MAX)
+		return err_new(ERR_PEER, "descriptor number %u", m->fd_max);
+	return NULL;
+}
+
+static struct err *accept_begin(struct destination *d)
+{
+	Migrate__Accept m = MIGRATE__ACCEPT__INIT;
+	Migrate__Facts facts = MIGRATE__FACTS__INIT;
+	const Migrate__Begin *b = d->begin;
+
+	TRY(check_begin(b));
+	if (d->opt->on_begin)
+		TRY(d->opt->on_begin(d->io->arg, b->id, b->pid, b->uid, b->need_bytes, b->comm));
+	d->out->stats.resident_bytes = b->need_bytes;
+	facts_fill(d->arena, &facts);
+	m.facts = &facts;
+	return peer_send(&d->peer, FRAME_ACCEPT, &m.base);
+}
+
+static struct err *hello(void *ctx)
+{
+	struct destination *d = ctx;
+	ProtobufCAllocator alloc = arena_allocator(d->arena);
+	struct frame_head h;
+	uint8_t *body;
+
+	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+	for (;;) {
+		TRY(channel_head(&d->peer.ch, &h));
+		if (h.type != FRAME_PING)
+			break;
+		TRY(peer_pong(&d->peer));
+	}
+	if (h.type != FRAME_BEGIN)
+		return peer_unexpected(&d->peer, d->arena, &h);
+	body = arena_alloc(d->arena, h.length);
+	TRY(channel_read(&d->peer.ch, body, h.length));
+	d->begin = migrate__begin__unpack(&alloc, h.length, body);
+	if (!d->begin)
+		return err_new(ERR_PEER, "BEGIN frame that does not parse");
+	return accept_begin(d);
+}
+
+/* ---- frames ---- */
+
+static struct err *take_objects(struct destination *d, const struct frame_head *h)
+{
+	autofree uint8_t *body = xcalloc(1, h->length);
+
+	TRY(channel_read(&d->peer.ch, body, h->length));
+	return site_objects(d->site, body, h->length);
+}
+
+static struct err *take_layout(struct destination *d, const struct frame_head *h)
+{
+	autofree uint8_t *body = xcalloc(1, h->length);
+
+	TRY(channel_read(&d->peer.ch, body, h->length));
+	TRY(site_layout(d->site, body, h->length));
+	return d->sink ? page_sink_layout(d->sink, site_vmas(d->site)) : NULL;
+}
+
+static struct err *take_pages(struct destination *d, const struct frame_head *h)
+{
+	return page_sink_frame(d->sink, h, &d->peer.ch);
+}
+
+static struct err *take_ping(struct destination *d, const struct frame_head *h unused_arg)
+{
+	return peer_pong(&d->peer);
+}
+
+static struct err *take_round(struct destination *d, const struct frame_head *h)
+{
+	d->out->stats.round = (uint32_t)h->arg;
+	progress(d);
+	return channel_send(&d->peer.ch, FRAME_ROUND_OK, h->arg, NULL, 0);
+}
+
+static const struct frame_handler {
+	uint16_t type;
+	bool rehearsal, receive; /* when it may come */
+	struct err *(*handle)(struct destination *d, const struct frame_head *h);
+} handlers[] = {
+	{ FRAME_OBJECTS, true, true, take_objects },
+	{ FRAME_LAYOUT, true, true, take_layout },
+	{ FRAME_PAGES, false, true, take_pages },
+	{ FRAME_ROUND, false, true, take_round },
+	{ FRAME_PING, true, true, take_ping },
+};
+
+/* Takes frames until `last` comes; its header is in *h, its body not read. */
+static struct err *take_until(struct destination *d, uint16_t last, struct frame_head *h)
+{
+	bool rehearsal = last == FRAME_REHEARSED;
+
+	for (;;) {
+		const struct frame_handler *f = NULL;
+
+		wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+		TRY(channel_head(&d->peer.ch, h));
+		if (h->type == last)
+			return NULL;
+		for (size_t i = 0; i < ARRAY_LEN(handlers); i++)
+			if (handlers[i].type == h->type &&
+				(rehearsal ? handlers[i].rehearsal : handlers[i].receive))
+				f = &handlers[i];
+		if (!f)
+			return peer_unexpected(&d->peer, d->arena, h);
+		TRY(f->handle(d, h));
+	}
+}
+
+/* ---- check: what was announced is examined, then made ---- */
+
+static struct err *make_scratch(struct destination *d)
+{
+	snprintf(d->scratch, sizeof(d->scratch), "%s/moving-XXXXXX", d->opt->state_dir);
+	if (!mkdtemp(d->scratch))
+		return err_errno(errno, "make a directory below %s", d->opt->state_dir);
+	return NULL;
+}
+
+static struct err *make_site(struct destination *d)
+{
+	const Migrate__Begin *b = d->begin;
+
+	TRY(make_scratch(d));
+	d->site = site_new(&(struct site_spec){
+		.pid = b->pid,
+		.tids = b->tids,
+		.n_tids = b->n_tids,
+		.fd_max = (int)b->fd_max,
+		.monotonic_offset_ns = b->monotonic_offset_ns,
+		.boottime_offset_ns = b->boottime_offset_ns,
+		.cgroup_dir = d->opt->cgroup_dir,
+		.scratch_dir = d->scratch,
+		.notes = &d->notes,
+	});
+	return NULL;
+}
+
+static struct err *send_checked(struct destination *d)
+{
+	autoarena struct arena *a = arena_new();
+	Migrate__Checked m = MIGRATE__CHECKED__INIT;
+
+	m.n_blockers = d->notes.n_blockers;
+	m.blockers = arena_array(a, m.n_blockers, sizeof(*m.blockers));
+	for (size_t i = 0; i < m.n_blockers; i++)
+		m.blockers[i] = err_to_wire(a, d->notes.blockers[i], "destination", "check");
+	m.n_warnings = d->notes.n_warnings;
+	m.warnings = d->notes.warnings;
+	return peer_send(&d->peer, FRAME_CHECKED, &m.base);
+}
+
+static struct err *check(void *ctx)
+{
+	struct destination *d = ctx;
+	struct frame_head h;
+
+	TRY(make_site(d));
+	TRY(take_until(d, FRAME_REHEARSED, &h));
+	TRY(hook(d, "check"));
+	TRY(site_check(d->site));
+	if (!d->notes.n_blockers)
+		TRY(site_build(d->site));
+	d->out->stats.objects = site_objects_count(d->site);
+	TRY(send_checked(d));
+	notes_fini(&d->notes);
+	return NULL;
+}
+
+static void check_undo(void *ctx)
+{
+	struct destination *d = ctx;
+
+	page_sink_close(d->sink);
+	d->sink = NULL;
+	site_free(d->site);
+	d->site = NULL;
+}
+
+/* ---- receive, rebuild, ready ---- */
+
+static struct err *receive(void *ctx)
+{
+	struct destination *d = ctx;
+	struct frame_head h;
+	autofree uint8_t *body = NULL;
+
+	/* Blockers were reported, nothing was built: the only thing that can follow is the end. */
+	if (!site_task(d->site)) {
+		TRY(channel_head(&d->peer.ch, &h));
+		return peer_unexpected(&d->peer, d->arena, &h);
+	}
+	TRY(page_sink_open(site_task(d->site), site_space_fd, d->site, &d->sink));
+	TRY(page_sink_layout(d->sink, site_vmas(d->site)));
+	TRY(take_until(d, FRAME_FINAL, &h));
+	body = xcalloc(1, h.length);
+	TRY(channel_read(&d->peer.ch, body, h.length));
+	Migrate__Final *m = migrate__final__unpack(NULL, h.length, body);
+
+	if (!m)
+		return err_new(ERR_PEER, "FINAL frame that does not parse");
+	d->out->stats.round = (uint32_t)m->rounds;
+	d->frozen_at_ns = m->frozen_ns;
+	migrate__final__free_unpacked(m, NULL);
+	return NULL;
+}
+
+static struct err *rebuild(void *ctx)
+{
+	struct destination *d = ctx;
+	/* frozen_ns is on the destination's clock already. */
+	int64_t elapsed = clock_ns() - d->frozen_at_ns;
+
+	page_sink_close(d->sink);
+	d->sink = NULL;
+	TRY(hook(d, "frozen"));
+	TRY(site_finish(d->site, MAX(elapsed, (int64_t)0)));
+	return site_hold(d->site);
+}
+
+static struct err *ready(void *ctx)
+{
+	struct destination *d = ctx;
+	Migrate__Ready m = MIGRATE__READY__INIT;
+	struct frame_head h;
+
+	TRY(hook(d, "pre-commit"));
+	m.objects = site_objects_count(d->site);
+	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+	TRY(peer_send(&d->peer, FRAME_READY, &m.base));
+	TRY(channel_head(&d->peer.ch, &h));
+	if (h.type != FRAME_COMMIT)
+		return peer_unexpected(&d->peer, d->arena, &h);
+	return NULL;
+}
+
+/* ---- it is ours ---- */
+
+static struct err *commit(void *ctx)
+{
+	struct destination *d = ctx;
+
+	d->peer.ch.interrupt_fd = -1;
+	TRY(site_start(d->site));
+	d->first_ns = clock_ns();
+	return NULL;
+}
+
+static struct err *running(void *ctx)
+{
+	struct destination *d = ctx;
+	Migrate__Running m = MIGRATE__RUNNING__INIT;
+
+	d->out->result = RESULT_MOVED;
+	site_publish(d->site);
+	m.first_ns = d->first_ns;
+	m.pid = d->begin->pid;
+	m.warnings = d->notes.warnings;
+	m.n_warnings = d->notes.n_warnings;
+	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+	err_free(peer_send(&d->peer, FRAME_RUNNING, &m.base));
+	d->out->stats.downtime_us = (d->first_ns - d->frozen_at_ns) / 1000;
+	err_free(hook(d, "running"));
+	return NULL;
+}
+
+static struct err *discarded(void *ctx)
+{
+	struct destination *d = ctx;
+
+	d->out->result = RESULT_KEPT;
+	if (d->out->error)
+		peer_give_up(&d->peer, FRAME_ERROR, d->out->error, "destination", d->out->state);
+	err_free(hook(d, "failed"));
+	return NULL;
+}
+
+#define ANY_FAILURE(next) \
+	[EV_FAILED] = (next), [EV_LOST] = (next), [EV_CANCELLED] = (next), [EV_TIMEOUT] = (next)
+
+static const struct state_row rows[] = {
+	[D_BUG] = { "bug", OWNER_UNKNOWN },
+	[D_HELLO] = { "hello", OWNER_SOURCE, hello,
+		.on = { [EV_OK] = D_CHECK, ANY_FAILURE(UNDO) } },
+	[D_CHECK] = { "check", OWNER_SOURCE, check, check_undo,
+		.on = { [EV_OK] = D_RECEIVE, ANY_FAILURE(UNDO) } },
+	[D_RECEIVE] = { "receive", OWNER_SOURCE, receive,
+		.on = { [EV_OK] = D_REBUILD, ANY_FAILURE(UNDO) } },
+	[D_REBUILD] = { "rebuild", OWNER_NOBODY, rebuild,
+		.on = { [EV_OK] = D_READY, ANY_FAILURE(UNDO) } },
+	[D_READY] = { "ready", OWNER_NOBODY, ready,
+		.on = { [EV_OK] = D_COMMIT, ANY_FAILURE(UNDO) } },
+	[D_COMMIT] = { "commit", OWNER_DESTINATION, commit, .cut = true,
+		.on = { [EV_OK] = D_RUNNING, ANY_FAILURE(END) } },
+	[D_RUNNING] = { "running", OWNER_DESTINATION, running,
+		.on = { [EV_OK] = END, ANY_FAILURE(END) } },
+	[D_DISCARDED] = { "discarded", OWNER_SOURCE, discarded,
+		.on = { [EV_OK] = END, ANY_FAILURE(END) } },
+};
+
+const struct state_row *destination_rows(size_t *n)
+{
+	*n = ARRAY_LEN(rows);
+	return rows;
+}
+
+static void on_state(void *ctx, const struct state_row *row)
+{
+	struct destination *d = ctx;
+
+	d->out->stats.state = row->name;
+	d->out->stats.owner = row->owner;
+	progress(d);
+}
+
+static void on_error(void *ctx, const struct state_row *row, struct err *e)
+{
+	struct destination *d = ctx;
+
+	if (d->out->error) {
+		err_free(e);
+		return;
+	}
+	d->out->error = e;
+	d->out->side = d->peer.failed_there ? "source" : "destination";
+	snprintf(d->out->state, sizeof(d->out->state), "%s", row->name);
+}
+
+void engine_receive(
+	const struct engine_io *io, const struct receive_options *opt, struct engine_outcome *out)
+{
+	struct destination d = { .io = io, .opt = opt, .out = out, .arena = arena_new() };
+	static const struct machine m = {
+		.rows = rows,
+		.n_rows = ARRAY_LEN(rows),
+		.first = D_HELLO,
+		.undone = D_DISCARDED,
+		.on_state = on_state,
+		.on_error = on_error,
+	};
+
+	*out = (struct engine_outcome){ .result = RESULT_KEPT, .side = "destination" };
+	out->stats.started_us = clock_us();
+	out->error = peer_init(&d.peer, io);
+	if (!out->error)
+		machine_run(&m, &d);
+	page_sink_close(d.sink);
+	site_free(d.site);
+	notes_fini(&d.notes);
+	arena_free(d.arena);
+}

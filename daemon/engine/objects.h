@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A set of objects: what was captured, what the peer has, and the difference, which is all that
+ * travels. Keys are (kind, id).
+ */
+#pragma once
+
+#include "kinds/kind.h"
+#include "wire/channel.h"
+
+/* Objects in one set; more is refused by name. */
+#define OBJECTS_MAX 1000000
+/* A frame is closed when it holds this much. */
+#define OBJECTS_FRAME_BYTES (1u << 20)
+
+struct object_set {
+	struct object **v; /* arena; sorted by key after objects_sort */
+	size_t n, cap;
+	bool sorted;
+};
+
+struct object *objects_add(
+	struct arena *a, struct object_set *s, const struct kind *k, uint64_t id);
+void objects_sort(struct object_set *s);
+/* NULL if there is none; the set must be sorted. */
+struct object *objects_find(const struct object_set *s, uint32_t kind, uint64_t id);
+/* The file object with this id, whatever its kind. */
+struct object *objects_file(const struct object_set *s, uint64_t id);
+
+/* Sends removals and changes from `old` (may be empty) to `now`, both sorted, in OBJECTS frames.
+ * Sends nothing when they are equal. *changed counts the objects sent. */
+struct err *objects_send_diff(struct channel *ch, const struct object_set *old,
+	const struct object_set *now, uint64_t *changed) must_check;
+
+/* One OBJECTS frame, taken apart and checked: known kinds, slots ascending, limits. */
+struct objects_delta {
+	struct object **changed;
+	size_t n_changed;
+	struct object *removed; /* kind and id only */
+	size_t n_removed;
+};
+struct err *objects_parse(
+	struct arena *a, const uint8_t *body, size_t len, struct objects_delta *ret) must_check;

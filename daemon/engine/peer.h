@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What both sides do with the stream: typed messages, errors from the other side, clocks. */
+#pragma once
+
+#include "engine/engine.h"
+#include "wire/channel.h"
+
+/* The other side's error, marked so that the outcome can name the side. */
+struct peer {
+	struct channel ch;
+	bool failed_there; /* the last error came from the other side */
+	bool closed;       /* nothing can be sent any more */
+};
+
+struct err *peer_init(struct peer *p, const struct engine_io *io) must_check;
+/* Packs and sends a message. */
+struct err *peer_send(struct peer *p, uint16_t type, const ProtobufCMessage *msg) must_check;
+/* The next frame must be of this type; FRAME_ERROR and FRAME_ABORT become the peer's error.
+ * desc NULL: no body wanted. *msg lives in the arena. */
+struct err *peer_expect(struct peer *p, struct arena *a, uint16_t type,
+	const ProtobufCMessageDescriptor *desc, void **msg) must_check;
+/* Takes a frame that is no expected one: the peer's error, or PEER. */
+struct err *peer_unexpected(struct peer *p, struct arena *a, const struct frame_head *h) must_check;
+/* A send failed with `e`: if the peer said why before it closed, that is returned instead. */
+struct err *peer_reason(struct peer *p, struct err *e) must_check;
+/* Tells the peer that it is over (ABORT or ERROR), as far as that is possible. */
+void peer_give_up(
+	struct peer *p, uint16_t type, const struct err *e, const char *side, const char *state);
+
+struct peer_clock {
+	int64_t offset_ns; /* the peer's CLOCK_MONOTONIC minus ours */
+	int64_t boottime_offset_ns, realtime_offset_ns;
+	int64_t rtt_ns; /* of the best exchange: the error is at most half of it */
+};
+/* A few exchanges of PING and PONG; the fastest counts. */
+struct err *peer_sync_clock(struct peer *p, struct peer_clock *ret) must_check;
+struct err *peer_pong(struct peer *p) must_check;

@@ -1,0 +1,689 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Stages, groups and references on the destination; also what kinds call (rebuild_* of kind.h). */
+#include "engine/rebuild.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kernel/freezer.h"
+#include "kinds/thread.h"
+
+#define STASH_SLOTS 4
+/* Descriptors made here before they are handed over; the seedling takes this many at a time. */
+#define INSTALL_BATCH 100
+
+struct stash {
+	uint64_t group;
+	int fds[STASH_SLOTS];
+};
+
+struct space {
+	uint64_t id;
+	int fd;
+};
+
+struct rebuild_priv {
+	struct site *site;
+};
+
+struct site {
+	struct site_spec spec;
+	struct arena *arena;
+	struct task *task;
+	struct object_set objects;
+	struct layout_state *layout;
+	struct bytes_list {
+		const uint8_t **v;
+		size_t *len;
+		size_t n, cap, cap_len;
+	} layouts; /* LAYOUT bodies that came before the seedling was made */
+	struct stash *stash;
+	size_t n_stash, cap_stash;
+	struct space *spaces;
+	size_t n_spaces, cap_spaces;
+	struct freezer freezer;
+	bool built, frozen, running;
+	struct rebuild_priv priv;
+	/* made here, not yet installed */
+	struct pending {
+		int fd, number;
+		bool cloexec;
+	} * pending;
+	size_t n_pending, cap_pending;
+};
+
+struct site *site_new(const struct site_spec *spec)
+{
+	struct site *s = xcalloc(1, sizeof(*s));
+
+	s->spec = *spec;
+	s->arena = arena_new();
+	s->priv.site = s;
+	return s;
+}
+
+static void context(struct site *s, struct rebuild *r)
+{
+	*r = (struct rebuild){
+		.task = s->task,
+		.thread = s->task && s->task->held ? task_leader(s->task) : NULL,
+		.arena = s->arena,
+		.scratch_dir = s->spec.scratch_dir,
+		.clock_offset_ns = s->spec.monotonic_offset_ns,
+		.priv = &s->priv,
+	};
+}
+
+/* ---- what kinds call ---- */
+
+static struct stash *stash_of(struct site *s, uint64_t group)
+{
+	for (size_t i = 0; i < s->n_stash; i++)
+		if (s->stash[i].group == group)
+			return &s->stash[i];
+	return NULL;
+}
+
+int rebuild_stash_get(struct rebuild *r, uint64_t group, unsigned slot)
+{
+	struct stash *st = stash_of(r->priv->site, group);
+
+	return st && slot < STASH_SLOTS ? st->fds[slot] : -1;
+}
+
+void rebuild_stash_put(struct rebuild *r, uint64_t group, unsigned slot, int fd)
+{
+	struct site *s = r->priv->site;
+	struct stash *st = stash_of(s, group);
+
+	if (!st) {
+		s->stash = arena_grow(
+			s->arena, s->stash, &s->cap_stash, s->n_stash + 1, sizeof(*s->stash));
+		st = &s->stash[s->n_stash++];
+		*st = (struct stash){ .group = group, .fds = { -1, -1, -1, -1 } };
+	}
+	if (slot >= STASH_SLOTS)
+		abort();
+	fd_closep(&st->fds[slot]);
+	st->fds[slot] = fd;
+}
+
+/* Groups are done when all objects of one delta are built. */
+static void stash_clear(struct site *s)
+{
+	for (size_t i = 0; i < s->n_stash; i++)
+		for (size_t j = 0; j < STASH_SLOTS; j++)
+			fd_closep(&s->stash[i].fds[j]);
+	s->n_stash = 0;
+}
+
+int site_space_fd(void *arg, uint64_t id)
+{
+	struct site *s = arg;
+
+	for (size_t i = 0; i < s->n_spaces; i++)
+		if (s->spaces[i].id == id)
+			return s->spaces[i].fd;
+	return -1;
+}
+
+int rebuild_space_get(struct rebuild *r, uint64_t space)
+{
+	return site_space_fd(r->priv->site, space);
+}
+
+void rebuild_space_put(struct rebuild *r, uint64_t id, int fd)
+{
+	struct site *s = r->priv->site;
+
+	for (size_t i = 0; i < s->n_spaces; i++) {
+		if (s->spaces[i].id == id) {
+			fd_closep(&s->spaces[i].fd);
+			s->spaces[i].fd = fd;
+			return;
+		}
+	}
+	s->spaces = arena_grow(
+		s->arena, s->spaces, &s->cap_spaces, s->n_spaces + 1, sizeof(*s->spaces));
+	s->spaces[s->n_spaces++] = (struct space){ id, fd };
+}
+
+void rebuild_refuse(struct rebuild *r, struct err *e)
+{
+	notes_refuse(r->priv->site->spec.notes, e);
+}
+
+void rebuild_warn(struct rebuild *r, const char *fmt, ...)
+{
+	autofree char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		abort();
+	va_end(ap);
+	notes_warn(r->priv->site->spec.notes, text);
+}
+
+/* ---- descriptors ---- */
+
+static int by_number(const void *pa, const void *pb)
+{
+	const struct pending *a = pa, *b = pb;
+
+	return a->number < b->number ? -1 : a->number > b->number;
+}
+
+/* Hands over what is pending, ascending, as seedling_install wants it; closes ours. */
+static struct err *install_pending(struct site *s)
+{
+	autofree int *fds = xcalloc(s->n_pending, sizeof(*fds));
+	autofree int *numbers = xcalloc(s->n_pending, sizeof(*numbers));
+	autofree bool *cloexec = xcalloc(s->n_pending, sizeof(*cloexec));
+	struct err *e = NULL;
+
+	if (!s->n_pending)
+		return NULL;
+	qsort(s->pending, s->n_pending, sizeof(*s->pending), by_number);
+	for (size_t i = 0; i < s->n_pending; i++) {
+		fds[i] = s->pending[i].fd;
+		numbers[i] = s->pending[i].number;
+		cloexec[i] = s->pending[i].cloexec;
+	}
+	e = seedling_install(s->task, fds, numbers, cloexec, s->n_pending);
+	for (size_t i = 0; i < s->n_pending; i++)
+		close(fds[i]);
+	s->n_pending = 0;
+	return e;
+}
+
+static struct err *set_owner(const struct object *o, int fd)
+{
+	struct f_owner_ex owner = { .type = (int)o->owner_type, .pid = o->owner_pid };
+
+	if (o->owner_signal && fcntl(fd, F_SETSIG, o->owner_signal) < 0)
+		return err_errno(errno, "set the signal %d", o->owner_signal);
+	if (o->owner_pid && fcntl(fd, F_SETOWN_EX, &owner) < 0)
+		return err_errno(errno, "set the owner %d", o->owner_pid);
+	return NULL;
+}
+
+/* One more descriptor of ours per slot: each is handed over by itself. */
+static struct err *add_pending(struct site *s, const struct object *o, int fd)
+{
+	autoclose int owned = fd;
+
+	TRY(set_owner(o, fd));
+	for (size_t i = 0; i < o->n_slots; i++) {
+		int copy = i + 1 < o->n_slots ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : take_fd(&owned);
+
+		if (copy < 0)
+			return err_errno(errno, "duplicate a descriptor");
+		s->pending = arena_grow(s->arena, s->pending, &s->cap_pending, s->n_pending + 1,
+			sizeof(*s->pending));
+		s->pending[s->n_pending++] =
+			(struct pending){ copy, o->slots[i].number, o->slots[i].cloexec };
+	}
+	return s->n_pending >= INSTALL_BATCH ? install_pending(s) : NULL;
+}
+
+static struct err *close_slots(struct site *s, const struct object *o)
+{
+	autofree struct call *calls = xcalloc(o->n_slots, sizeof(*calls));
+
+	for (size_t i = 0; i < o->n_slots; i++)
+		calls[i] =
+			(struct call){ .nr = SYS_close, .args = { (uint64_t)o->slots[i].number } };
+	return o->n_slots ? remote_run(s->task, task_leader(s->task), calls, o->n_slots) : NULL;
+}
+
+/* ---- building ---- */
+
+static struct err *object_error(struct err *e, const struct object *o, const char *doing)
+{
+	if (!e)
+		return NULL;
+	if (o->kind->scope == KIND_FILE)
+		return err_in(e, "%s descriptor %d (%s)", doing, o->slots[0].number, o->kind->name);
+	if (o->kind->scope == KIND_THREAD)
+		return err_in(e, "%s %s of thread %ju", doing, o->kind->name, (uintmax_t)o->id);
+	return err_in(e, "%s %s", doing, o->kind->name);
+}
+
+static void thread_context(struct site *s, struct rebuild *r, const struct object *o)
+{
+	context(s, r);
+	if (o->kind->scope == KIND_THREAD && s->task && s->task->held)
+		r->thread = task_thread(s->task, (pid_t)o->id);
+}
+
+static struct err *build_object(struct site *s, const struct object *o)
+{
+	struct rebuild r;
+	void *msg;
+	int fd = -1;
+
+	if (!o->kind->rebuild)
+		return NULL;
+	thread_context(s, &r, o);
+	TRY(object_error(kind_unpack(s->arena, o, &msg), o, "read"));
+	TRY(object_error(o->kind->rebuild(&r, o, msg, &fd), o, "rebuild"));
+	if (o->kind->scope != KIND_FILE)
+		return NULL;
+	if (fd < 0)
+		return err_new(ERR_BUG, "%s was rebuilt without a descriptor", o->kind->name);
+	return object_error(add_pending(s, o, fd), o, "install");
+}
+
+typedef struct err *(*object_fn)(struct rebuild *, const struct object *, const void *);
+
+static struct err *call_object(
+	struct site *s, const struct object *o, object_fn fn, int64_t elapsed_ns, const char *doing)
+{
+	struct rebuild r;
+	void *msg;
+
+	if (!fn)
+		return NULL;
+	thread_context(s, &r, o);
+	r.elapsed_ns = elapsed_ns;
+	TRY(object_error(kind_unpack(s->arena, o, &msg), o, "read"));
+	return object_error(fn(&r, o, msg), o, doing);
+}
+
+/* Which objects are to be built now: a flag per object of the set. */
+struct plan {
+	bool *build, *link;
+};
+
+static bool refers_to_built(const struct site *s, const struct plan *p, const struct object *o)
+{
+	for (size_t i = 0; i < o->n_refs; i++)
+		for (size_t j = 0; j < s->objects.n; j++)
+			if (p->build[j] && s->objects.v[j]->kind->scope == KIND_FILE &&
+				s->objects.v[j]->id == o->refs[i])
+				return true;
+	return false;
+}
+
+/* Adds what shares a group with something to build, then what refers to it. */
+static void plan_close(const struct site *s, struct plan *p, size_t n_build)
+{
+	if (n_build == s->objects.n) {
+		memset(p->link, true, s->objects.n);
+		return;
+	}
+	for (size_t i = 0; i < s->objects.n; i++)
+		for (size_t j = 0; p->build[i] && s->objects.v[i]->group && j < s->objects.n; j++)
+			if (s->objects.v[j]->group == s->objects.v[i]->group)
+				p->build[j] = true;
+	for (size_t i = 0; i < s->objects.n; i++)
+		p->link[i] = p->build[i] || refers_to_built(s, p, s->objects.v[i]);
+}
+
+static struct err *build_stage(struct site *s, const struct plan *p, enum stage stage)
+{
+	for (size_t i = 0; i < s->objects.n; i++)
+		if (p->build[i] && s->objects.v[i]->kind->stage == stage)
+			TRY(build_object(s, s->objects.v[i]));
+	return install_pending(s);
+}
+
+static struct err *run_plan(struct site *s, const struct plan *p)
+{
+	for (enum stage st = 0; st < STAGE_COUNT; st++)
+		TRY(build_stage(s, p, st));
+	stash_clear(s);
+	for (size_t i = 0; i < s->objects.n; i++)
+		if (p->link[i])
+			TRY(call_object(
+				s, s->objects.v[i], s->objects.v[i]->kind->link, 0, "link"));
+	return NULL;
+}
+
+/* ---- a delta ---- */
+
+static void set_remove(struct object_set *set, const struct object *o)
+{
+	for (size_t i = 0; i < set->n; i++) {
+		if (set->v[i] == o) {
+			memmove(set->v + i, set->v + i + 1, (set->n - i - 1) * sizeof(*set->v));
+			set->n--;
+			return;
+		}
+	}
+}
+
+static struct err *remove_object(struct site *s, const struct object *key)
+{
+	struct object *o = objects_find(&s->objects, key->kind->id, key->id);
+
+	if (!o)
+		return err_new(ERR_PEER, "removal of an unknown %s", key->kind->name);
+	set_remove(&s->objects, o);
+	if (!s->task)
+		return NULL;
+	TRY(close_slots(s, o));
+	return call_object(s, o, o->kind->remove, 0, "remove");
+}
+
+/* The new object in place of the old one; *was is the old one or NULL. */
+static void set_replace(struct site *s, struct object *o, struct object **was)
+{
+	*was = NULL;
+	for (size_t i = 0; s->task && i < s->objects.n; i++) {
+		if (s->objects.v[i]->kind == o->kind && s->objects.v[i]->id == o->id) {
+			*was = s->objects.v[i];
+			s->objects.v[i] = o;
+			return;
+		}
+	}
+	s->objects.v = arena_grow(
+		s->arena, s->objects.v, &s->objects.cap, s->objects.n + 1, sizeof(*s->objects.v));
+	s->objects.v[s->objects.n++] = o;
+	s->objects.sorted = false;
+}
+
+static struct err *build_delta(struct site *s, struct object *const *changed, size_t n)
+{
+	autofree bool *build = xcalloc(s->objects.n, sizeof(*build));
+	autofree bool *link = xcalloc(s->objects.n, sizeof(*link));
+	struct plan p = { build, link };
+
+	objects_sort(&s->objects);
+	for (size_t i = 0, j; i < n; i++) {
+		for (j = 0; j < s->objects.n && s->objects.v[j] != changed[i]; j++)
+			;
+		build[j] = true;
+	}
+	plan_close(s, &p, n);
+	/* What is built again leaves its numbers first: seedling_install wants them free. */
+	for (size_t i = 0; i < s->objects.n; i++)
+		if (build[i] && s->objects.v[i]->kind->scope == KIND_FILE)
+			TRY(close_slots(s, s->objects.v[i]));
+	return run_plan(s, &p);
+}
+
+struct err *site_objects(struct site *s, const uint8_t *body, size_t len)
+{
+	struct objects_delta d;
+
+	TRY(objects_parse(s->arena, body, len, &d));
+	if (s->objects.n + d.n_changed > OBJECTS_MAX)
+		return err_new(ERR_LIMIT, "more than %d kernel objects", OBJECTS_MAX);
+	for (size_t i = 0; i < d.n_removed; i++)
+		TRY(remove_object(s, &d.removed[i]));
+	for (size_t i = 0; i < d.n_changed; i++) {
+		struct object *was;
+
+		set_replace(s, d.changed[i], &was);
+		if (was && s->task)
+			TRY(close_slots(s, was));
+	}
+	return s->task ? build_delta(s, d.changed, d.n_changed) : NULL;
+}
+
+static struct err *apply_layout(struct site *s, const uint8_t *body, size_t len)
+{
+	struct rebuild r;
+
+	context(s, &r);
+	return layout_apply(&r, body, len, &s->layout);
+}
+
+struct err *site_layout(struct site *s, const uint8_t *body, size_t len)
+{
+	struct bytes_list *l = &s->layouts;
+
+	if (s->task)
+		return apply_layout(s, body, len);
+	l->v = arena_grow(s->arena, l->v, &l->cap, l->n + 1, sizeof(*l->v));
+	l->len = arena_grow(s->arena, l->len, &l->cap_len, l->n + 1, sizeof(*l->len));
+	l->v[l->n] = arena_dup(s->arena, body, len);
+	l->len[l->n++] = len;
+	return NULL;
+}
+
+/* ---- check and build ---- */
+
+static void check_pids(struct site *s)
+{
+	char path[64];
+
+	for (size_t i = 0; i < s->spec.n_tids; i++) {
+		autoarena struct arena *a = arena_new();
+		struct proc_stat st;
+
+		snprintf(path, sizeof(path), "/proc/%d", s->spec.tids[i]);
+		if (access(path, F_OK) < 0)
+			continue;
+		if (proc_stat(a, s->spec.tids[i], 0, &st))
+			strcpy(st.comm, "?");
+		notes_refuse(s->spec.notes,
+			err_hint(err_new(ERR_LIMIT, "%s %d is taken at the destination by \"%s\"",
+					 s->spec.tids[i] == s->spec.pid ? "pid" : "thread id",
+					 s->spec.tids[i], st.comm),
+				"end that process, or try again later"));
+	}
+}
+
+static struct err *check_unique(const struct object_set *set)
+{
+	for (size_t i = 1; i < set->n; i++)
+		if (set->v[i]->kind == set->v[i - 1]->kind && set->v[i]->id == set->v[i - 1]->id)
+			return err_new(ERR_PEER, "%s %ju was sent twice", set->v[i]->kind->name,
+				(uintmax_t)set->v[i]->id);
+	return NULL;
+}
+
+struct err *site_check(struct site *s)
+{
+	struct rebuild r;
+
+	check_pids(s);
+	objects_sort(&s->objects);
+	TRY(check_unique(&s->objects));
+	context(s, &r);
+	for (size_t i = 0; i < s->layouts.n; i++)
+		TRY(layout_check(&r, s->layouts.v[i], s->layouts.len[i]));
+	for (size_t i = 0; i < s->objects.n; i++) {
+		struct object *o = s->objects.v[i];
+		struct err *e = call_object(s, o, o->kind->check, 0, "check");
+
+		if (e)
+			notes_refuse(s->spec.notes, e);
+	}
+	return NULL;
+}
+
+static struct err *make_seedling(struct site *s)
+{
+	struct seedling_spec spec = {
+		.pid = s->spec.pid,
+		.monotonic_offset_ns = s->spec.monotonic_offset_ns,
+		.boottime_offset_ns = s->spec.boottime_offset_ns,
+	};
+	char name[64];
+
+	if (s->spec.cgroup_dir) {
+		snprintf(name, sizeof(name), "pid-%d", s->spec.pid);
+		TRY(freezer_make(s->spec.cgroup_dir, name, &s->freezer));
+		spec.cgroup_dir = s->freezer.dir;
+	}
+	return seedling_make(&spec, &s->task);
+}
+
+struct err *site_build(struct site *s)
+{
+	autofree bool *all = xcalloc(s->objects.n, sizeof(*all));
+	struct plan p = { all, all };
+	struct seedling_vdso vdso;
+	uint64_t area;
+
+	if (!s->layouts.n)
+		return err_new(ERR_PEER, "no memory layout was sent");
+	TRY(layout_vdso(s->layouts.v[0], s->layouts.len[0], &vdso));
+	TRY_IN(make_seedling(s), "make process %d", s->spec.pid);
+	TRY(seedling_reserve(s->task, s->spec.fd_max));
+	TRY(layout_area(s->layouts.v[0], s->layouts.len[0], SEEDLING_AREA_BYTES, &area));
+	TRY(seedling_move_area(s->task, area));
+	TRY_IN(seedling_clear(s->task, &vdso), "empty process %d", s->spec.pid);
+	memset(all, true, s->objects.n);
+	objects_sort(&s->objects);
+	s->built = true;
+	/* Shared memory objects first: the layout maps them. */
+	TRY(build_stage(s, &p, STAGE_MEMORY));
+	for (size_t i = 0; i < s->layouts.n; i++)
+		TRY(apply_layout(s, s->layouts.v[i], s->layouts.len[i]));
+	for (size_t i = 0; i < s->objects.n; i++)
+		all[i] = s->objects.v[i]->kind->stage != STAGE_MEMORY;
+	return run_plan(s, &p);
+}
+
+struct task *site_task(const struct site *s)
+{
+	return s->task;
+}
+
+const struct vma_list *site_vmas(const struct site *s)
+{
+	return layout_state_vmas(s->layout);
+}
+
+size_t site_objects_count(const struct site *s)
+{
+	return s->objects.n;
+}
+
+/* ---- the end ---- */
+
+static struct err *set_registers(struct site *s, const struct object *o)
+{
+	return o->kind == &kind_thread
+		       ? call_object(s, o, thread_set_registers, 0, "set the registers of")
+		       : NULL;
+}
+
+struct err *site_finish(struct site *s, int64_t elapsed_ns)
+{
+	struct rebuild r;
+
+	context(s, &r);
+	TRY_IN(layout_finish(&r, s->layout), "finish the memory layout");
+	for (enum stage st = 0; st < STAGE_COUNT; st++)
+		for (size_t i = 0; i < s->objects.n; i++)
+			if (s->objects.v[i]->kind->stage == st)
+				TRY(call_object(s, s->objects.v[i], s->objects.v[i]->kind->finish,
+					elapsed_ns, "finish"));
+	TRY(seedling_seal(s->task));
+	for (size_t i = 0; i < s->objects.n; i++)
+		TRY(set_registers(s, s->objects.v[i]));
+	return NULL;
+}
+
+struct err *site_hold(struct site *s)
+{
+	if (!s->freezer.dir)
+		return NULL;
+	TRY(freezer_set(&s->freezer, true, false));
+	s->frozen = true;
+	TRY(seedling_release(s->task));
+	return task_let_go(s->task);
+}
+
+struct err *site_start(struct site *s)
+{
+	s->running = true;
+	if (s->frozen)
+		return freezer_set(&s->freezer, false, false);
+	TRY(seedling_release(s->task));
+	return task_let_go(s->task);
+}
+
+void site_publish(struct site *s)
+{
+	for (size_t i = 0; i < s->objects.n; i++) {
+		autoerr struct err *e = call_object(
+			s, s->objects.v[i], s->objects.v[i]->kind->publish, 0, "publish");
+		autofree char *line = NULL;
+
+		if (!e)
+			continue;
+		line = err_line(e);
+		notes_warn(s->spec.notes, line);
+	}
+}
+
+/* Names that kinds put there and did not move into place. */
+static void remove_scratch(const char *dir)
+{
+	DIR *d = opendir(dir);
+
+	for (const struct dirent *de; d && (de = readdir(d));)
+		if (strcmp(de->d_name, ".") && strcmp(de->d_name, ".."))
+			unlinkat(dirfd(d), de->d_name, 0);
+	if (d)
+		closedir(d);
+	rmdir(dir);
+}
+
+static void discard_objects(struct site *s)
+{
+	for (size_t i = 0; i < s->objects.n; i++) {
+		const struct object *o = s->objects.v[i];
+		autoerr struct err *e = NULL;
+		struct rebuild r;
+		void *msg;
+
+		if (!o->kind->discard)
+			continue;
+		context(s, &r);
+		e = kind_unpack(s->arena, o, &msg);
+		if (!e)
+			o->kind->discard(&r, o, msg);
+	}
+}
+
+/* The seedling ends before its group and its names do. */
+static void discard(struct site *s)
+{
+	if (s->built)
+		discard_objects(s);
+	if (s->task) {
+		err_free(task_kill(s->task));
+		err_free(task_wait_end(s->task, deadline_in(1000000)));
+	}
+	if (s->freezer.dir && s->frozen)
+		err_free(freezer_set(&s->freezer, false, false));
+}
+
+void site_free(struct site *s)
+{
+	if (!s)
+		return;
+	stash_clear(s);
+	for (size_t i = 0; i < s->n_pending; i++)
+		close(s->pending[i].fd);
+	for (size_t i = 0; i < s->n_spaces; i++)
+		fd_closep(&s->spaces[i].fd);
+	if (!s->running)
+		discard(s);
+	task_free(s->task);
+	if (s->layout)
+		layout_state_free(s->layout);
+	if (!s->running && s->freezer.dir)
+		rmdir(s->freezer.dir);
+	freezer_fini(&s->freezer);
+	if (s->spec.scratch_dir)
+		remove_scratch(s->spec.scratch_dir);
+	arena_free(s->arena);
+	free(s);
+}

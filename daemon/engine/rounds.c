@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Pre-copy rounds: layout, then what was written since the last round, then a barrier.
+ *
+ * Private memory goes by address. Shared memory objects go by offset, once, whoever maps them:
+ * writes through a mapping are seen by the tracker, write(2), ftruncate and fallocate by the
+ * object's time stamps, after which the whole object is sent again.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/source.h"
+
+/* Sent between two looks at progress and bandwidth. */
+#define SLICE_PAGES ((64ULL << 20) / PAGE_BYTES)
+/* Kernels before 6.13 stamp files with the time of the last tick, 10 ms at worst: a stamp younger
+ * than this cannot tell a write that follows. */
+#define STAMP_SETTLED_NS 20000000
+/* A shorter round says nothing about the link. */
+#define BANDWIDTH_MIN_BYTES (1u << 20)
+
+struct vma_work {
+	const struct vma *vma;
+	struct page_runs runs;
+	bool fresh;
+};
+
+static struct err *throttle(struct source *s)
+{
+	int64_t due_us, now = clock_us();
+	uint64_t sent = s->peer.ch.bytes_out - s->first_round_bytes;
+
+	if (!s->opt->bandwidth || s->task->held)
+		return NULL;
+	due_us = s->first_round_us + (int64_t)((double)sent * 1e6 / (double)s->opt->bandwidth);
+	if (due_us > now) {
+		struct pollfd p = { s->io->interrupt_fd, POLLIN, 0 };
+
+		if (poll(&p, s->io->interrupt_fd >= 0, (int)((due_us - now) / 1000)) > 0)
+			return err_new(ERR_CANCELLED, "cancelled");
+	}
+	return NULL;
+}
+
+static struct err *send_slice(struct source *s, const struct page_runs *slice)
+{
+	struct pages_stats st = { 0 };
+
+	TRY(peer_reason(&s->peer, s->pages_ops->send(s->pages, slice, &s->peer.ch, &st)));
+	s->out->stats.round_sent_bytes += (st.pages_data + st.pages_zero) * PAGE_BYTES;
+	s->peer.ch.deadline =
+		deadline_in(s->task->held ? ENGINE_FROZEN_TIMEOUT_US : ENGINE_PEER_TIMEOUT_US);
+	source_progress(s);
+	return throttle(s);
+}
+
+/* Long lists are cut, so that cancel and progress stay prompt. */
+static struct err *send_runs(struct source *s, const struct page_runs *runs)
+{
+	struct page_runs slice = { 0 };
+	uint64_t pages = 0;
+	struct err *e = NULL;
+
+	for (size_t i = 0; i < runs->n && !e; i++) {
+		struct page_run r = runs->v[i];
+
+		while (r.pages && !e) {
+			uint64_t n = MIN(r.pages, SLICE_PAGES - pages);
+
+			page_runs_add(&slice, r.start, n, r.class);
+			r.start += n * PAGE_BYTES;
+			r.pages -= n;
+			pages += n;
+			if (pages == SLICE_PAGES) {
+				e = send_slice(s, &slice);
+				slice.n = pages = 0;
+			}
+		}
+	}
+	if (!e && slice.n)
+		e = send_slice(s, &slice);
+	page_runs_fini(&slice);
+	return e;
+}
+
+static uint64_t data_bytes(const struct page_runs *runs)
+{
+	uint64_t pages = 0;
+
+	for (size_t i = 0; i < runs->n; i++)
+		if (runs->v[i].class == PAGE_DATA)
+			pages += runs->v[i].pages;
+	return pages * PAGE_BYTES;
+}
+
+static bool mapped_anew(const struct source *s, const struct vma *v)
+{
+	size_t i = ranges_find(&s->fresh, v->start);
+
+	return i < s->fresh.n && s->fresh.v[i].start < v->end;
+}
+
+/* Looks at one VMA and arms it again. What the peer has just mapped anew is empty there, whatever
+ * was written since the last look: then everything that exists goes. */
+static struct err *collect_vma(struct source *s, struct vma_work *w)
+{
+	struct vma_dirty info = { 0 };
+	struct err *e = s->ops->collect(s->dirty, w->vma, &w->runs, &info);
+
+	w->fresh = info.fresh;
+	if (!e && mapped_anew(s, w->vma)) {
+		w->runs.n = 0;
+		e = dirty_none.collect(s->everything, w->vma, &w->runs, &info);
+	}
+	return e ? err_in(e, "look at memory %jx-%jx", (uintmax_t)w->vma->start,
+			   (uintmax_t)w->vma->end)
+		 : NULL;
+}
+
+static struct err *send_vma(struct source *s, const struct vma_work *w)
+{
+	struct pages_stats st = { 0 };
+
+	s->round.dirty_bytes += data_bytes(&w->runs);
+	s->out->stats.round_dirty_bytes = s->round.dirty_bytes;
+	/* Mapped anew: what the peer has there is of the mapping before. */
+	if (w->fresh && s->round.number)
+		TRY(peer_reason(&s->peer, pages_send_drop(&s->peer.ch, SPACE_PRIVATE, w->vma->start,
+						  w->vma->end - w->vma->start, &st)));
+	return send_runs(s, &w->runs);
+}
+
+/* ---- shared memory objects ---- */
+
+struct space_work {
+	const struct shm_space *space;
+	struct ranges dirty; /* offsets written through a mapping */
+};
+
+static struct space_seen *seen_of(struct source *s, uint64_t space)
+{
+	for (size_t i = 0; i < s->n_spaces; i++)
+		if (s->spaces[i].space == space)
+			return &s->spaces[i];
+	return NULL;
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+static bool settled(const struct timespec *t)
+{
+	return clock_real_ns() - ((int64_t)t->tv_sec * 1000000000 + t->tv_nsec) > STAMP_SETTLED_NS;
+}
+
+/* Remembers the space as it is now; tells whether all of it must be sent. */
+static bool space_changed(struct source *s, const struct shm_space *sp)
+{
+	struct space_seen *seen = seen_of(s, sp->space);
+	bool changed = !seen || !seen->settled || seen->bytes != sp->bytes ||
+		       !same_time(&seen->mtime, &sp->mtime) || !same_time(&seen->ctime, &sp->ctime);
+
+	if (!seen) {
+		s->spaces = xrealloc_array(s->spaces, s->n_spaces + 1, sizeof(*s->spaces));
+		seen = &s->spaces[s->n_spaces++];
+	}
+	*seen = (struct space_seen){ sp->space, sp->bytes, sp->mtime, sp->ctime,
+		settled(&sp->mtime) && settled(&sp->ctime) };
+	return changed;
+}
+
+static struct err *send_space_range(
+	struct source *s, const struct shm_space *sp, uint64_t start, uint64_t end)
+{
+	while (start < end) {
+		uint64_t n = MIN(end - start, SLICE_PAGES * PAGE_BYTES);
+		struct pages_stats st = { 0 };
+
+		TRY(peer_reason(&s->peer, s->pages_ops->send_shared(s->pages, sp->space, sp->fd,
+						  start, n, &s->peer.ch, &st)));
+		s->round.dirty_bytes += n;
+		s->out->stats.round_dirty_bytes = s->round.dirty_bytes;
+		s->out->stats.round_sent_bytes += n;
+		start += n;
+		source_progress(s);
+	}
+	return NULL;
+}
+
+/* Holes stay holes: only what SEEK_DATA finds. The peer drops all it had. */
+static struct err *send_space_all(struct source *s, const struct shm_space *sp, bool first)
+{
+	struct pages_stats st = { 0 };
+	off_t data = 0, hole;
+
+	if (!first && sp->bytes)
+		TRY(peer_reason(&s->peer,
+			pages_send_drop(&s->peer.ch, sp->space, 0, PAGE_UP(sp->bytes), &st)));
+	while ((data = lseek(sp->fd, data, SEEK_DATA)) >= 0) {
+		hole = lseek(sp->fd, data, SEEK_HOLE);
+		if (hole < 0)
+			return err_errno(errno, "find holes of shared memory");
+		TRY(send_space_range(s, sp, PAGE_DOWN((uint64_t)data), PAGE_UP((uint64_t)hole)));
+		data = hole;
+	}
+	return errno == ENXIO ? NULL : err_errno(errno, "find data of shared memory");
+}
+
+static struct err *send_space(struct source *s, const struct space_work *w)
+{
+	bool first = !seen_of(s, w->space->space);
+
+	if (space_changed(s, w->space))
+		return send_space_all(s, w->space, first);
+	for (size_t i = 0; i < w->dirty.n; i++)
+		TRY(send_space_range(s, w->space, w->dirty.v[i].start,
+			MIN(w->dirty.v[i].end, PAGE_UP(w->space->bytes))));
+	return NULL;
+}
+
+static void add_shared_runs(struct space_work *spaces, size_t n, const struct vma_work *w)
+{
+	uint64_t space;
+
+	if (!shm_vma_space(w->vma, &space))
+		return;
+	for (size_t i = 0; i < n; i++) {
+		if (spaces[i].space->space != space)
+			continue;
+		for (size_t j = 0; j < w->runs.n; j++) {
+			uint64_t at = w->runs.v[j].start - w->vma->start + w->vma->offset;
+
+			ranges_add(&spaces[i].dirty, at, at + w->runs.v[j].pages * PAGE_BYTES);
+		}
+	}
+}
+
+static struct err *send_spaces(struct source *s, const struct vma_work *work, size_t n_work)
+{
+	struct capture_priv p;
+	struct capture c;
+	struct shm_space *spaces;
+	struct space_work *w;
+	struct err *e = NULL;
+	size_t n;
+
+	capture_context(&c, &p, s->task, &s->layout_of);
+	TRY(shm_spaces(&c, &spaces, &n));
+	w = arena_array(s->layout_of.arena, n, sizeof(*w));
+	for (size_t i = 0; i < n; i++)
+		w[i].space = &spaces[i];
+	for (size_t i = 0; i < n_work; i++)
+		add_shared_runs(w, n, &work[i]);
+	for (size_t i = 0; i < n; i++) {
+		if (!e)
+			e = send_space(s, &w[i]);
+		ranges_fini(&w[i].dirty);
+		close(spaces[i].fd);
+	}
+	return e;
+}
+
+/* ---- a round ---- */
+
+static bool tracked_shared(const struct vma *v)
+{
+	uint64_t space;
+
+	return shm_vma_space(v, &space);
+}
+
+/* Private memory is sent VMA by VMA, right after the look; only where the look needs a held task
+ * are all of them gathered first. Shared mappings are looked at before any object is sent. */
+static struct err *round_pages(struct source *s, struct vma_work *work, size_t *n_work)
+{
+	const struct vma_list *maps = layout_vmas(s->layout);
+	bool gather = s->ops->collect_held && !s->task->held;
+	struct err *e;
+
+	if (gather)
+		TRY(task_hold(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US)));
+	s->collect_us = clock_us();
+	e = s->ops->begin ? s->ops->begin(s->dirty, maps) : NULL;
+	for (size_t i = 0; i < maps->n && !e; i++) {
+		struct vma_work *w = &work[*n_work];
+
+		if (!layout_vma_private(&maps->v[i]) && !tracked_shared(&maps->v[i]))
+			continue;
+		w->vma = &maps->v[i];
+		e = collect_vma(s, w);
+		if (e || gather || !layout_vma_private(w->vma)) {
+			(*n_work)++;
+			continue;
+		}
+		e = send_vma(s, w);
+		page_runs_fini(&w->runs);
+		*w = (struct vma_work){ 0 };
+	}
+	if (gather) {
+		int64_t stall = clock_us() - s->collect_us;
+		struct err *let = task_let_go(s->task);
+
+		s->out->stats.stall_us = MAX(s->out->stats.stall_us, stall);
+		if (e)
+			err_free(let);
+		else
+			e = let;
+	}
+	for (size_t i = 0; i < *n_work && !e; i++)
+		if (layout_vma_private(work[i].vma))
+			e = send_vma(s, &work[i]);
+	return e ? e : send_spaces(s, work, *n_work);
+}
+
+static struct err *barrier(struct source *s)
+{
+	autoarena struct arena *a = arena_new();
+	void *msg;
+
+	TRY(peer_reason(
+		&s->peer, channel_send(&s->peer.ch, FRAME_ROUND, s->round.number, NULL, 0)));
+	return peer_expect(&s->peer, a, FRAME_ROUND_OK, NULL, &msg);
+}
+
+static void measure(struct source *s, int64_t began_us, uint64_t bytes_before)
+{
+	uint64_t bytes = s->peer.ch.bytes_out - bytes_before;
+
+	s->round.length_us = clock_us() - began_us;
+	if (bytes >= BANDWIDTH_MIN_BYTES && s->round.length_us > 0)
+		s->round.bandwidth_bytes_s =
+			(uint64_t)((double)bytes * 1e6 / (double)s->round.length_us);
+	s->out->stats.bandwidth_bytes_s = s->round.bandwidth_bytes_s;
+}
+
+struct err *source_round(struct source *s, bool last)
+{
+	const struct vma_list *maps = layout_vmas(s->layout);
+	struct vma_work *work = xcalloc(maps->n, sizeof(*work));
+	uint64_t before = s->peer.ch.bytes_out;
+	int64_t began = clock_us(), previous = s->collect_us;
+	size_t n_work = 0;
+	struct err *e;
+
+	s->round.dirty_bytes = 0;
+	s->out->stats.round_dirty_bytes = s->out->stats.round_sent_bytes = 0;
+	s->out->stats.round = s->round.number;
+	e = round_pages(s, work, &n_work);
+	for (size_t i = 0; i < n_work; i++)
+		page_runs_fini(&work[i].runs);
+	mem_freep(&work);
+	if (e)
+		return e;
+	s->round.since_us = previous ? s->collect_us - previous : 0;
+	if (last)
+		return NULL;
+	TRY(barrier(s));
+	measure(s, began, before);
+	return NULL;
+}
+
+/* ---- check ---- */
+
+/* How long a check watches the process write. */
+#define WATCH_MS 500
+
+static struct err *count_dirty(struct source *s, uint64_t *bytes)
+{
+	const struct vma_list *maps = layout_vmas(s->layout);
+	bool held = s->ops->collect_held;
+	struct err *e = NULL, *let;
+
+	*bytes = 0;
+	if (held)
+		TRY(task_hold(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US)));
+	s->collect_us = clock_us();
+	if (s->ops->begin)
+		e = s->ops->begin(s->dirty, maps);
+	for (size_t i = 0; i < maps->n && !e; i++) {
+		struct vma_work w = { .vma = &maps->v[i] };
+
+		if (!layout_vma_private(w.vma))
+			continue;
+		e = collect_vma(s, &w);
+		*bytes += data_bytes(&w.runs);
+		page_runs_fini(&w.runs);
+	}
+	let = held ? task_let_go(s->task) : NULL;
+	if (!e)
+		return let;
+	err_free(let);
+	return e;
+}
+
+struct err *source_estimate(struct source *s)
+{
+	const struct precopy_limits limits = source_limits(s);
+	struct engine_stats *st = &s->out->stats;
+	struct pollfd p = { s->io->interrupt_fd, POLLIN, 0 };
+	struct precopy_plan plan;
+	uint64_t all, written;
+	int64_t began;
+
+	TRY(count_dirty(s, &all));
+	began = s->collect_us;
+	if (poll(&p, s->io->interrupt_fd >= 0, WATCH_MS) > 0)
+		return err_new(ERR_CANCELLED, "cancelled");
+	TRY(count_dirty(s, &written));
+	if (s->ops != &dirty_none)
+		st->dirty_rate_bytes_s = (uint64_t)((double)written * 1e6 /
+						    (double)MAX(s->collect_us - began, (int64_t)1));
+	precopy_plan(all, st->dirty_rate_bytes_s, 0, &limits, &plan);
+	st->round = plan.rounds;
+	st->round_dirty_bytes = all;
+	st->bandwidth_bytes_s = PRECOPY_BANDWIDTH_GUESS;
+	st->predicted_downtime_us = plan.downtime_us;
+	return NULL;
+}

@@ -1,0 +1,618 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The source's states: what each one does, and how it is undone. The table is at the end. */
+#include "engine/source.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "engine/clocks.h"
+#include "engine/facts.h"
+#include "engine/machine.h"
+#include "session.pb-c.h"
+#include "wire/err_wire.h"
+
+enum source_state {
+	S_BUG,
+	S_HELLO,
+	S_REHEARSE,
+	S_PRECOPY,
+	S_FREEZE,
+	S_FINAL,
+	S_OFFERED,
+	S_HOLD,
+	S_COMMIT,
+	S_DONE,
+	S_IN_DOUBT,
+	S_RESUMED,
+	S_ESTIMATE,
+	S_CHECKED,
+};
+
+void source_progress(struct source *s)
+{
+	struct engine_stats *st = &s->out->stats;
+
+	st->bytes_sent = s->peer.ch.bytes_out;
+	st->total_us = clock_us() - st->started_us;
+	if (s->io->on_progress)
+		s->io->on_progress(s->io->arg, st);
+}
+
+static struct err *hook(struct source *s, const char *event)
+{
+	return s->io->on_hook ? s->io->on_hook(s->io->arg, event, &s->out->stats) : NULL;
+}
+
+static void wait_at_most(struct source *s, int64_t us)
+{
+	s->peer.ch.deadline = deadline_in(us);
+}
+
+struct err *source_blocked(struct source *s)
+{
+	const struct notes *n = &s->out->notes;
+	autofree char *first = NULL;
+
+	if (n->n_blockers == s->known_blockers)
+		return NULL;
+	first = err_line(n->blockers[s->known_blockers]);
+	s->known_blockers = n->n_blockers;
+	return err_hint(err_new(ERR_UNSUPPORTED, "%s", first),
+		"migratectl check %d shows everything that hinders it at once", s->opt->pid);
+}
+
+/* ---- hello: who is it, what do the hosts have ---- */
+
+static struct err *open_process(struct source *s)
+{
+	const struct send_options *o = s->opt;
+
+	TRY(task_open(o->pid, &s->task));
+	if (o->start_time && s->task->start_time != o->start_time)
+		return err_new(ERR_GONE, "process %d ended and another one has its number", o->pid);
+	return NULL;
+}
+
+static struct err *fill_begin(struct source *s, struct arena *a, Migrate__Begin *m)
+{
+	struct proc_stat st;
+	struct proc_status status;
+	char *exe;
+	pid_t *tids;
+	int *fds;
+	size_t n_fds;
+
+	TRY(proc_stat(a, s->opt->pid, 0, &st));
+	TRY(proc_status(a, s->opt->pid, 0, &status));
+	TRY(proc_link(a, s->opt->pid, "exe", &exe));
+	TRY(proc_tids(a, s->opt->pid, &tids, &m->n_tids));
+	TRY(proc_fds(a, s->opt->pid, &fds, &n_fds));
+	m->id = arena_strdup(a, s->opt->id);
+	m->pid = s->opt->pid;
+	m->comm = arena_strdup(a, st.comm);
+	m->exe = exe;
+	m->uid = status.uid[0];
+	m->resident_bytes = status.vm_rss_bytes;
+	m->need_bytes = status.vm_rss_bytes + status.vm_swap_bytes;
+	m->start_time = s->task->start_time;
+	m->dry_run = s->opt->dry_run;
+	m->unit = arena_strdup(a, s->opt->unit ? s->opt->unit : "");
+	m->fd_max = n_fds ? (uint32_t)fds[n_fds - 1] : 0;
+	m->tids = arena_array(a, m->n_tids, sizeof(*m->tids));
+	for (size_t i = 0; i < m->n_tids; i++)
+		m->tids[i] = tids[i];
+	s->out->stats.resident_bytes = m->need_bytes;
+	TRY(facts_fill_begin(a, s->opt->pid, m));
+	return clock_process_offsets(s->opt->pid, &m->monotonic_offset_ns, &m->boottime_offset_ns);
+}
+
+static struct err *hello(void *ctx)
+{
+	struct source *s = ctx;
+	autoarena struct arena *a = arena_new();
+	Migrate__Begin m = MIGRATE__BEGIN__INIT;
+	Migrate__Facts facts = MIGRATE__FACTS__INIT;
+	void *msg;
+
+	TRY(open_process(s));
+	TRY(fill_begin(s, a, &m));
+	facts_fill(a, &facts);
+	m.facts = &facts;
+	if (s->io->stream_fd < 0)
+		return NULL;
+	wait_at_most(s, ENGINE_PEER_TIMEOUT_US);
+	TRY(peer_sync_clock(&s->peer, &s->clock));
+	m.monotonic_offset_ns -= s->clock.offset_ns;
+	m.boottime_offset_ns -= s->clock.boottime_offset_ns;
+	TRY(peer_send(&s->peer, FRAME_BEGIN, &m.base));
+	TRY(peer_expect(&s->peer, a, FRAME_ACCEPT, &migrate__accept__descriptor, &msg));
+	facts_compare(
+		&m, ((Migrate__Accept *)msg)->facts, s->clock.realtime_offset_ns, &s->out->notes);
+	return NULL;
+}
+
+/* ---- rehearse: everything is captured and rebuilt once ---- */
+
+static struct err *tracker_open(struct source *s)
+{
+	s->ops = s->opt->tracker ? dirty_by_name(s->opt->tracker) : dirty_choose();
+	if (!s->ops)
+		return err_new(ERR_INVALID, "no dirty tracker is called \"%s\"", s->opt->tracker);
+	s->out->stats.tracker = s->ops->name;
+	TRY(dirty_none.open(s->task, &s->everything));
+	return s->ops->open(s->task, &s->dirty);
+}
+
+/* The short stop: what only the process itself can be asked. */
+static struct err *rehearse_stopped(struct source *s)
+{
+	int64_t stopped;
+	struct err *e, *let;
+
+	TRY_IN(task_hold(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US)), "stop %d for a moment",
+		s->opt->pid);
+	stopped = clock_us();
+	e = capture_stopped(s->task, &s->sent);
+	if (!e)
+		e = tracker_open(s);
+	let = task_let_go(s->task);
+	s->out->stats.stall_us = MAX(s->out->stats.stall_us, clock_us() - stopped);
+	if (!e)
+		return let;
+	err_free(let);
+	return e;
+}
+
+static struct err *take_checked(struct source *s)
+{
+	autoarena struct arena *a = arena_new();
+	Migrate__Checked *m;
+	void *msg;
+
+	TRY(peer_reason(&s->peer, channel_send(&s->peer.ch, FRAME_REHEARSED, 0, NULL, 0)));
+	TRY(peer_expect(&s->peer, a, FRAME_CHECKED, &migrate__checked__descriptor, &msg));
+	m = msg;
+	for (size_t i = 0; i < m->n_blockers; i++)
+		notes_refuse(&s->out->notes,
+			err_in(err_from_wire(m->blockers[i]), "the destination cannot take it"));
+	for (size_t i = 0; i < m->n_warnings; i++)
+		notes_warn(&s->out->notes, m->warnings[i]);
+	return NULL;
+}
+
+static struct err *rehearse(void *ctx)
+{
+	struct source *s = ctx;
+	struct object_set none = { .sorted = true };
+
+	TRY(capture_running(s->task, &s->sent));
+	TRY(rehearse_stopped(s));
+	s->out->stats.objects = s->sent.objects.n;
+	if (s->io->stream_fd < 0) {
+		struct capture_priv p;
+		struct capture c;
+
+		capture_context(&c, &p, s->task, &s->layout_of);
+		TRY(layout_capture(&c, true, NULL, &s->layout));
+	} else {
+		uint64_t changed;
+
+		TRY(peer_reason(&s->peer,
+			objects_send_diff(&s->peer.ch, &none, &s->sent.objects, &changed)));
+		TRY(source_layout(s, true));
+		TRY(take_checked(s));
+	}
+	TRY(hook(s, "check"));
+	return source_blocked(s);
+}
+
+/* ---- pre-copy ---- */
+
+struct err *source_layout(struct source *s, bool with_flags)
+{
+	struct snapshot next;
+	struct capture_priv p;
+	struct capture c;
+	struct layout *now;
+	const uint8_t *bytes;
+	size_t len;
+
+	snapshot_init(&next, &s->out->notes);
+	capture_context(&c, &p, s->task, &next);
+	if (s->task->held)
+		next.files = s->frozen.files;
+	else
+		next.files = s->sent.files;
+	struct err *e = layout_capture(&c, with_flags, s->layout, &now);
+
+	if (!e)
+		e = layout_diff(next.arena, s->layout, now, &bytes, &len);
+	if (!e && len)
+		e = peer_reason(&s->peer, channel_send(&s->peer.ch, FRAME_LAYOUT, 0, bytes, len));
+	if (e) {
+		snapshot_fini(&next);
+		return e;
+	}
+	ranges_clear(&s->fresh);
+	if (s->layout)
+		layout_fresh(s->layout, now, &s->fresh);
+	snapshot_fini(&s->layout_of);
+	s->layout_of = next;
+	s->layout = now;
+	return NULL;
+}
+
+static struct err *not_converging(const struct source *s, const struct precopy_forecast *f)
+{
+	return err_hint(
+		err_new(ERR_LIMIT,
+			"after %u rounds it still writes %ju MiB/s and %ju MiB would be left for "
+			"the "
+			"freeze: a downtime of %jd ms, %jd ms are allowed",
+			s->round.number + 1, (uintmax_t)(f->dirty_rate_bytes_s >> 20),
+			(uintmax_t)(f->dirty_bytes >> 20), (intmax_t)(f->downtime_us / 1000),
+			(intmax_t)(s->opt->downtime_us / 1000)),
+		"allow it with --downtime %jd, or freeze in any case with --force-switch",
+		(intmax_t)(f->downtime_us / 1000 + 1));
+}
+
+struct precopy_limits source_limits(const struct source *s)
+{
+	return (struct precopy_limits){
+		.downtime_us =
+			s->opt->downtime_us ? s->opt->downtime_us : ENGINE_DOWNTIME_US_DEFAULT,
+		.max_rounds = s->opt->max_rounds ? s->opt->max_rounds : ENGINE_ROUNDS_DEFAULT,
+		.force_switch = s->opt->force_switch,
+		.tracked = s->ops != &dirty_none,
+	};
+}
+
+static struct err *precopy(void *ctx)
+{
+	struct source *s = ctx;
+	const struct precopy_limits limits = source_limits(s);
+	struct precopy_forecast f;
+
+	TRY(s->pages_ops->open(s->task, &s->pages));
+	s->first_round_us = clock_us();
+	s->first_round_bytes = s->peer.ch.bytes_out;
+	for (;; s->round.number++) {
+		enum precopy_step step;
+
+		wait_at_most(s, ENGINE_PEER_TIMEOUT_US);
+		TRY(task_check_alive(s->task));
+		if (s->round.number)
+			TRY(source_layout(s, true));
+		TRY(source_blocked(s));
+		TRY(source_round(s, false));
+		step = precopy_decide(&s->round, &limits, &f);
+		s->out->stats.dirty_rate_bytes_s = f.dirty_rate_bytes_s;
+		s->out->stats.predicted_downtime_us =
+			f.downtime_us == INT64_MAX ? 0 : f.downtime_us;
+		source_progress(s);
+		if (s->opt->timeout_us &&
+			clock_us() - s->out->stats.started_us > s->opt->timeout_us)
+			return err_new(ERR_TIMEOUT, "not ready to freeze after %jd s",
+				(intmax_t)(s->opt->timeout_us / 1000000));
+		if (step == PRECOPY_FREEZE)
+			return NULL;
+		if (step == PRECOPY_GIVE_UP)
+			return not_converging(s, &f);
+	}
+}
+
+static void precopy_undo(void *ctx)
+{
+	struct source *s = ctx;
+
+	if (s->dirty)
+		s->ops->close(s->dirty);
+	if (s->everything)
+		dirty_none.close(s->everything);
+	s->dirty = s->everything = NULL;
+}
+
+/* ---- freeze and the last round ---- */
+
+static struct err *freeze(void *ctx)
+{
+	struct source *s = ctx;
+
+	TRY(hook(s, "pre-freeze"));
+	wait_at_most(s, ENGINE_FROZEN_TIMEOUT_US);
+	TRY_IN(task_hold(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US)), "freeze %d", s->opt->pid);
+	s->frozen_ns = clock_ns();
+	s->out->stats.bytes_sent_frozen = s->peer.ch.bytes_out;
+	return hook(s, "frozen");
+}
+
+static void freeze_undo(void *ctx)
+{
+	struct source *s = ctx;
+
+	err_free(task_let_go(s->task));
+}
+
+static struct err * final(void *ctx)
+{
+	struct source *s = ctx;
+	Migrate__Final m = MIGRATE__FINAL__INIT;
+	uint64_t changed;
+
+	TRY(capture_all(s->task, &s->frozen));
+	TRY(source_blocked(s));
+	TRY(peer_reason(&s->peer,
+		objects_send_diff(&s->peer.ch, &s->sent.objects, &s->frozen.objects, &changed)));
+	TRY(source_layout(s, false));
+	TRY(source_blocked(s));
+	TRY(capture_yield(s->task, &s->frozen, &s->yielded));
+	/* Our bytes in its stack must be gone before the stack is read. */
+	TRY(remote_put_back(s->task));
+	s->round.number++;
+	TRY(source_round(s, true));
+	m.frozen_ns = s->frozen_ns + s->clock.offset_ns;
+	m.rounds = s->round.number + 1;
+	return peer_send(&s->peer, FRAME_FINAL, &m.base);
+}
+
+static void final_undo(void *ctx)
+{
+	struct source *s = ctx;
+
+	capture_release(s->task, &s->frozen, s->yielded, OUTCOME_KEPT);
+}
+
+static struct err *offered(void *ctx)
+{
+	struct source *s = ctx;
+	autoarena struct arena *a = arena_new();
+	void *msg;
+
+	TRY(peer_expect(&s->peer, a, FRAME_READY, &migrate__ready__descriptor, &msg));
+	return hook(s, "pre-commit");
+}
+
+/* From here on nothing but us or the operator makes it run, not even our own death: the group is
+ * frozen first, then the process moves in; ptrace keeps it still meanwhile. */
+static struct err *hold(void *ctx)
+{
+	struct source *s = ctx;
+	autofree char *parent = NULL;
+	struct err *e;
+	char name[64];
+
+	snprintf(name, sizeof(name), "migrated-hold-%d", s->opt->pid);
+	e = freezer_current(s->opt->pid, &parent);
+	if (!e)
+		e = freezer_make(parent, name, &s->freezer);
+	if (e && err_code(e) == ERR_UNSUPPORTED) {
+		err_free(e);
+		notes_warn(
+			&s->out->notes, "no cgroup v2 here: the process is held by ptrace alone");
+		return NULL;
+	}
+	if (e)
+		return err_in(e, "hold %d", s->opt->pid);
+	TRY(freezer_set(&s->freezer, true, false));
+	s->group_frozen = true;
+	return freezer_join(&s->freezer, s->opt->pid);
+}
+
+static void hold_undo(void *ctx)
+{
+	struct source *s = ctx;
+
+	if (s->group_frozen)
+		err_free(freezer_undo(&s->freezer, s->opt->pid));
+	s->group_frozen = false;
+}
+
+/* ---- commit and the ends ---- */
+
+static struct err *commit(void *ctx)
+{
+	struct source *s = ctx;
+	autoarena struct arena *a = arena_new();
+	Migrate__Running *m;
+	void *msg;
+
+	s->peer.ch.interrupt_fd = -1;
+	wait_at_most(s, ENGINE_FROZEN_TIMEOUT_US);
+	TRY(channel_send(&s->peer.ch, FRAME_COMMIT, 0, NULL, 0));
+	TRY(peer_expect(&s->peer, a, FRAME_RUNNING, &migrate__running__descriptor, &msg));
+	m = msg;
+	s->first_ns = m->first_ns - s->clock.offset_ns;
+	for (size_t i = 0; i < m->n_warnings; i++)
+		notes_warn(&s->out->notes, m->warnings[i]);
+	return NULL;
+}
+
+static struct err *done(void *ctx)
+{
+	struct source *s = ctx;
+	struct engine_stats *st = &s->out->stats;
+	struct err *e;
+
+	st->downtime_us = (s->first_ns - s->frozen_ns) / 1000;
+	st->bytes_sent_frozen = s->peer.ch.bytes_out - st->bytes_sent_frozen;
+	st->bytes_sent = s->peer.ch.bytes_out;
+	st->total_us = clock_us() - st->started_us;
+	capture_release(s->task, &s->frozen, s->frozen.objects.n, OUTCOME_MOVED);
+	e = task_kill(s->task);
+	if (!e)
+		e = task_wait_end(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US));
+	if (e) {
+		autofree char *line = err_line(e);
+
+		notes_warn(&s->out->notes, line);
+		err_free(e);
+	}
+	if (s->group_frozen)
+		rmdir(s->freezer.dir);
+	s->out->result = RESULT_MOVED;
+	err_free(channel_send(&s->peer.ch, FRAME_BYE, 0, NULL, 0));
+	err_free(hook(s, "committed"));
+	return NULL;
+}
+
+static struct err *in_doubt(void *ctx)
+{
+	struct source *s = ctx;
+
+	s->out->result = RESULT_IN_DOUBT;
+	/* No hold against a SIGCONT from anybody, but all there is without cgroup v2. */
+	if (!s->group_frozen &&
+		syscall(SYS_pidfd_send_signal, s->task->pidfd, SIGSTOP, NULL, 0) < 0)
+		return err_errno(errno, "stop %d", s->opt->pid);
+	return NULL;
+}
+
+static struct err *resumed(void *ctx)
+{
+	struct source *s = ctx;
+
+	s->out->result = RESULT_KEPT;
+	if (s->out->error)
+		peer_give_up(&s->peer, FRAME_ABORT, s->out->error, s->out->side, s->out->state);
+	err_free(hook(s, "failed"));
+	return NULL;
+}
+
+/* A check that found no blocker: what would it take? */
+static struct err *estimate(void *ctx)
+{
+	return source_estimate(ctx);
+}
+
+/* A check ends here: nothing is kept anywhere. */
+static struct err *checked(void *ctx)
+{
+	struct source *s = ctx;
+	autoerr struct err *e = err_new(ERR_CANCELLED, "it was a check");
+
+	s->out->result = RESULT_KEPT;
+	peer_give_up(&s->peer, FRAME_ABORT, e, "source", "check");
+	return NULL;
+}
+
+#define ANY_FAILURE(next) \
+	[EV_FAILED] = (next), [EV_LOST] = (next), [EV_CANCELLED] = (next), [EV_TIMEOUT] = (next)
+
+static const struct state_row move_rows[] = {
+	[S_BUG] = { "bug", OWNER_UNKNOWN },
+	[S_HELLO] = { "hello", OWNER_SOURCE, hello,
+		.on = { [EV_OK] = S_REHEARSE, ANY_FAILURE(UNDO) } },
+	[S_REHEARSE] = { "rehearse", OWNER_SOURCE, rehearse, precopy_undo,
+		.on = { [EV_OK] = S_PRECOPY, ANY_FAILURE(UNDO) } },
+	[S_PRECOPY] = { "precopy", OWNER_SOURCE, precopy,
+		.on = { [EV_OK] = S_FREEZE, ANY_FAILURE(UNDO) } },
+	[S_FREEZE] = { "freeze", OWNER_NOBODY, freeze, freeze_undo,
+		.on = { [EV_OK] = S_FINAL, ANY_FAILURE(UNDO) } },
+	[S_FINAL] = { "final", OWNER_NOBODY, final, final_undo,
+		.on = { [EV_OK] = S_OFFERED, ANY_FAILURE(UNDO) } },
+	[S_OFFERED] = { "offered", OWNER_NOBODY, offered,
+		.on = { [EV_OK] = S_HOLD, ANY_FAILURE(UNDO) } },
+	[S_HOLD] = { "hold", OWNER_NOBODY, hold, hold_undo,
+		.on = { [EV_OK] = S_COMMIT, ANY_FAILURE(UNDO) } },
+	/* COMMIT may have arrived whatever went wrong afterwards. */
+	[S_COMMIT] = { "commit", OWNER_UNKNOWN, commit, .cut = true,
+		.on = { [EV_OK] = S_DONE, ANY_FAILURE(S_IN_DOUBT) } },
+	[S_DONE] = { "done", OWNER_DESTINATION, done, .on = { [EV_OK] = END, ANY_FAILURE(END) } },
+	[S_IN_DOUBT] = { "in_doubt", OWNER_UNKNOWN, in_doubt,
+		.on = { [EV_OK] = END, ANY_FAILURE(END) } },
+	[S_RESUMED] = { "resumed", OWNER_SOURCE, resumed,
+		.on = { [EV_OK] = END, ANY_FAILURE(END) } },
+};
+
+static const struct state_row check_rows[] = {
+	[S_BUG] = { "bug", OWNER_UNKNOWN },
+	[S_HELLO] = { "hello", OWNER_SOURCE, hello,
+		.on = { [EV_OK] = S_REHEARSE, ANY_FAILURE(UNDO) } },
+	[S_REHEARSE] = { "rehearse", OWNER_SOURCE, rehearse, precopy_undo,
+		.on = { [EV_OK] = S_ESTIMATE, ANY_FAILURE(UNDO) } },
+	[S_RESUMED] = { "resumed", OWNER_SOURCE, resumed,
+		.on = { [EV_OK] = END, ANY_FAILURE(END) } },
+	[S_ESTIMATE] = { "estimate", OWNER_SOURCE, estimate,
+		.on = { [EV_OK] = S_CHECKED, ANY_FAILURE(UNDO) } },
+	[S_CHECKED] = { "checked", OWNER_SOURCE, checked,
+		.on = { [EV_OK] = END, ANY_FAILURE(END) } },
+};
+
+const struct state_row *source_move_rows(size_t *n)
+{
+	*n = ARRAY_LEN(move_rows);
+	return move_rows;
+}
+
+const struct state_row *source_check_rows(size_t *n)
+{
+	*n = ARRAY_LEN(check_rows);
+	return check_rows;
+}
+
+static void on_state(void *ctx, const struct state_row *row)
+{
+	struct source *s = ctx;
+
+	s->out->stats.state = row->name;
+	s->out->stats.owner = row->owner;
+	source_progress(s);
+}
+
+static void on_error(void *ctx, const struct state_row *row, struct err *e)
+{
+	struct source *s = ctx;
+
+	if (s->out->error) {
+		err_free(e);
+		return;
+	}
+	s->out->error = e;
+	s->out->side = s->peer.failed_there ? "destination" : "source";
+	snprintf(s->out->state, sizeof(s->out->state), "%s", row->name);
+}
+
+static void source_fini(struct source *s)
+{
+	precopy_undo(s);
+	if (s->pages)
+		s->pages_ops->close(s->pages);
+	snapshot_fini(&s->sent);
+	snapshot_fini(&s->frozen);
+	snapshot_fini(&s->layout_of);
+	freezer_fini(&s->freezer);
+	mem_freep(&s->spaces);
+	ranges_fini(&s->fresh);
+	/* In doubt the frozen group holds it; without one our tracer must stay. */
+	task_free(s->task);
+}
+
+void engine_send(
+	const struct engine_io *io, const struct send_options *opt, struct engine_outcome *out)
+{
+	struct source s = { .io = io, .opt = opt, .out = out, .pages_ops = &source_copy };
+	const struct machine m = {
+		.rows = opt->dry_run ? check_rows : move_rows,
+		.n_rows = opt->dry_run ? ARRAY_LEN(check_rows) : ARRAY_LEN(move_rows),
+		.first = S_HELLO,
+		.undone = S_RESUMED,
+		.on_state = on_state,
+		.on_error = on_error,
+	};
+
+	*out = (struct engine_outcome){ .result = RESULT_KEPT, .side = "source" };
+	out->stats.started_us = clock_us();
+	snapshot_init(&s.sent, &out->notes);
+	snapshot_init(&s.frozen, &out->notes);
+	snapshot_init(&s.layout_of, &out->notes);
+	s.peer.ch.fd = -1;
+	if (io->stream_fd >= 0)
+		out->error = peer_init(&s.peer, io);
+	if (!out->error)
+		machine_run(&m, &s);
+	source_fini(&s);
+}

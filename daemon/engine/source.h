@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The source's side, shared by its files: the table (source.c), rounds (rounds.c). */
+#pragma once
+
+#include "base/ranges.h"
+#include "engine/capture.h"
+#include "engine/engine.h"
+#include "engine/peer.h"
+#include "engine/precopy.h"
+#include "kernel/dirty.h"
+#include "kernel/freezer.h"
+#include "kinds/memory.h"
+#include "pages/pages.h"
+
+/* A shared memory object as it was when it was last sent. */
+struct space_seen {
+	uint64_t space, bytes;
+	struct timespec mtime, ctime;
+	bool settled; /* its time stamps were old enough to tell a later write */
+};
+
+struct source {
+	const struct engine_io *io;
+	const struct send_options *opt;
+	struct engine_outcome *out;
+	struct peer peer;
+	struct peer_clock clock;
+	struct task *task;
+	struct snapshot sent;   /* objects the peer has */
+	struct snapshot frozen; /* objects at the freeze */
+	size_t yielded;
+	struct snapshot layout_of; /* holds `layout` */
+	struct layout *layout;     /* what the peer has */
+	struct ranges fresh;	   /* what the peer has mapped anew by the last LAYOUT */
+	const struct dirty_ops *ops;
+	struct dirty *dirty;
+	struct dirty *everything; /* of dirty_none: all pages that exist */
+	const struct page_source_ops *pages_ops;
+	struct page_source *pages;
+	struct space_seen *spaces;
+	size_t n_spaces;
+	struct precopy_round round;
+	int64_t collect_us;     /* when the last collect began */
+	int64_t first_round_us; /* throttle: when sending began, and how much then */
+	uint64_t first_round_bytes;
+	struct freezer freezer;
+	bool group_frozen;
+	int64_t frozen_ns; /* CLOCK_MONOTONIC when the last thread stood still */
+	int64_t first_ns;  /* of the peer: the first instruction there */
+	size_t known_blockers;
+};
+
+/* Counters to the caller. */
+void source_progress(struct source *s);
+/* An error if capturing found new blockers since the last call. */
+struct err *source_blocked(struct source *s) must_check;
+/* Sends what changed in the layout since the last call. */
+struct err *source_layout(struct source *s, bool with_flags) must_check;
+/* One round: collect, send, barrier. Fills s->round. The last one runs while held. */
+struct err *source_round(struct source *s, bool last) must_check;
+
+/* Looks for a moment at what the process writes, and predicts from that. Sends nothing. */
+struct err *source_estimate(struct source *s) must_check;
+/* What the options allow. */
+struct precopy_limits source_limits(const struct source *s);
+
+/* The state tables, for tests. */
+struct state_row;
+const struct state_row *source_move_rows(size_t *n);
+const struct state_row *source_check_rows(size_t *n);
+const struct state_row *destination_rows(size_t *n);

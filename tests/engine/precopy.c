@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "engine/precopy.h"
+
+#define MIB (1ULL << 20)
+
+static const struct precopy_limits limits = {
+	.downtime_us = 50000, .max_rounds = 10, .tracked = true
+};
+
+static void test_full_copy_is_never_enough(void **state)
+{
+	struct precopy_forecast f;
+	struct precopy_round r = { .number = 0,
+		.length_us = 1000000,
+		.dirty_bytes = 512 * MIB,
+		.bandwidth_bytes_s = 512 * MIB };
+
+	(void)state;
+	assert_int_equal(precopy_decide(&r, &limits, &f), PRECOPY_AGAIN);
+}
+
+static void test_idle_freezes(void **state)
+{
+	struct precopy_forecast f;
+	struct precopy_round r = { .number = 1,
+		.length_us = 1000,
+		.dirty_bytes = 40960,
+		.since_us = 1000000,
+		.bandwidth_bytes_s = 512 * MIB };
+
+	(void)state;
+	assert_int_equal(precopy_decide(&r, &limits, &f), PRECOPY_FREEZE);
+	assert_true(f.downtime_us >= PRECOPY_FIXED_US && f.downtime_us < 5000);
+}
+
+/* 200 MiB/s over 500 MiB/s: a round of 200 ms leaves 40 MiB, 80 ms; the next one 16 MiB, 32 ms. */
+static void test_converges(void **state)
+{
+	struct precopy_forecast f;
+	struct precopy_round r = { .number = 1,
+		.length_us = 200000,
+		.dirty_bytes = 100 * MIB,
+		.since_us = 500000,
+		.bandwidth_bytes_s = 500 * MIB };
+
+	(void)state;
+	assert_int_equal(precopy_decide(&r, &limits, &f), PRECOPY_AGAIN);
+	assert_int_equal(f.dirty_rate_bytes_s, 200 * MIB);
+	assert_int_equal(f.dirty_bytes, 40 * MIB);
+	r = (struct precopy_round){ .number = 2,
+		.length_us = 80000,
+		.dirty_bytes = 40 * MIB,
+		.since_us = 200000,
+		.bandwidth_bytes_s = 500 * MIB };
+	assert_int_equal(precopy_decide(&r, &limits, &f), PRECOPY_FREEZE);
+}
+
+static void test_gives_up_or_is_forced(void **state)
+{
+	struct precopy_limits l = limits;
+	struct precopy_forecast f;
+	struct precopy_round r = { .number = 9,
+		.length_us = 1000000,
+		.dirty_bytes = 500 * MIB,
+		.since_us = 1000000,
+		.bandwidth_bytes_s = 500 * MIB };
+
+	(void)state;
+	assert_int_equal(precopy_decide(&r, &l, &f), PRECOPY_GIVE_UP);
+	l.force_switch = true;
+	assert_int_equal(precopy_decide(&r, &l, &f), PRECOPY_FREEZE);
+	r.number = 8;
+	assert_int_equal(precopy_decide(&r, &l, &f), PRECOPY_AGAIN);
+}
+
+static void test_untracked_has_one_round(void **state)
+{
+	struct precopy_limits l = limits;
+	struct precopy_forecast f;
+	struct precopy_round r = { .number = 0,
+		.length_us = 1000000,
+		.dirty_bytes = 500 * MIB,
+		.bandwidth_bytes_s = 500 * MIB };
+
+	(void)state;
+	l.tracked = false;
+	assert_int_equal(precopy_decide(&r, &l, &f), PRECOPY_GIVE_UP);
+	assert_true(f.downtime_us >= 1000000);
+	r.dirty_bytes = MIB;
+	assert_int_equal(precopy_decide(&r, &l, &f), PRECOPY_FREEZE);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_full_copy_is_never_enough),
+		cmocka_unit_test(test_idle_freezes),
+		cmocka_unit_test(test_converges),
+		cmocka_unit_test(test_gives_up_or_is_forced),
+		cmocka_unit_test(test_untracked_has_one_round),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

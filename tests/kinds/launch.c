@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Moves a subject between two hosts of one program: two pid, mount, network and time namespaces,
+ * joined by a socketpair, with the real engine on both sides and no daemon around it.
+ *
+ *     launch [--moves N] [--cancel STATE] SUBJECT [ARG...]
+ *
+ * Exit: 0 the subject verified itself after N moves, 1 not, 77 it cannot run here.
+ * --cancel STATE: every move is cancelled when the source enters STATE; the subject must stay and
+ * be unharmed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "engine/engine.h"
+
+#define SKIP_STATUS 77
+#define READY_MS    20000
+#define END_MS      20000
+#define CLOCK_AHEAD "monotonic 1000000 0\nboottime 1000000 0\n"
+/* High enough that neither host has it. */
+#define SUBJECT_PID 4000
+
+/* What the launcher asks of a host's init, and what comes back. */
+enum order { ORDER_START, ORDER_SEND, ORDER_RECEIVE };
+struct order_msg {
+	enum order order;
+	pid_t pid;
+	char cancel[16];
+};
+struct answer_msg {
+	int result; /* enum engine_result, or -1: the subject ended with `status` */
+	int status;
+	char text[1500];
+};
+
+struct host {
+	const char *name;
+	int fd; /* to its init */
+	pid_t init;
+};
+
+static void die(const char *what)
+{
+	perror(what);
+	_exit(1);
+}
+
+/* ---- inside a host ---- */
+
+struct run {
+	int stream, cancel[2];
+	const char *cancel_state;
+};
+
+static void on_progress(void *arg, const struct engine_stats *s)
+{
+	struct run *r = arg;
+
+	if (getenv("LAUNCH_VERBOSE"))
+		fprintf(stderr, "  [%d] %s round %u dirty %ju sent %ju\n", getpid(), s->state,
+			s->round, (uintmax_t)s->round_dirty_bytes, (uintmax_t)s->bytes_sent);
+	if (r->cancel_state && !strcmp(s->state, r->cancel_state) &&
+		write(r->cancel[1], "c", 1) < 0)
+		perror("cancel");
+}
+
+static void describe(const struct engine_outcome *o, struct answer_msg *a)
+{
+	autofree char *line = o->error ? err_line(o->error) : NULL;
+	size_t n;
+
+	n = (size_t)snprintf(a->text, sizeof(a->text),
+		"%s%s%s in %s; downtime %jd us, stall %jd us, %u rounds, %ju bytes\n",
+		engine_result_name(o->result), line ? ": " : "", line ? line : "",
+		o->error ? o->state : o->stats.state, (intmax_t)o->stats.downtime_us,
+		(intmax_t)o->stats.stall_us, o->stats.round, (uintmax_t)o->stats.bytes_sent);
+	for (size_t i = 0; i < o->notes.n_blockers && n < sizeof(a->text); i++) {
+		autofree char *b = err_line(o->notes.blockers[i]);
+
+		n += (size_t)snprintf(a->text + n, sizeof(a->text) - n, "  blocker: %s\n", b);
+	}
+	for (size_t i = 0; i < o->notes.n_warnings && n < sizeof(a->text); i++)
+		n += (size_t)snprintf(
+			a->text + n, sizeof(a->text) - n, "  warning: %s\n", o->notes.warnings[i]);
+}
+
+static void run_engine(const struct order_msg *m, int stream, int reply)
+{
+	struct run r = { .stream = stream, .cancel_state = m->cancel[0] ? m->cancel : NULL };
+	struct engine_io io = { .stream_fd = stream, .arg = &r, .on_progress = on_progress };
+	struct engine_outcome out;
+	struct answer_msg a = { 0 };
+
+	if (pipe2(r.cancel, O_CLOEXEC) < 0)
+		die("pipe");
+	io.interrupt_fd = r.cancel[0];
+	if (m->order == ORDER_SEND)
+		engine_send(&io,
+			&(struct send_options){ .pid = m->pid,
+				.id = "test",
+				.downtime_us = 1000000,
+				.max_rounds = 5,
+				.force_switch = true,
+				.tracker = getenv("LAUNCH_TRACKER") },
+			&out);
+	else
+		engine_receive(&io,
+			&(struct receive_options){ .id_prefix = "test",
+				.state_dir = "/tmp",
+				.cgroup_dir = getenv("LAUNCH_CGROUP") },
+			&out);
+	a.result = out.result;
+	describe(&out, &a);
+	engine_outcome_fini(&out);
+	if (write(reply, &a, sizeof(a)) < 0)
+		perror("answer");
+	_exit(0);
+}
+
+static pid_t start_subject(char **argv)
+{
+	pid_t pid;
+	int in, out;
+
+	autofree char *last = NULL;
+	if (asprintf(&last, "%d", SUBJECT_PID - 1) < 0)
+		die("asprintf");
+	err_free(io_write_file("/proc/sys/kernel/ns_last_pid", last));
+	pid = fork();
+	if (pid)
+		return pid;
+	setsid();
+	in = open("/dev/null", O_RDONLY);
+	out = open("out", O_WRONLY | O_CREAT | O_APPEND, 0644);
+	if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0)
+		die("dup2");
+	close_range(3, ~0U, 0);
+	signal(SIGCHLD, SIG_DFL);
+	execv(argv[0], argv);
+	die(argv[0]);
+	return -1;
+}
+
+static void loopback_up(void)
+{
+	struct ifreq ifr = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
+	autoclose int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (s < 0 || ioctl(s, SIOCSIFFLAGS, &ifr) < 0)
+		perror("loopback");
+}
+
+static int recv_order(int fd, struct order_msg *m, int *stream)
+{
+	union {
+		struct cmsghdr h;
+		char buf[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = { m, sizeof(*m) };
+	struct msghdr msg = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf) };
+	struct cmsghdr *c;
+
+	*stream = -1;
+	if (recvmsg(fd, &msg, MSG_CMSG_CLOEXEC) != sizeof(*m))
+		return -1;
+	c = CMSG_FIRSTHDR(&msg);
+	if (c)
+		memcpy(stream, CMSG_DATA(c), sizeof(int));
+	return 0;
+}
+
+/* Reports the subject's end; everything else that dies here is an engine. */
+static void reap(int fd)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		struct answer_msg a = { .result = -1, .status = status };
+
+		if (pid != SUBJECT_PID && WIFSIGNALED(status))
+			fprintf(stderr, "engine %d ended by signal %d\n", pid, WTERMSIG(status));
+		if (pid == SUBJECT_PID && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) &&
+			write(fd, &a, sizeof(a)) < 0)
+			_exit(1);
+	}
+}
+
+static void host_init(int fd, char **argv)
+{
+	struct pollfd p = { fd, POLLIN, 0 };
+	struct order_msg m;
+	int stream;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (mount("proc", "/proc", "proc", 0, NULL) < 0)
+		die("mount /proc");
+	loopback_up();
+	for (;;) {
+		reap(fd);
+		if (poll(&p, 1, 5) <= 0)
+			continue;
+		if (recv_order(fd, &m, &stream) < 0)
+			_exit(0);
+		if (m.order == ORDER_START)
+			start_subject(argv);
+		else if (!fork())
+			run_engine(&m, stream, fd);
+		if (stream >= 0)
+			close(stream);
+	}
+}
+
+static void host_start(struct host *h, bool ahead, char **argv)
+{
+	int sp[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sp) < 0)
+		die("socketpair");
+	h->init = fork();
+	if (h->init < 0)
+		die("fork");
+	if (h->init) {
+		close(sp[1]);
+		h->fd = sp[0];
+		return;
+	}
+	close(sp[0]);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWTIME) < 0 ||
+		mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		die("unshare");
+	if (ahead)
+		err_free(io_write_file("/proc/self/timens_offsets", CLOCK_AHEAD));
+	pid_t init = fork();
+
+	if (init < 0)
+		die("fork");
+	if (!init)
+		host_init(sp[1], argv);
+	close(sp[1]);
+	waitpid(init, NULL, 0);
+	_exit(0);
+}
+
+/* ---- outside ---- */
+
+static void order(struct host *h, const struct order_msg *m, int stream)
+{
+	union {
+		struct cmsghdr h;
+		char buf[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct iovec iov = { (void *)(uintptr_t)m, sizeof(*m) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (stream >= 0) {
+		struct cmsghdr *c;
+
+		msg.msg_control = control.buf;
+		msg.msg_controllen = sizeof(control.buf);
+		c = CMSG_FIRSTHDR(&msg);
+		*c = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)),
+			.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_RIGHTS };
+		memcpy(CMSG_DATA(c), &stream, sizeof(int));
+	}
+	if (sendmsg(h->fd, &msg, 0) < 0)
+		die("order");
+}
+
+static bool answer(struct host *h, int timeout_ms, struct answer_msg *a)
+{
+	struct pollfd p = { h->fd, POLLIN, 0 };
+
+	return poll(&p, 1, timeout_ms) > 0 && read(h->fd, a, sizeof(*a)) == sizeof(*a);
+}
+
+static void show_out(void)
+{
+	autoarena struct arena *a = arena_new();
+	char *text;
+	struct err *e = io_read_file(a, "out", 1 << 20, &text, NULL);
+
+	if (!e)
+		fprintf(stderr, "--- the subject said:\n%s---\n", text);
+	err_free(e);
+}
+
+static bool out_has(const char *word)
+{
+	autoarena struct arena *a = arena_new();
+	autoerr struct err *e = NULL;
+	char *text;
+
+	e = io_read_file(a, "out", 1 << 20, &text, NULL);
+	return !e && strstr(text, word);
+}
+
+static int subject_ended(const struct answer_msg *a)
+{
+	if (WIFEXITED(a->status) && WEXITSTATUS(a->status) == SKIP_STATUS) {
+		show_out();
+		return SKIP_STATUS;
+	}
+	if (WIFEXITED(a->status) && WEXITSTATUS(a->status) == 0)
+		return 0;
+	fprintf(stderr, "the subject ended with status %#x\n", (unsigned)a->status);
+	show_out();
+	return 1;
+}
+
+/* 0 when it says ready, else the exit status for the launcher. */
+static int wait_ready(struct host *h)
+{
+	struct deadline d = deadline_in(READY_MS * 1000LL);
+	struct answer_msg a;
+
+	while (!out_has("ready\n")) {
+		if (answer(h, 5, &a))
+			return subject_ended(&a) ?: 1;
+		if (deadline_passed(d)) {
+			fprintf(stderr, "the subject is not ready\n");
+			show_out();
+			return 1;
+		}
+	}
+	return 0;
+}
+
+/* One move; true if it ended as it should. */
+static bool move(struct host *from, struct host *to, const char *cancel)
+{
+	struct order_msg send = { .order = ORDER_SEND, .pid = SUBJECT_PID };
+	struct order_msg receive = { .order = ORDER_RECEIVE };
+	struct answer_msg a = { .result = -2 }, b = { .result = -2 };
+	int sp[2], want = cancel ? RESULT_KEPT : RESULT_MOVED;
+
+	snprintf(send.cancel, sizeof(send.cancel), "%s", cancel ? cancel : "");
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sp) < 0)
+		die("socketpair");
+	order(to, &receive, sp[1]);
+	order(from, &send, sp[0]);
+	close(sp[0]);
+	close(sp[1]);
+	if (!answer(from, END_MS, &a) || !answer(to, END_MS, &b) || a.result != want ||
+		b.result != want) {
+		fprintf(stderr, "source %s: %sdestination %s: %s", from->name, a.text, to->name,
+			b.text);
+		if (a.result == -1)
+			subject_ended(&a);
+		show_out();
+		return false;
+	}
+	printf("%s -> %s: %s", from->name, to->name, a.text);
+	return true;
+}
+
+static int verdict(struct host *h)
+{
+	struct answer_msg a;
+	int go = open("go", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+	close(go);
+	if (!answer(h, END_MS, &a)) {
+		fprintf(stderr, "the subject did not end\n");
+		show_out();
+		return 1;
+	}
+	return subject_ended(&a);
+}
+
+static int launch(char **argv, int moves, const char *cancel)
+{
+	struct host hosts[2] = { { .name = "a" }, { .name = "b" } };
+	int at = 0, status;
+
+	host_start(&hosts[0], false, argv);
+	host_start(&hosts[1], true, argv);
+	order(&hosts[0], &(struct order_msg){ .order = ORDER_START }, -1);
+	status = wait_ready(&hosts[0]);
+	for (int i = 0; i < moves && !status; i++) {
+		if (!move(&hosts[at], &hosts[!at], cancel))
+			status = 1;
+		else if (!cancel)
+			at = !at;
+	}
+	return status ? status : verdict(&hosts[at]);
+}
+
+int main(int argc, char **argv)
+{
+	const char *cancel = NULL;
+	char dir[] = "/tmp/subject-XXXXXX", rm[64];
+	int moves = 1, i, status;
+
+	for (i = 1; i + 1 < argc && argv[i][0] == '-'; i += 2) {
+		if (!strcmp(argv[i], "--moves"))
+			moves = atoi(argv[i + 1]);
+		else if (!strcmp(argv[i], "--cancel"))
+			cancel = argv[i + 1];
+	}
+	if (i >= argc)
+		return 2;
+	if (geteuid() != 0) {
+		puts("SKIP: moving processes needs root");
+		return SKIP_STATUS;
+	}
+	argv[i] = realpath(argv[i], NULL);
+	if (!argv[i] || !mkdtemp(dir) || chmod(dir, 0755) < 0 || chdir(dir) < 0)
+		die("set up");
+	status = launch(argv + i, moves, cancel);
+	snprintf(rm, sizeof(rm), "rm -rf %s", dir);
+	if (!getenv("LAUNCH_KEEP") && system(rm))
+		perror(rm);
+	return status;
+}
