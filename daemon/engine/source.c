@@ -318,11 +318,32 @@ static void precopy_undo(void *ctx)
 
 /* ---- freeze and the last round ---- */
 
+/* The group in which it will be held. It moves in while it still runs: that takes the kernel 10 ms
+ * and more (it waits for all processors), and freezing the group later takes microseconds. */
+static struct err *join_group(struct source *s)
+{
+	autofree char *parent = NULL;
+	char name[64];
+
+	TRY(freezer_current(s->opt->pid, &parent));
+	snprintf(name, sizeof(name), "migrated-hold-%d", s->opt->pid);
+	TRY(freezer_make(parent, name, &s->freezer));
+	return freezer_join(&s->freezer, s->opt->pid);
+}
+
 static struct err *freeze(void *ctx)
 {
 	struct source *s = ctx;
+	struct err *e;
 
 	TRY(hook(s, "pre-freeze"));
+	e = join_group(s);
+	if (e && err_code(e) != ERR_UNSUPPORTED)
+		return err_in(e, "prepare to hold %d", s->opt->pid);
+	if (e)
+		notes_warn(
+			&s->out->notes, "no cgroup v2 here: the process is held by ptrace alone");
+	err_free(e);
 	wait_at_most(s, ENGINE_FROZEN_TIMEOUT_US);
 	TRY_IN(task_hold(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US)), "freeze %d", s->opt->pid);
 	s->frozen_ns = clock_ns();
@@ -335,9 +356,11 @@ static void freeze_undo(void *ctx)
 	struct source *s = ctx;
 
 	err_free(task_let_go(s->task));
+	if (s->freezer.dir)
+		err_free(freezer_undo(&s->freezer, s->opt->pid));
 }
 
-static struct err * final(void *ctx)
+static struct err *send_last(void *ctx)
 {
 	struct source *s = ctx;
 	Migrate__Final m = MIGRATE__FINAL__INIT;
@@ -359,7 +382,7 @@ static struct err * final(void *ctx)
 	return peer_send(&s->peer, FRAME_FINAL, &m.base);
 }
 
-static void final_undo(void *ctx)
+static void send_last_undo(void *ctx)
 {
 	struct source *s = ctx;
 
@@ -376,30 +399,17 @@ static struct err *offered(void *ctx)
 	return hook(s, "pre-commit");
 }
 
-/* From here on nothing but us or the operator makes it run, not even our own death: the group is
- * frozen first, then the process moves in; ptrace keeps it still meanwhile. */
+/* From here on nothing but us or the operator makes it run, not even our own death. ptrace keeps it
+ * still until the group is frozen. */
 static struct err *hold(void *ctx)
 {
 	struct source *s = ctx;
-	autofree char *parent = NULL;
-	struct err *e;
-	char name[64];
 
-	snprintf(name, sizeof(name), "migrated-hold-%d", s->opt->pid);
-	e = freezer_current(s->opt->pid, &parent);
-	if (!e)
-		e = freezer_make(parent, name, &s->freezer);
-	if (e && err_code(e) == ERR_UNSUPPORTED) {
-		err_free(e);
-		notes_warn(
-			&s->out->notes, "no cgroup v2 here: the process is held by ptrace alone");
+	if (!s->freezer.dir)
 		return NULL;
-	}
-	if (e)
-		return err_in(e, "hold %d", s->opt->pid);
 	TRY(freezer_set(&s->freezer, true, false));
 	s->group_frozen = true;
-	return freezer_join(&s->freezer, s->opt->pid);
+	return NULL;
 }
 
 static void hold_undo(void *ctx)
@@ -407,7 +417,7 @@ static void hold_undo(void *ctx)
 	struct source *s = ctx;
 
 	if (s->group_frozen)
-		err_free(freezer_undo(&s->freezer, s->opt->pid));
+		err_free(freezer_set(&s->freezer, false, false));
 	s->group_frozen = false;
 }
 
@@ -451,7 +461,7 @@ static struct err *done(void *ctx)
 		notes_warn(&s->out->notes, line);
 		err_free(e);
 	}
-	if (s->group_frozen)
+	if (s->freezer.dir)
 		rmdir(s->freezer.dir);
 	s->out->result = RESULT_MOVED;
 	err_free(channel_send(&s->peer.ch, FRAME_BYE, 0, NULL, 0));
@@ -512,7 +522,7 @@ static const struct state_row move_rows[] = {
 		.on = { [EV_OK] = S_FREEZE, ANY_FAILURE(UNDO) } },
 	[S_FREEZE] = { "freeze", OWNER_NOBODY, freeze, freeze_undo,
 		.on = { [EV_OK] = S_FINAL, ANY_FAILURE(UNDO) } },
-	[S_FINAL] = { "final", OWNER_NOBODY, final, final_undo,
+	[S_FINAL] = { "final", OWNER_NOBODY, send_last, send_last_undo,
 		.on = { [EV_OK] = S_OFFERED, ANY_FAILURE(UNDO) } },
 	[S_OFFERED] = { "offered", OWNER_NOBODY, offered,
 		.on = { [EV_OK] = S_HOLD, ANY_FAILURE(UNDO) } },
