@@ -33,6 +33,8 @@
 #include "kernel/trace.h"
 
 #define REQUEUE_INFO_AT 256 /* behind the call that refers to it */
+#define BATCH_US        15000000
+#define STOP_US         1000000
 
 struct remote *remote_new(void)
 {
@@ -80,7 +82,10 @@ static struct err *on_signal(
 	*done = arch_agent_done(&t->remote->work, t->remote->code);
 	if (ptrace(PTRACE_GETSIGINFO, th->tid, NULL, &info) < 0)
 		return err_errno(errno, "read signal %d of thread %d", sig, (int)th->tid);
-	ours = info.si_code == SI_TKILL && info.si_pid == t->pid;
+	/* without sender: the queue was full (RLIMIT_SIGPENDING) and only the number came through
+	 */
+	ours = info.si_pid == t->pid ? info.si_code == SI_TKILL
+				     : info.si_pid == 0 && info.si_code == SI_USER;
 	if (*done && ours)
 		return NULL;
 	st->any = true; /* two of one number are one, as always with these signals */
@@ -118,14 +123,33 @@ static struct err *on_stop(
 		(int)th->tid);
 }
 
+/* The batch does not end (a call that blocks, a control group frozen by somebody): the thread is
+ * stopped where it is, so that its own registers can come back. Takes and returns `late`. */
+static struct err *stop_batch(struct thread *th, struct err *late)
+{
+	int status;
+	struct err *e = NULL;
+
+	if (ptrace(PTRACE_INTERRUPT, th->tid, NULL, NULL) == 0)
+		e = trace_wait(th->tid, deadline_in(STOP_US), &status);
+	err_free(e);
+	return err_hint(late, "is its control group frozen by somebody else?");
+}
+
 static struct err *drive(
 	struct task *t, struct thread *th, int sig, size_t stops, struct stolen *st)
 {
 	int status;
 
 	for (size_t left = stops; left > 0;) {
+		struct err *e;
+
 		TRY(trace_resume(th->tid, sig ? PTRACE_CONT : PTRACE_SYSCALL, 0));
-		TRY(trace_wait(th->tid, DEADLINE_NEVER, &status));
+		e = trace_wait(th->tid, deadline_in(BATCH_US), &status);
+		if (e && err_code(e) == ERR_TIMEOUT)
+			return stop_batch(th, e);
+		if (e)
+			return e;
 		TRY(on_stop(t, th, status, sig, st, &left));
 	}
 	return NULL;

@@ -25,7 +25,7 @@ typedef struct {
 
 /* Makes the calls one after the other in this thread; each result is in calls[i].ret (negative
  * errno as the kernel returns it). Any n: longer lists are cut into batches. The error is about
- * the mechanism, not about a call's result. */
+ * the mechanism, not about a call's result; a call that blocks for 15 s is TIMEOUT. */
 struct err *remote_run(struct task *t, struct thread *th, struct call *calls, size_t n) must_check;
 /* One call; a negative result is an error that says `what`. ret may be NULL. */
 struct err *remote_call(struct task *t, struct thread *th, const struct call *c, const char *what,

@@ -193,6 +193,9 @@ static struct err *make_image(int *fd)
 
 	if (got < 0 && errno == EINVAL) /* before Linux 6.3: always executable */
 		got = memfd_create("seedling", MFD_CLOEXEC);
+	if (got < 0 && errno == EACCES)
+		return err_hint(err_errno(errno, "make the seedling's image"),
+			"sysctl vm.memfd_noexec must not be 2");
 	if (got < 0)
 		return err_errno(errno, "make the seedling's image");
 	TRY(io_write_full(got, image, n, "the seedling's image"));

@@ -6,7 +6,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define SPINS       50
+#define SPIN_US     300
+#define NAP_NS_MIN  20000
 #define NAP_NS_MAX  1000000
 #define PEEK_AT_ONE 16
 
@@ -34,13 +35,24 @@ struct err *trace_resume(pid_t tid, int request, int sig)
 	return NULL;
 }
 
+/* Most stops come within microseconds: a nap would cost more than it saves. */
+static void wait_a_little(int64_t since_us, struct timespec *nap)
+{
+	if (clock_us() - since_us < SPIN_US) {
+		sched_yield();
+		return;
+	}
+	nanosleep(nap, NULL);
+	nap->tv_nsec = MIN(nap->tv_nsec * 2, NAP_NS_MAX);
+}
+
 struct err *trace_wait(pid_t tid, struct deadline d, int *status)
 {
-	bool block = d.at_us == DEADLINE_NEVER.at_us;
-	struct timespec nap = { 0, 20000 };
+	struct timespec nap = { 0, NAP_NS_MIN };
+	int64_t since = 0;
 
-	for (unsigned tries = 0;; tries++) {
-		pid_t got = waitpid(tid, status, __WALL | (block ? 0 : WNOHANG));
+	for (;;) {
+		pid_t got = waitpid(tid, status, __WALL | WNOHANG);
 
 		if (got == tid)
 			return NULL;
@@ -48,16 +60,11 @@ struct err *trace_wait(pid_t tid, struct deadline d, int *status)
 			return err_new(ERR_GONE, "thread %d has ended", (int)tid);
 		if (got < 0 && errno != EINTR)
 			return err_errno(errno, "wait for thread %d", (int)tid);
-		if (block)
-			continue;
+		if (!since)
+			since = clock_us();
 		if (deadline_passed(d))
 			return err_new(ERR_TIMEOUT, "thread %d does not stop", (int)tid);
-		if (tries < SPINS) {
-			sched_yield();
-			continue;
-		}
-		nanosleep(&nap, NULL);
-		nap.tv_nsec = MIN(nap.tv_nsec * 2, NAP_NS_MAX);
+		wait_a_little(since, &nap);
 	}
 }
 

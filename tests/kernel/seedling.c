@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
 #include <time.h>
 
 #include "base/io.h"
@@ -301,20 +302,24 @@ static void test_pending(void **state)
 	assert_int_equal(st.sig_shared_pending, 0);
 }
 
-/* Runs: a page with code that writes to a pipe and exits, after our hold is gone. */
-static void test_let_go(void **state)
+/* getpid(); if it is 5000: write a byte to descriptor 7; exit(0) */
+static const uint8_t program[] = { 0xb8, 0x27, 0, 0, 0, 0x0f, 0x05, 0x3d, 0x88, 0x13, 0, 0, 0x75,
+	0x18, 0xb8, 1, 0, 0, 0, 0xbf, 7, 0, 0, 0, 0x48, 0x8d, 0x35, 0, 0, 0, 0, 0xba, 1, 0, 0, 0,
+	0x0f, 0x05, 0xb8, 60, 0, 0, 0, 0xbf, 0, 0, 0, 0, 0x0f, 0x05 };
+#define AFTER_GETPID 7
+
+/* A seedling with the program at the end of its making; its pipe says whether it ran as it should.
+ */
+static void let_go(bool interrupted)
 {
-	static const uint8_t code[] = { 0xb8, 1, 0, 0, 0, 0xbf, 7, 0, 0, 0, 0x48, 0x8d, 0x35, 0, 0,
-		0, 0, 0xba, 1, 0, 0, 0, 0x0f, 0x05, 0xb8, 60, 0, 0, 0, 0xbf, 3, 0, 0, 0, 0x0f,
-		0x05 };
 	struct seedling_vdso want;
 	struct task *t = make(PID);
+	struct user_regs_struct *r;
 	int p[2], number = 7;
 	bool cloexec = false;
 	int64_t at;
 	char c;
 
-	(void)state;
 	assert_int_equal(pipe(p), 0);
 	want = vdso_of(PID);
 	ok(seedling_clear(t, &want));
@@ -322,9 +327,12 @@ static void test_let_go(void **state)
 	close(p[1]);
 	ok(REMOTE(t, task_leader(t), &at, "mmap", SYS_mmap, 0x400000, 4096, PROT_READ | PROT_EXEC,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, (uint64_t)-1, 0));
-	ok(task_write(t, (uint64_t)at, code, sizeof(code)));
+	ok(task_write(t, (uint64_t)at, program, sizeof(program)));
 	ok(seedling_seal(t));
-	arch_set_pc(&task_leader(t)->state, (uint64_t)at);
+	r = (struct user_regs_struct *)(void *)task_leader(t)->state.regs;
+	r->rip = (uint64_t)at + (interrupted ? AFTER_GETPID : 0);
+	r->rax = interrupted ? (uint64_t)-512 : 0;
+	r->orig_rax = interrupted ? SYS_getpid : (uint64_t)-1;
 	ok(seedling_release(t));
 	ok(task_let_go(t));
 	assert_int_equal(read(p[0], &c, 1), 1);
@@ -332,6 +340,19 @@ static void test_let_go(void **state)
 	ok(task_wait_end(t, deadline_in(1000000)));
 	task_free(t);
 	close(p[0]);
+}
+
+static void test_let_go(void **state)
+{
+	(void)state;
+	let_go(false);
+}
+
+/* The kernel makes an interrupted call again in the new process. */
+static void test_restart(void **state)
+{
+	(void)state;
+	let_go(true);
 }
 
 static void test_dies_with_us(void **state)
@@ -400,6 +421,7 @@ int main(void)
 		cmocka_unit_test(test_taken),
 		cmocka_unit_test(test_pending),
 		cmocka_unit_test(test_let_go),
+		cmocka_unit_test(test_restart),
 		cmocka_unit_test(test_dies_with_us),
 		cmocka_unit_test(test_bench),
 	};

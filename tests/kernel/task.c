@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "kernel/proc.h"
@@ -418,6 +419,26 @@ static void test_temporary_mask(void **state)
 	end(pid);
 }
 
+/* No room in the signal queue: only numbers come through, and ours is still known. */
+static void test_full_queue(void **state)
+{
+	const struct rlimit none = { 0, 0 };
+	struct counts *n;
+	pid_t pid = receiver(&n, true);
+	autotask struct task *t = NULL;
+
+	(void)state;
+	assert_int_equal(prlimit(pid, RLIMIT_SIGPENDING, &none, NULL), 0);
+	ok(task_open(pid, &t));
+	for (int i = 0; i < 20; i++) {
+		hold_and_call(t);
+		ok(task_let_go(t));
+	}
+	usleep(5000);
+	assert_int_equal(n->urg, 0);
+	end(pid);
+}
+
 /* SIGSTOP from outside while a batch runs: the process stops when we have let go, not before. */
 static void test_stop_meanwhile(void **state)
 {
@@ -450,6 +471,7 @@ int main(void)
 		cmocka_unit_test(test_signal_storm),
 		cmocka_unit_test(test_pending_stays),
 		cmocka_unit_test(test_temporary_mask),
+		cmocka_unit_test(test_full_queue),
 		cmocka_unit_test(test_stop_meanwhile),
 	};
 
