@@ -63,15 +63,15 @@ static struct err *watch(struct child *c, struct event_base *base, int fd)
 	return NULL;
 }
 
-struct err *child_start(struct event_base *base, enum role_kind kind, bool debug,
-	const struct child_ops *ops, void *arg, struct child **ret)
+struct err *child_start(
+	struct event_base *base, struct child_spec spec, void *arg, struct child **ret)
 {
 	struct child *c = xcalloc(1, sizeof(*c));
 	struct err *e;
 	int fd = -1;
 
-	*c = (struct child){ .ops = ops, .arg = arg, .pidfd = -1 };
-	e = role_spawn(kind, debug, &c->pid, &fd);
+	*c = (struct child){ .ops = spec.ops, .arg = arg, .pidfd = -1 };
+	e = role_spawn(spec.kind, spec.debug, &c->pid, &fd);
 	if (!e)
 		e = watch(c, base, fd);
 	if (e) {

@@ -16,9 +16,15 @@ struct child_ops {
 	void (*ended)(void *arg, int status);
 };
 
-/* `ops` must outlive it. Handlers must not call child_free. */
-struct err *child_start(struct event_base *base, enum role_kind kind, bool debug,
-	const struct child_ops *ops, void *arg, struct child **ret) must_check;
+struct child_spec {
+	enum role_kind kind;
+	bool debug;
+	const struct child_ops *ops;
+};
+
+/* spec.ops must outlive it. Handlers must not call child_free. */
+struct err *child_start(
+	struct event_base *base, struct child_spec spec, void *arg, struct child **ret) must_check;
 /* Does nothing once the child has closed its end. */
 void child_post(struct child *c, const Migrate__Ipc *m, const int *fds, size_t n_fds);
 /* SIGKILL; its end is reported as always. */

@@ -112,12 +112,14 @@ static struct err *dial_tls(struct connection *c, struct hello_peer *peer, struc
 	struct tls *t = NULL;
 	struct err *e;
 
-	TRY(tls_handshake(
-		c->tls, dup(c->tcp_fd), verify_dialled, (void *)(uintptr_t)c->dial, d, &t));
+	TRY(tls_handshake(c->tls, dup(c->tcp_fd),
+		(struct tls_verify){ verify_dialled, (void *)(uintptr_t)c->dial }, d, &t));
 	e = hello_dial(t, &self, d, peer);
 	if (e) {
+		bool end = err_code(e) == ERR_PEER;
+
 		tls_close(t, deadline_in(0));
-		return e;
+		return end ? err_in(e, "agree on the protocol") : e;
 	}
 	*ret = t;
 	return NULL;
@@ -162,8 +164,8 @@ static struct err *accept_tls(struct connection *c, struct hello_peer *peer, str
 	struct tls *t = NULL;
 	struct err *e;
 
-	TRY(tls_handshake(
-		c->tls, dup(c->tcp_fd), verify_accepted, (void *)(uintptr_t)c->peers, d, &t));
+	TRY(tls_handshake(c->tls, dup(c->tcp_fd),
+		(struct tls_verify){ verify_accepted, (void *)(uintptr_t)c->peers }, d, &t));
 	e = hello_accept(t, &self, d, peer);
 	if (e) {
 		tls_close(t, deadline_min(d, deadline_in(CLOSE_US)));

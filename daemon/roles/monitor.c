@@ -266,8 +266,9 @@ static struct err *start_service(struct service *s)
 	struct monitor *m = s->monitor;
 	bool net = s->kind == ROLE_NET;
 
-	TRY(child_start(m->base, s->kind, m->options->debug || m->config.debug,
-		net ? &net_ops : &control_ops, s, &s->child));
+	TRY(child_start(m->base,
+		(struct child_spec){ s->kind, monitor_debug(m), net ? &net_ops : &control_ops }, s,
+		&s->child));
 	if (net)
 		set_up_net(m);
 	else

@@ -77,6 +77,11 @@ void monitor_post_peers(struct monitor *m);
 /* Ends the loop if the daemon is ending and nothing is left to wait for. */
 void monitor_check_end(struct monitor *m);
 
+static inline bool monitor_debug(const struct monitor *m)
+{
+	return m->options->debug || m->config.debug;
+}
+
 /* asks.c */
 void monitor_ask(void *arg, struct ipc_msg *msg);
 

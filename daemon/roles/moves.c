@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "proto/frame.h"
 #include "roles/monitor.h"
 #include "roles/policy.h"
@@ -96,11 +97,14 @@ static struct move *move_new(struct monitor *m, bool receive)
 
 static void log_done(const struct move *v, const Migrate__Done *d)
 {
-	const char *reason = d->error && d->error->n_texts ? d->error->texts[0] : "";
+	autotext struct text reason = { NULL, 0, 0 };
 
+	for (size_t i = 0; d->error && i < d->error->n_texts; i++)
+		text_addf(&reason, "%s%s", i ? ": " : "", d->error->texts[i]);
 	if (d->error)
 		log_warn("done id=%s side=%s pid=%d comm=%s peer=%s outcome=%s error=\"%s\"", v->id,
-			side(v), d->last->pid, d->last->comm, d->last->peer, d->outcome, reason);
+			side(v), d->last->pid, d->last->comm, d->last->peer, d->outcome,
+			text_str(&reason));
 	else
 		log_info("done id=%s side=%s pid=%d comm=%s peer=%s outcome=%s total_ms=%ju "
 			 "downtime_ms=%.1f bytes=%ju",
@@ -232,8 +236,9 @@ static void on_worker_hook(void *arg, struct ipc_msg *msg)
 	run.limit_us = (uint64_t)v->monitor->config.hook_limit_us;
 	ipc.body_case = MIGRATE__IPC__BODY_HOOK_RUN;
 	ipc.hook_run = &run;
-	e = child_start(
-		v->monitor->base, ROLE_HOOKS, v->monitor->options->debug, &hooks_ops, v, &v->hooks);
+	e = child_start(v->monitor->base,
+		(struct child_spec){ ROLE_HOOKS, monitor_debug(v->monitor), &hooks_ops }, v,
+		&v->hooks);
 	if (e)
 		on_hooks_ended(v, 1);
 	else
@@ -321,7 +326,8 @@ static struct err *start_worker(struct move *v)
 		return err_errno(errno, "make a socket pair");
 	v->interrupt_fd = pair[0];
 	theirs = pair[1];
-	TRY(child_start(v->monitor->base, ROLE_WORKER, v->monitor->options->debug, &worker_ops, v,
+	TRY(child_start(v->monitor->base,
+		(struct child_spec){ ROLE_WORKER, monitor_debug(v->monitor), &worker_ops }, v,
 		&v->worker));
 	post_work(v, theirs);
 	fd_closep(&v->stream_fd);

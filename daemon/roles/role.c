@@ -24,15 +24,17 @@
 #define USERS_MAX 3
 
 static const struct role {
-	const char *name;
+	const char *name, *process;
 	int (*main)(void);
 	bool confined;
 	const char *users[USERS_MAX]; /* the first that exists */
 } roles[ROLE_COUNT] = {
-	[ROLE_CONTROL] = { "control", control_main, true, { "migrated", "nobody" } },
-	[ROLE_NET] = { "net", net_main, true, { "migrated-net", "migrated", "nobody" } },
-	[ROLE_WORKER] = { "worker", worker_main, false, { NULL } },
-	[ROLE_HOOKS] = { "hooks", hooks_main, false, { NULL } },
+	[ROLE_CONTROL] = { "control", "migrated-ctl", control_main, true,
+		{ "migrated", "nobody" } },
+	[ROLE_NET] = { "net", "migrated-net", net_main, true,
+		{ "migrated-net", "migrated", "nobody" } },
+	[ROLE_WORKER] = { "worker", "migrated-worker", worker_main, false, { NULL } },
+	[ROLE_HOOKS] = { "hooks", "migrated-hooks", hooks_main, false, { NULL } },
 };
 
 const char *role_name(enum role_kind kind)
@@ -108,6 +110,7 @@ static struct err *role_begin(const struct role *r, bool debug)
 	if (fcntl(IPC_FD, F_SETFD, FD_CLOEXEC) < 0)
 		return err_hint(err_errno(errno, "descriptor %d", IPC_FD),
 			"--role is for migrated's own use");
+	(void)prctl(PR_SET_NAME, r->process, 0, 0, 0); /* it would be called "exe" */
 	log_open(r->name, debug ? LOG_DEBUG_ : LOG_INFO_);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);

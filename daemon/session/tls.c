@@ -31,7 +31,7 @@ static int verify_cert(X509_STORE_CTX *store, void *unused unused_arg)
 			     : err_new(ERR_DENIED, "the other side has no key");
 
 	if (!e)
-		e = t->verify(t->verify_arg, t->peer);
+		e = t->verify.fn(t->verify.arg, t->peer);
 	if (!e)
 		return 1;
 	err_free(t->refused);
@@ -213,14 +213,14 @@ static struct err *handshake(struct tls *t, struct deadline d)
 	}
 }
 
-struct err *tls_handshake(const struct tls_ctx *c, int fd, tls_verify_fn verify, void *arg,
+struct err *tls_handshake(const struct tls_ctx *c, int fd, struct tls_verify verify,
 	struct deadline d, struct tls **ret)
 {
 	struct tls *t = xcalloc(1, sizeof(*t));
 	int flags = fcntl(fd, F_GETFL);
 	struct err *e;
 
-	*t = (struct tls){ .fd = fd, .side = c->side, .verify = verify, .verify_arg = arg };
+	*t = (struct tls){ .fd = fd, .side = c->side, .verify = verify };
 	snprintf(t->own, sizeof(t->own), "%s", c->own);
 	t->ssl = SSL_new(c->ctx);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || !t->ssl ||

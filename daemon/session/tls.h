@@ -16,7 +16,10 @@
 enum tls_side { TLS_DIAL, TLS_ACCEPT };
 
 /* Whether the key at the other end may talk to us; an error says why not. */
-typedef struct err *(*tls_verify_fn)(void *arg, const char *fingerprint);
+struct tls_verify {
+	struct err *(*fn)(void *arg, const char *fingerprint);
+	void *arg;
+};
 
 struct tls_ctx {
 	SSL_CTX *ctx;
@@ -33,15 +36,14 @@ struct tls {
 	enum tls_side side;
 	char peer[FINGERPRINT_BYTES]; /* "" until the other side has shown a key */
 	char own[FINGERPRINT_BYTES];
-	tls_verify_fn verify;
-	void *verify_arg;
+	struct tls_verify verify;
 	struct err *refused; /* what verify said */
 };
 
 /* Takes fd (also on error, where it is closed so that the alert reaches the peer). The dialling
  * side learns by its first read whether its own key was taken: TLS 1.3 ends its handshake before.
  */
-struct err *tls_handshake(const struct tls_ctx *c, int fd, tls_verify_fn verify, void *arg,
+struct err *tls_handshake(const struct tls_ctx *c, int fd, struct tls_verify verify,
 	struct deadline d, struct tls **ret) must_check;
 /* Exactly n bytes. An end of the connection is PEER. */
 struct err *tls_read_full(struct tls *t, void *buf, size_t n, struct deadline d) must_check;

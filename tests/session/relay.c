@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Two relays back to back, as between two hosts: what goes in at one end comes out at the other,
+ * byte for byte, both ways at once, and every end is told from a cut.
+ *
+ *     test -- pair -- relay A == TLS == relay B -- pair -- test
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "session/relay.h"
+
+#define LIMIT_US 10000000
+
+struct bench {
+	struct identity *id;
+	int ends[2]; /* the test's */
+	pid_t relays[2];
+};
+
+static struct err *any_key(void *arg unused_arg, const char *fingerprint unused_arg)
+{
+	return NULL;
+}
+
+/* Exit status 0: all went as it should; 1: relay_run said no; 2: set-up failed. */
+static int relay_process(const struct identity *id, enum tls_side side, int tcp, int fd)
+{
+	const struct tls_verify v = { any_key, NULL };
+	struct relay_stats stats;
+	struct tls_ctx ctx;
+	struct tls *t;
+	struct err *e;
+
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	if (tls_ctx_init(&ctx, id, side) || tls_handshake(&ctx, tcp, v, deadline_in(LIMIT_US), &t))
+		return 2;
+	e = relay_run(t, fd, &stats);
+	close(fd);
+	tls_close(t, deadline_in(LIMIT_US));
+	return e ? 1 : 0;
+}
+
+static void bench_open(struct bench *b)
+{
+	int line[2], pairs[2][2];
+
+	signal(SIGPIPE, SIG_IGN);
+	assert_null(identity_new(&b->id));
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, line), 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pairs[i]), 0);
+	for (int i = 0; i < 2; i++) {
+		b->relays[i] = fork();
+		assert_true(b->relays[i] >= 0);
+		if (b->relays[i])
+			continue;
+		close(line[!i]);
+		close(pairs[0][0]);
+		close(pairs[1][0]);
+		close(pairs[!i][1]);
+		_exit(relay_process(b->id, i ? TLS_ACCEPT : TLS_DIAL, line[i], pairs[i][1]));
+	}
+	for (int i = 0; i < 2; i++) {
+		close(line[i]);
+		close(pairs[i][1]);
+		b->ends[i] = pairs[i][0];
+	}
+}
+
+static int wait_relay(struct bench *b, int i)
+{
+	int status;
+
+	assert_int_equal(waitpid(b->relays[i], &status, 0), b->relays[i]);
+	b->relays[i] = -1;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void bench_close(struct bench *b)
+{
+	for (int i = 0; i < 2; i++)
+		fd_closep(&b->ends[i]);
+	for (int i = 0; i < 2; i++)
+		if (b->relays[i] > 1)
+			wait_relay(b, i);
+	identity_free(b->id);
+}
+
+/* Byte `at` of stream `which`: no two stretches are alike. */
+static uint8_t pattern(int which, size_t at)
+{
+	return (uint8_t)((at * 2654435761u) >> 13 ^ at >> 20 ^ (size_t)which * 91);
+}
+
+struct flow {
+	int which;
+	size_t total, written, read;
+	unsigned seed;
+	bool closed;
+};
+
+static void flow_write(struct flow *f, int fd)
+{
+	uint8_t buf[70000];
+	size_t n = (size_t)rand_r(&f->seed) % sizeof(buf) + 1;
+	ssize_t done;
+
+	n = MIN(n, f->total - f->written);
+	for (size_t i = 0; i < n; i++)
+		buf[i] = pattern(f->which, f->written + i);
+	done = n ? send(fd, buf, n, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+	assert_true(done >= 0 || errno == EAGAIN);
+	f->written += done > 0 ? (size_t)done : 0;
+	if (f->written == f->total && !f->closed) {
+		shutdown(fd, SHUT_WR);
+		f->closed = true;
+	}
+}
+
+/* False at the end of the stream. */
+static bool flow_read(struct flow *f, int fd)
+{
+	uint8_t buf[70000];
+	size_t n = (size_t)rand_r(&f->seed) % sizeof(buf) + 1;
+	ssize_t got = recv(fd, buf, n, MSG_DONTWAIT);
+
+	if (got < 0 && errno == EAGAIN)
+		return true;
+	assert_true(got >= 0);
+	for (ssize_t i = 0; i < got; i++)
+		assert_int_equal(buf[i], pattern(f->which, f->read + (size_t)i));
+	f->read += (size_t)got;
+	return got > 0;
+}
+
+static void carry(size_t forth, size_t back, unsigned seed)
+{
+	struct bench b;
+	struct flow f[2] = { { 0, forth, 0, 0, seed, false }, { 1, back, 0, 0, seed + 1, false } };
+	bool open[2] = { true, true };
+
+	bench_open(&b);
+	while (open[0] || open[1]) {
+		struct pollfd p[2];
+
+		for (int i = 0; i < 2; i++)
+			p[i] = (struct pollfd){ b.ends[i],
+				(short)((f[i].closed ? 0 : POLLOUT) | (open[!i] ? POLLIN : 0)), 0 };
+		assert_true(poll(p, 2, LIMIT_US / 1000) > 0);
+		for (int i = 0; i < 2; i++) {
+			if (p[i].revents & POLLOUT && !f[i].closed)
+				flow_write(&f[i], b.ends[i]);
+			if (p[i].revents & (POLLIN | POLLHUP) && open[!i])
+				open[!i] = flow_read(&f[!i], b.ends[i]);
+		}
+	}
+	assert_int_equal(f[0].read, forth);
+	assert_int_equal(f[1].read, back);
+	for (int i = 0; i < 2; i++)
+		fd_closep(&b.ends[i]);
+	assert_int_equal(wait_relay(&b, 0), 0);
+	assert_int_equal(wait_relay(&b, 1), 0);
+	bench_close(&b);
+}
+
+static void exact(void **state unused_arg)
+{
+	static const size_t sizes[] = { 0, 1, 16383, 16384, 16385, 262143, 262144, 262145,
+		5000000 };
+
+	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+		carry(sizes[i], 0, (unsigned)i);
+		carry(0, sizes[i], (unsigned)i + 50);
+		carry(sizes[i], sizes[ARRAY_LEN(sizes) - 1 - i], (unsigned)i + 100);
+	}
+}
+
+/* One side has said all and waits for the answer. */
+static void half_close(void **state unused_arg)
+{
+	struct bench b;
+	char buf[16];
+
+	bench_open(&b);
+	assert_int_equal(write(b.ends[0], "question", 8), 8);
+	shutdown(b.ends[0], SHUT_WR);
+	assert_int_equal(recv(b.ends[1], buf, 8, MSG_WAITALL), 8);
+	assert_int_equal(recv(b.ends[1], buf, 8, 0), 0);
+	usleep(50000);
+	assert_int_equal(write(b.ends[1], "answer", 6), 6);
+	fd_closep(&b.ends[1]);
+	assert_int_equal(recv(b.ends[0], buf, 6, MSG_WAITALL), 6);
+	assert_memory_equal(buf, "answer", 6);
+	assert_int_equal(recv(b.ends[0], buf, 8, 0), 0);
+	fd_closep(&b.ends[0]);
+	assert_int_equal(wait_relay(&b, 0), 0);
+	assert_int_equal(wait_relay(&b, 1), 0);
+	bench_close(&b);
+}
+
+/* The last words of a worker that is gone arrive, though the other side was still sending. */
+static void last_words(void **state unused_arg)
+{
+	static const char words[] = "why it ended";
+	char buf[sizeof(words)];
+	struct bench b;
+
+	bench_open(&b);
+	for (int i = 0; i < 30; i++)
+		assert_true(write(b.ends[0], "more and more", 13) == 13);
+	assert_int_equal(write(b.ends[1], words, sizeof(words)), sizeof(words));
+	fd_closep(&b.ends[1]); /* with unread bytes */
+	assert_int_equal(recv(b.ends[0], buf, sizeof(buf), MSG_WAITALL), sizeof(buf));
+	assert_memory_equal(buf, words, sizeof(words));
+	bench_close(&b);
+}
+
+/* A connection that is cut is an error on the side that is left, and ends its stream. */
+static void cut(void **state unused_arg)
+{
+	struct bench b;
+	char buf[8];
+
+	bench_open(&b);
+	assert_int_equal(write(b.ends[0], "x", 1), 1);
+	assert_int_equal(recv(b.ends[1], buf, 1, MSG_WAITALL), 1);
+	kill(b.relays[0], SIGKILL);
+	assert_int_equal(wait_relay(&b, 0), 128 + SIGKILL);
+	assert_int_equal(recv(b.ends[1], buf, 8, 0), 0);
+	assert_int_equal(wait_relay(&b, 1), 1);
+	bench_close(&b);
+}
+
+/* Nobody reads at the far end: the near one is held back, and memory does not grow. */
+static void held_back(void **state unused_arg)
+{
+	static uint8_t block[1 << 16];
+	struct pollfd p;
+	struct bench b;
+	size_t sent = 0;
+
+	bench_open(&b);
+	for (;;) {
+		ssize_t n = send(b.ends[0], block, sizeof(block), MSG_DONTWAIT);
+
+		sent += n > 0 ? (size_t)n : 0;
+		p = (struct pollfd){ b.ends[0], POLLOUT, 0 };
+		if (n < 0 && poll(&p, 1, 300) == 0)
+			break;
+	}
+	assert_true(sent < 16 << 20);
+	bench_close(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(exact),
+		cmocka_unit_test(half_close),
+		cmocka_unit_test(last_words),
+		cmocka_unit_test(cut),
+		cmocka_unit_test(held_back),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
