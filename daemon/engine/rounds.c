@@ -181,8 +181,10 @@ static struct err *send_space_range(
 		uint64_t n = MIN(end - start, SLICE_PAGES * PAGE_BYTES);
 		struct pages_stats st = { 0 };
 
-		TRY(peer_reason(&s->peer, s->pages_ops->send_shared(s->pages, sp->space, sp->fd,
-						  start, n, &s->peer.ch, &st)));
+		TRY(peer_reason(&s->peer,
+			s->pages_ops->send_shared(s->pages,
+				&(struct shared_part){ sp->space, sp->fd, start, n }, &s->peer.ch,
+				&st)));
 		s->round.dirty_bytes += n;
 		s->out->stats.round_dirty_bytes = s->round.dirty_bytes;
 		s->out->stats.round_sent_bytes += n;

@@ -127,9 +127,9 @@ static struct err *list_numbers(
 	return NULL;
 }
 
-static struct err *list_of(
-	struct arena *a, pid_t pid, const char *name, size_t limit, int **ret, size_t *n)
+static struct err *list_of(struct arena *a, pid_t pid, const char *name, int **ret, size_t *n)
 {
+	size_t limit = name[0] == 'f' ? PROC_FDS_MAX : PROC_THREADS_MAX;
 	char path[64];
 	struct err *e;
 
@@ -140,7 +140,7 @@ static struct err *list_of(
 
 struct err *proc_fds(struct arena *a, pid_t pid, int **fds, size_t *n)
 {
-	return list_of(a, pid, "fd", PROC_FDS_MAX, fds, n);
+	return list_of(a, pid, "fd", fds, n);
 }
 
 struct err *proc_tids(struct arena *a, pid_t pid, pid_t **tids, size_t *n)
@@ -148,7 +148,7 @@ struct err *proc_tids(struct arena *a, pid_t pid, pid_t **tids, size_t *n)
 	pid_t *v;
 	size_t count;
 
-	TRY(list_of(a, pid, "task", PROC_THREADS_MAX, &v, &count));
+	TRY(list_of(a, pid, "task", &v, &count));
 	if (!count)
 		return err_new(ERR_GONE, "process %d has ended", pid);
 	*tids = v;
@@ -205,8 +205,8 @@ static struct err *children_by_parent(struct arena *a, pid_t parent, struct pids
 struct err *proc_children(struct arena *a, pid_t pid, pid_t **pids, size_t *n)
 {
 	struct pids all = { 0 };
-	size_t n_tids;
-	pid_t *tids;
+	size_t n_tids = 0;
+	pid_t *tids = NULL;
 
 	TRY(proc_tids(a, pid, &tids, &n_tids));
 	for (size_t i = 0; i < n_tids; i++) {

@@ -12,7 +12,7 @@
 #include "base/err.h"
 
 /* VmFlags of smaps that we know; an unknown two-letter word sets VMF_UNKNOWN and is kept in
- * vma.unknown_flags so that it can be refused by name. Source: Documentation/filesystems/proc.rst */
+ * vma.unknown_flags so that it can be refused by name. See Documentation/filesystems/proc.rst. */
 enum vma_flag {
 	VMF_READ = 1 << 0, /* rd */ VMF_WRITE = 1 << 1, /* wr */
 	VMF_EXEC = 1 << 2, /* ex */ VMF_SHARED = 1 << 3, /* sh */
@@ -99,7 +99,8 @@ struct proc_status {
 	bool coredump; /* CoreDumping: 1 */
 };
 struct err *proc_status(struct arena *a, pid_t pid, pid_t tid, struct proc_status *ret) must_check;
-struct err *proc_parse_status(struct arena *a, const char *text, struct proc_status *ret) must_check;
+struct err *proc_parse_status(struct arena *a, const char *text,
+	struct proc_status *ret) must_check;
 
 /* Open descriptors, ascending. */
 struct err *proc_fds(struct arena *a, pid_t pid, int **fds, size_t *n) must_check;
@@ -112,7 +113,8 @@ struct err *proc_link(struct arena *a, pid_t pid, const char *name, char **ret) 
 /* Text of /proc/PID/fdinfo/FD. */
 struct err *proc_fdinfo(struct arena *a, pid_t pid, int fd, char **ret) must_check;
 /* A field of fdinfo ("flags", base 8; "eventfd-count", base 16 ...); absent is UNSUPPORTED. */
-struct err *fdinfo_u64(const char *fdinfo, const char *field, unsigned base, uint64_t *ret) must_check;
+struct err *fdinfo_u64(const char *fdinfo, const char *field, unsigned base,
+	uint64_t *ret) must_check;
 bool fdinfo_has(const char *fdinfo, const char *field);
 
 struct proc_timer { /* one of /proc/PID/timers */

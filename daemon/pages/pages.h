@@ -22,6 +22,13 @@ struct pages_stats {
 };
 
 /* ---- source ---- */
+/* A range of a shared memory object; read through fd, whose position stays where it is. */
+struct shared_part {
+	uint64_t space;
+	int fd;
+	uint64_t offset, bytes;
+};
+
 struct page_source;
 struct page_source_ops {
 	const char *name;
@@ -30,9 +37,9 @@ struct page_source_ops {
 	 * runs) are left out: the next round knows. Zero pages are sent as runs without bytes. */
 	struct err *(*send)(struct page_source *s, const struct page_runs *runs, struct channel *ch,
 		struct pages_stats *st);
-	/* Sends a range of a shared memory object, read from fd. */
-	struct err *(*send_shared)(struct page_source *s, uint64_t space, int fd, uint64_t offset,
-		uint64_t bytes, struct channel *ch, struct pages_stats *st);
+	/* Sends a range of a shared memory object. Holes travel as drops. */
+	struct err *(*send_shared)(struct page_source *s, const struct shared_part *part,
+		struct channel *ch, struct pages_stats *st);
 	void (*close)(struct page_source *s);
 };
 extern const struct page_source_ops source_copy; /* process_vm_readv; the target keeps running */

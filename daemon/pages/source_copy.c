@@ -220,19 +220,19 @@ static bool next_part(int fd, uint64_t at, uint64_t end, struct range *data)
 	return true;
 }
 
-static struct err *copy_send_shared(struct page_source *s, uint64_t space, int fd, uint64_t offset,
-	uint64_t bytes, struct channel *ch, struct pages_stats *st)
+static struct err *copy_send_shared(struct page_source *s, const struct shared_part *part,
+	struct channel *ch, struct pages_stats *st)
 {
-	uint64_t end = offset + PAGE_UP(bytes);
+	uint64_t end = part->offset + PAGE_UP(part->bytes);
 	autoclose int own = -1;
 	char path[32];
 
 	/* A descriptor of our own: looking for holes moves the position, which would be the
 	 * target's. */
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", part->fd);
 	own = open(path, O_RDONLY | O_CLOEXEC);
-	start_frames(s, ch, st, space);
-	for (uint64_t at = offset; at < end;) {
+	start_frames(s, ch, st, part->space);
+	for (uint64_t at = part->offset; at < end;) {
 		struct range data;
 
 		if (own < 0 || !next_part(own, at, end, &data))
@@ -241,7 +241,7 @@ static struct err *copy_send_shared(struct page_source *s, uint64_t space, int f
 			TRY(frame_out_run(&s->out,
 				&(struct run){ at, (data.start - at) / PAGE_BYTES, RUN_DROP },
 				true));
-		TRY(read_file_pages(s, own >= 0 ? own : fd, data.start, data.end));
+		TRY(read_file_pages(s, own >= 0 ? own : part->fd, data.start, data.end));
 		at = data.end;
 	}
 	return frame_out_flush(&s->out);

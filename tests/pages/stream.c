@@ -66,10 +66,12 @@ static void pair_close(struct pair *p)
 static void *send_all(void *arg)
 {
 	struct pair *p = arg;
+	const struct shared_part part = { 1, p->shared[0], 0, p->shared_bytes };
 
-	p->sent = p->shared_bytes ? source_copy.send_shared(p->source, 1, p->shared[0], 0,
-					    p->shared_bytes, &p->out, &p->st)
-				  : source_copy.send(p->source, &p->runs, &p->out, &p->st);
+	if (part.bytes)
+		p->sent = source_copy.send_shared(p->source, &part, &p->out, &p->st);
+	else
+		p->sent = source_copy.send(p->source, &p->runs, &p->out, &p->st);
 	if (!p->sent)
 		p->sent = channel_send(&p->out, FRAME_BYE, 0, NULL, 0);
 	return NULL;
