@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Sockets: see socket.h. STAGE_LOCK, because finish makes what others can see: listening, and
- * names. Nothing here needs a stop; what is only true of a stopped process (empty queues) is asked
- * in the frozen capture.
+ * Sockets: see socket.h. STAGE_LOCK, because finish makes what others can see: listening, UDP
+ * ports, abstract names. Nothing here needs a stop; what is only true of a stopped process (empty
+ * queues) is asked in the frozen capture.
  */
 #include "kinds/socket.h"
 
@@ -299,6 +299,12 @@ static void socket_discard(struct rebuild *r, const struct object *o, const void
 		s.impl->discard(r, &s);
 }
 
+static struct err *socket_remove(struct rebuild *r, const struct object *o, const void *msg)
+{
+	socket_discard(r, o, msg);
+	return NULL;
+}
+
 const struct kind kind_socket = {
 	.id = 40,
 	.name = "socket",
@@ -309,6 +315,7 @@ const struct kind kind_socket = {
 	.capture = socket_capture,
 	.check = socket_check,
 	.rebuild = socket_rebuild,
+	.remove = socket_remove,
 	.finish = socket_finish,
 	.publish = socket_publish,
 	.discard = socket_discard,

@@ -46,6 +46,7 @@ struct sock_impl {
 	struct err *(*rebuild)(struct rebuild *r, const struct sock *s, int *fd);
 	struct err *(*finish)(struct rebuild *r, const struct sock *s);
 	struct err *(*publish)(struct rebuild *r, const struct sock *s);
+	/* As in struct kind; also when the object vanished since the rehearsal. */
 	void (*discard)(struct rebuild *r, const struct sock *s);
 };
 

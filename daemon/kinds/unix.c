@@ -207,11 +207,19 @@ static struct err *unix_capture(
 
 /* ---- destination ---- */
 
+static bool is_pathname(const Migrate__Kind__Unix *m)
+{
+	return m->address.len > 0 && m->address.data[0] != 0;
+}
+
+static bool is_abstract(const Migrate__Kind__Unix *m)
+{
+	return m->address.len > 0 && m->address.data[0] == 0;
+}
+
 static struct err *valid_file(const Migrate__Kind__Unix *m)
 {
-	const bool named = m->address.len > 0 && m->address.data[0] != 0;
-
-	if (!named)
+	if (!is_pathname(m))
 		return m->file ? err_new(ERR_PEER, "a file without a name") : NULL;
 	if (memchr(m->address.data, 0, m->address.len))
 		return err_new(ERR_PEER, "a name with a NUL byte");
@@ -258,10 +266,10 @@ static struct err *unix_check(struct rebuild *r, const struct sock *s)
 	if (fd < 0)
 		return err_errno(errno, "make a socket");
 	TRY(sockopts_apply(fd, s->m));
-	if (m->address.len == 0)
-		return NULL;
-	if (m->address.data[0] != 0)
+	if (is_pathname(m))
 		return unix_file_check(m);
+	if (!is_abstract(m))
+		return NULL;
 	len = unix_sockaddr(m, &a);
 	if (bind(fd, (struct sockaddr *)&a, len) == 0)
 		return NULL;
@@ -321,30 +329,38 @@ static struct err *rebuild_widow(struct rebuild *r, const struct sock *s, int *r
 	return NULL;
 }
 
-static struct err *unix_rebuild(struct rebuild *r, const struct sock *s, int *ret)
+static struct err *make_single(struct rebuild *r, const struct sock *s, int *ret)
 {
-	const Migrate__Kind__Unix *m = s->state;
 	autoclose int fd = -1;
 
-	if (m->paired)
-		return rebuild_pair(r, s, ret);
-	if (m->peer_closed)
-		return rebuild_widow(r, s, ret);
 	TRY(sock_make(r, s->m, &fd));
 	TRY(sockopts_apply(fd, s->m));
 	*ret = take_fd(&fd);
 	return NULL;
 }
 
-static struct err *finish_name(struct rebuild *r, const struct sock *s, int fd)
+static struct err *unix_rebuild(struct rebuild *r, const struct sock *s, int *ret)
 {
 	const Migrate__Kind__Unix *m = s->state;
-	struct sockaddr_un a;
-	socklen_t len;
+	autoclose int fd = -1;
 
-	if (m->address.data[0] != 0)
-		return unix_file_bind(r, s, fd);
-	len = unix_sockaddr(m, &a);
+	if (m->paired)
+		TRY(rebuild_pair(r, s, &fd));
+	else if (m->peer_closed)
+		TRY(rebuild_widow(r, s, &fd));
+	else
+		TRY(make_single(r, s, &fd));
+	if (is_pathname(m))
+		TRY(unix_file_bind(r, s, fd));
+	*ret = take_fd(&fd);
+	return NULL;
+}
+
+static struct err *bind_abstract(struct rebuild *r, const Migrate__Kind__Unix *m, int fd)
+{
+	struct sockaddr_un a;
+	const socklen_t len = unix_sockaddr(m, &a);
+
 	if (bind(fd, (struct sockaddr *)&a, len) < 0)
 		return err_errno(
 			errno, "bind %s", name_text(r->arena, m->address.data, m->address.len));
@@ -358,11 +374,10 @@ static struct err *unix_finish(struct rebuild *r, const struct sock *s)
 	const struct sock_owner as = pair_owner(m);
 	autoclose int fd = -1;
 
-	if (m->address.len == 0 && !m->listening && m->shutdown == 0)
-		return NULL;
-	TRY(sock_home(r, s, &fd));
-	if (m->address.len > 0)
-		TRY(finish_name(r, s, fd));
+	if (is_abstract(m) || m->shutdown)
+		TRY(sock_home(r, s, &fd));
+	if (is_abstract(m))
+		TRY(bind_abstract(r, m, fd));
 	if (m->listening)
 		TRY(sock_listen(r, s, m->backlog, &as));
 	if (m->shutdown && shutdown(fd, how[m->shutdown]) < 0 && errno != ENOTCONN)
@@ -370,22 +385,11 @@ static struct err *unix_finish(struct rebuild *r, const struct sock *s)
 	return NULL;
 }
 
-static bool has_file(const struct sock *s)
+static struct err *unix_publish(struct rebuild *r, const struct sock *s)
 {
 	const Migrate__Kind__Unix *m = s->state;
 
-	return m->file && m->file->path[0];
-}
-
-static struct err *unix_publish(struct rebuild *r, const struct sock *s)
-{
-	return has_file(s) ? unix_file_publish(r, s) : NULL;
-}
-
-static void unix_discard(struct rebuild *r, const struct sock *s)
-{
-	if (has_file(s))
-		unix_file_discard(r, s);
+	return m->file && m->file->path[0] ? unix_file_publish(r, s) : NULL;
 }
 
 const struct sock_impl sock_unix = {
@@ -399,5 +403,5 @@ const struct sock_impl sock_unix = {
 	.rebuild = unix_rebuild,
 	.finish = unix_finish,
 	.publish = unix_publish,
-	.discard = unix_discard,
+	.discard = unix_file_discard,
 };

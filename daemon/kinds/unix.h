@@ -19,6 +19,7 @@ struct err *unix_file_check(const Migrate__Kind__Unix *m) must_check;
 struct err *unix_file_bind(struct rebuild *r, const struct sock *s, int fd) must_check;
 /* Puts the hidden file where it belongs, over a stale one. */
 struct err *unix_file_publish(struct rebuild *r, const struct sock *s) must_check;
+/* Removes what unix_file_bind left beside the final place, if anything. */
 void unix_file_discard(struct rebuild *r, const struct sock *s);
 /* Address for bind; its length by return. */
 socklen_t unix_sockaddr(const Migrate__Kind__Unix *m, struct sockaddr_un *a);

@@ -7,6 +7,10 @@
  * the daemon keeps its own), makes the directories that the text names, and binds the very same
  * text there. The file then lies in the same file system and needs only a rename(2).
  *
+ * That is slow (directories, a thread), so it happens in the rehearsal. A link in the scratch
+ * directory says where the hidden directory is: for publish, and to remove it when the object
+ * changes, vanishes or the migration is given up.
+ *
  * Everything goes by descriptors of directories that are ours alone (root, mode 0700), because the
  * final place may belong to somebody who plays with links.
  *
@@ -128,7 +132,7 @@ struct err *unix_file_check(const Migrate__Kind__Unix *m)
 	return NULL;
 }
 
-/* Unique per migration and object, and the same in bind, publish and discard. */
+/* Unique per migration and object. */
 static void hidden_name(struct rebuild *r, const struct sock *s, char name[NAME_MAX + 1])
 {
 	const char *slash = strrchr(r->scratch_dir, '/');
@@ -137,6 +141,25 @@ static void hidden_name(struct rebuild *r, const struct sock *s, char name[NAME_
 	(void)stat(r->scratch_dir, &st);
 	(void)snprintf(name, NAME_MAX + 1, ".%.100s-%jx-%ju", slash ? slash + 1 : r->scratch_dir,
 		(uintmax_t)st.st_ino, (uintmax_t)s->o->id);
+}
+
+/* The link of this object in the scratch directory. */
+static const char *note_path(struct rebuild *r, const struct sock *s)
+{
+	return arena_printf(r->arena, "%s/unix-%ju", r->scratch_dir, (uintmax_t)s->o->id);
+}
+
+/* Splits what the link says into directory and name; false if there is no link. */
+static bool note_read(struct rebuild *r, const struct sock *s, int *parent, char name[NAME_MAX + 1])
+{
+	char at[PATH_MAX] = "";
+	autoerr struct err *e = NULL;
+
+	if (readlink(note_path(r, s), at, sizeof(at) - 1) < 0 || at[0] != '/')
+		return false;
+	(void)snprintf(name, NAME_MAX + 1, "%s", base_name(at));
+	e = open_dir_of(at, parent);
+	return !e;
 }
 
 static struct err *open_hidden(int parent, const char *name, int *ret)
@@ -233,28 +256,41 @@ static void remove_hidden(int parent, const char *name)
 	(void)unlinkat(parent, name, AT_REMOVEDIR);
 }
 
-struct err *unix_file_bind(struct rebuild *r, const struct sock *s, int fd)
+/* Notes where it will be before it is there. */
+static struct err *make_hidden(
+	struct rebuild *r, const struct sock *s, int *parent, char name[NAME_MAX + 1], int *dir)
 {
 	const Migrate__Kind__Unix *m = s->state;
 	const bool gone = !m->file->path[0];
+	const char *beside = gone ? arena_printf(r->arena, "%s/s", r->scratch_dir) : m->file->path;
+	const char *at;
+
+	hidden_name(r, s, name);
+	TRY(open_dir_of(beside, parent));
+	at = arena_printf(r->arena, "%.*s%s", (int)(base_name(beside) - beside), beside, name);
+	if (symlink(at, note_path(r, s)) < 0)
+		return err_errno(errno, "note the hidden directory %s", at);
+	/* One that is there was left by a migration that ended badly: take it over. */
+	if (mkdirat(*parent, name, 0700) < 0 && errno != EEXIST)
+		return err_errno(errno, "make the hidden directory %s", at);
+	TRY(open_hidden(*parent, name, dir));
+	(void)unlinkat(*dir, HIDDEN_FILE, 0);
+	return NULL;
+}
+
+struct err *unix_file_bind(struct rebuild *r, const struct sock *s, int fd)
+{
+	const Migrate__Kind__Unix *m = s->state;
 	autoclose int parent = -1, dir = -1;
 	char name[NAME_MAX + 1];
 	struct err *e;
 
-	hidden_name(r, s, name);
-	if (gone)
-		TRY(io_open(r->scratch_dir, O_PATH | O_DIRECTORY, &parent));
-	else
-		TRY(open_dir_of(m->file->path, &parent));
-	/* Left by a migration that ended badly: take it over. */
-	if (mkdirat(parent, name, 0700) < 0 && errno != EEXIST)
-		return err_errno(errno, "make a hidden directory beside %s",
-			gone ? r->scratch_dir : m->file->path);
-	TRY(open_hidden(parent, name, &dir));
-	(void)unlinkat(dir, HIDDEN_FILE, 0);
-	e = bind_in(dir, m, fd);
-	if (e || gone)
-		remove_hidden(parent, name);
+	unix_file_discard(r, s);
+	e = make_hidden(r, s, &parent, name, &dir);
+	if (!e)
+		e = bind_in(dir, m, fd);
+	if (e || !m->file->path[0])
+		unix_file_discard(r, s);
 	return e ? err_in(e, "name %.*s", (int)m->address.len, (const char *)m->address.data)
 		 : NULL;
 }
@@ -265,25 +301,22 @@ struct err *unix_file_publish(struct rebuild *r, const struct sock *s)
 	autoclose int parent = -1, dir = -1;
 	char name[NAME_MAX + 1];
 
-	hidden_name(r, s, name);
-	TRY(open_dir_of(m->file->path, &parent));
+	if (!note_read(r, s, &parent, name))
+		return err_new(ERR_BUG, "the hidden file of %s was not noted", m->file->path);
 	TRY(open_hidden(parent, name, &dir));
 	if (renameat(dir, HIDDEN_FILE, parent, base_name(m->file->path)) < 0)
 		return err_errno(errno, "put the socket file %s into place", m->file->path);
-	if (unlinkat(parent, name, AT_REMOVEDIR) < 0)
-		return err_errno(errno, "remove the hidden directory %s", name);
+	unix_file_discard(r, s);
 	return NULL;
 }
 
 void unix_file_discard(struct rebuild *r, const struct sock *s)
 {
-	const Migrate__Kind__Unix *m = s->state;
 	autoclose int parent = -1;
 	char name[NAME_MAX + 1];
-	autoerr struct err *e = open_dir_of(m->file->path, &parent);
 
-	if (e)
+	if (!note_read(r, s, &parent, name))
 		return;
-	hidden_name(r, s, name);
 	remove_hidden(parent, name);
+	(void)unlink(note_path(r, s));
 }
