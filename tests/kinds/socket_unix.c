@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Unix listeners and a datagram socket by absolute, relative and abstract names: the names are the
  * same to the last byte, and lead to the process. */
+#include <dirent.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -53,6 +54,27 @@ static void reached(int i, int type)
 	close(client);
 }
 
+static int hidden_in(const char *dir)
+{
+	DIR *d = opendir(dir);
+	int n = 0;
+
+	CHECK(d);
+	for (const struct dirent *de; (de = readdir(d));)
+		n += de->d_name[0] == '.' && strcmp(de->d_name, ".") && strcmp(de->d_name, "..");
+	closedir(d);
+	return n;
+}
+
+/* Whether it was moved or not: no helper file is left beside ours. */
+static void left_clean(void)
+{
+	for (int tries = 0; hidden_in(".") + hidden_in("sub") > 0; tries++) {
+		CHECK(tries < 2000);
+		subject_sleep_ms(1);
+	}
+}
+
 int main(void)
 {
 	char dir[80], path[108];
@@ -75,5 +97,6 @@ int main(void)
 	reached(2, SOCK_STREAM);
 	reached(3, SOCK_DGRAM);
 	CHECK(stat(path, &st) == 0 && (st.st_mode & 07777) == 0600);
+	left_clean();
 	return subject_ok();
 }
