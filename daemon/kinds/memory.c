@@ -16,22 +16,22 @@
 #endif
 
 const struct attr_info attr_table[] = {
-	{ VMF_GROWSDOWN, ATTR_GROWSDOWN, 0, 0, false, "growsdown" },
-	{ VMF_LOCKED, ATTR_LOCKED, 0, 0, false, "locked" },
-	{ VMF_LOCKONFAULT, ATTR_LOCKONFAULT, 0, 0, false, "lock on fault" },
+	{ VMF_GROWSDOWN, ATTR_GROWSDOWN, NO_ADVICE, NO_ADVICE, false, "growsdown" },
+	{ VMF_LOCKED, ATTR_LOCKED, NO_ADVICE, NO_ADVICE, false, "locked" },
+	{ VMF_LOCKONFAULT, ATTR_LOCKONFAULT, NO_ADVICE, NO_ADVICE, false, "lock on fault" },
 	{ VMF_SEQ_READ, ATTR_SEQ_READ, MADV_SEQUENTIAL, MADV_NORMAL, true, "sequential" },
 	{ VMF_RAND_READ, ATTR_RAND_READ, MADV_RANDOM, MADV_NORMAL, true, "random" },
 	{ VMF_DONTFORK, ATTR_DONTFORK, MADV_DONTFORK, MADV_DOFORK, false, "dontfork" },
-	{ VMF_NORESERVE, ATTR_NORESERVE, 0, 0, false, "noreserve" },
-	{ VMF_ACCOUNT, ATTR_ACCOUNT, 0, 0, false, "accounted" },
-	{ VMF_SYNC, ATTR_SYNC, 0, 0, false, "sync" },
+	{ VMF_NORESERVE, ATTR_NORESERVE, NO_ADVICE, NO_ADVICE, false, "noreserve" },
+	{ VMF_ACCOUNT, ATTR_ACCOUNT, NO_ADVICE, NO_ADVICE, false, "accounted" },
+	{ VMF_SYNC, ATTR_SYNC, NO_ADVICE, NO_ADVICE, false, "sync" },
 	{ VMF_WIPEONFORK, ATTR_WIPEONFORK, MADV_WIPEONFORK, MADV_KEEPONFORK, false, "wipeonfork" },
 	{ VMF_DONTDUMP, ATTR_DONTDUMP, MADV_DONTDUMP, MADV_DODUMP, false, "dontdump" },
-	{ VMF_HUGEPAGE, ATTR_HUGEPAGE, MADV_HUGEPAGE, 0, true, "hugepage" },
-	{ VMF_NOHUGEPAGE, ATTR_NOHUGEPAGE, MADV_NOHUGEPAGE, 0, true, "nohugepage" },
+	{ VMF_HUGEPAGE, ATTR_HUGEPAGE, MADV_HUGEPAGE, NO_ADVICE, true, "hugepage" },
+	{ VMF_NOHUGEPAGE, ATTR_NOHUGEPAGE, MADV_NOHUGEPAGE, NO_ADVICE, true, "nohugepage" },
 	{ VMF_MERGEABLE, ATTR_MERGEABLE, MADV_MERGEABLE, MADV_UNMERGEABLE, true, "mergeable" },
-	{ VMF_SEALED, ATTR_SEALED, 0, 0, false, "sealed" },
-	{ VMF_DROPPABLE, ATTR_DROPPABLE, 0, 0, false, "droppable" },
+	{ VMF_SEALED, ATTR_SEALED, NO_ADVICE, NO_ADVICE, false, "sealed" },
+	{ VMF_DROPPABLE, ATTR_DROPPABLE, NO_ADVICE, NO_ADVICE, false, "droppable" },
 };
 const size_t attr_table_n = ARRAY_LEN(attr_table);
 

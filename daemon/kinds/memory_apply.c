@@ -479,7 +479,7 @@ static void check_features(struct rebuild *r, const struct delta *d)
 	for (size_t i = 0; i < attr_table_n; i++) {
 		const struct attr_info *t = &attr_table[i];
 
-		if (!(attrs & t->attr) || !t->advise_set)
+		if (!(attrs & t->attr) || t->advise_set == NO_ADVICE)
 			continue;
 		e = can_advise(t->advise_set);
 		if (e && t->hint)

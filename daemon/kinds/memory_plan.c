@@ -50,13 +50,13 @@ static void add_advices(struct planner *pl, const struct region *r, uint32_t hav
 	for (size_t i = 0; i < attr_table_n; i++) {
 		const struct attr_info *t = &attr_table[i];
 
-		if ((have & ~r->attrs & t->attr) && t->advise_clear)
+		if ((have & ~r->attrs & t->attr) && t->advise_clear != NO_ADVICE)
 			add_advice(pl, r, t, t->advise_clear);
 	}
 	for (size_t i = 0; i < attr_table_n; i++) {
 		const struct attr_info *t = &attr_table[i];
 
-		if ((r->attrs & ~have & t->attr) && t->advise_set)
+		if ((r->attrs & ~have & t->attr) && t->advise_set != NO_ADVICE)
 			add_advice(pl, r, t, t->advise_set);
 	}
 }

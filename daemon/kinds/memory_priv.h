@@ -91,7 +91,8 @@ struct layout {
 };
 
 /* ---- memory.c ---- */
-/* Attributes of VmFlags, and how madvise sets and clears them (0: not by madvise). */
+/* Attributes of VmFlags, and how madvise sets and clears them. */
+#define NO_ADVICE (-1)
 struct attr_info {
 	uint64_t vmf;
 	uint32_t attr;
