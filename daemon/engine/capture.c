@@ -14,9 +14,9 @@
 #include "kinds/files.h"
 #include "kinds/refused.h"
 
-void snapshot_init(struct snapshot *s, struct notes *notes)
+void snapshot_init(struct snapshot *s, struct notes *notes, struct kind_cache *cache)
 {
-	*s = (struct snapshot){ .arena = arena_new(), .notes = notes };
+	*s = (struct snapshot){ .arena = arena_new(), .notes = notes, .cache = cache };
 }
 
 void snapshot_fini(struct snapshot *s)
@@ -43,15 +43,19 @@ struct object *capture_emit(struct capture *c, uint64_t id, const ProtobufCMessa
 void capture_ref(struct capture *c, struct object *o, int number)
 {
 	const struct file *f = file_by_number(c->files, number);
-	uint64_t *refs;
+	size_t cap = o->n_refs;
 
 	if (!f)
 		return;
-	refs = arena_array(c->arena, o->n_refs + 1, sizeof(*refs));
-	if (o->n_refs)
-		memcpy(refs, o->refs, o->n_refs * sizeof(*refs));
-	refs[o->n_refs++] = f->id;
-	o->refs = refs;
+	/* Doubled at the powers of two: nobody else appends. */
+	if ((cap & (cap - 1)) == 0) {
+		uint64_t *refs = arena_array(c->arena, MAX(cap * 2, (size_t)1), sizeof(*refs));
+
+		if (cap)
+			memcpy(refs, o->refs, cap * sizeof(*refs));
+		o->refs = refs;
+	}
+	o->refs[o->n_refs++] = f->id;
 }
 
 struct err *capture_home(struct capture *c, int *fd)
@@ -92,6 +96,7 @@ void capture_context(struct capture *c, struct capture_priv *p, struct task *t, 
 		.stat = &s->stat,
 		.status = &s->status,
 		.arena = s->arena,
+		.cache = s->cache,
 		.priv = p,
 	};
 }

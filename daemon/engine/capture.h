@@ -13,10 +13,11 @@ struct snapshot {
 	struct file_table files;
 	struct proc_stat stat;
 	struct proc_status status;
-	struct notes *notes; /* borrowed: blockers go here */
+	struct notes *notes;      /* borrowed: blockers go here */
+	struct kind_cache *cache; /* borrowed: one per migration */
 };
 
-void snapshot_init(struct snapshot *s, struct notes *notes);
+void snapshot_init(struct snapshot *s, struct notes *notes, struct kind_cache *cache);
 void snapshot_fini(struct snapshot *s);
 
 /* What can be captured while the target runs: descriptors. */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "kernel/freezer.h"
+#include "kinds/cache.h"
 #include "kinds/thread.h"
 
 #define STASH_SLOTS 4
@@ -37,6 +38,7 @@ struct rebuild_priv {
 struct site {
 	struct site_spec spec;
 	struct arena *arena;
+	struct kind_cache *cache;
 	struct task *task;
 	struct object_set objects;
 	struct layout_state *layout;
@@ -66,6 +68,7 @@ struct site *site_new(const struct site_spec *spec)
 
 	s->spec = *spec;
 	s->arena = arena_new();
+	s->cache = kind_cache_new();
 	s->priv.site = s;
 	return s;
 }
@@ -76,6 +79,7 @@ static void context(struct site *s, struct rebuild *r)
 		.task = s->task,
 		.thread = s->task && s->task->held ? task_leader(s->task) : NULL,
 		.arena = s->arena,
+		.cache = s->cache,
 		.scratch_dir = s->spec.scratch_dir,
 		.clock_offset_ns = s->spec.monotonic_offset_ns,
 		.priv = &s->priv,
@@ -304,19 +308,40 @@ struct plan {
 	bool *build, *link;
 };
 
-static bool refers_to_built(const struct site *s, const struct plan *p, const struct object *o)
+static int by_id(const void *a, const void *b)
 {
-	for (size_t i = 0; i < o->n_refs; i++)
-		for (size_t j = 0; j < s->objects.n; j++)
-			if (p->build[j] && s->objects.v[j]->kind->scope == KIND_FILE &&
-				s->objects.v[j]->id == o->refs[i])
-				return true;
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* The ids of all descriptors that are built, ascending; an epoll may refer to thousands. */
+static size_t built_files(const struct site *s, const struct plan *p, uint64_t *ids)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->objects.n; i++)
+		if (p->build[i] && s->objects.v[i]->kind->scope == KIND_FILE)
+			ids[n++] = s->objects.v[i]->id;
+	if (n)
+		qsort(ids, n, sizeof(*ids), by_id);
+	return n;
+}
+
+static bool refers_to(const struct object *o, const uint64_t *ids, size_t n)
+{
+	for (size_t i = 0; n && i < o->n_refs; i++)
+		if (bsearch(&o->refs[i], ids, n, sizeof(*ids), by_id))
+			return true;
 	return false;
 }
 
 /* Adds what shares a group with something to build, then what refers to it. */
 static void plan_close(const struct site *s, struct plan *p, size_t n_build)
 {
+	autofree uint64_t *ids = xcalloc(s->objects.n + 1, sizeof(*ids));
+	size_t n_ids;
+
 	if (n_build == s->objects.n) {
 		memset(p->link, true, s->objects.n);
 		return;
@@ -325,8 +350,9 @@ static void plan_close(const struct site *s, struct plan *p, size_t n_build)
 		for (size_t j = 0; p->build[i] && s->objects.v[i]->group && j < s->objects.n; j++)
 			if (s->objects.v[j]->group == s->objects.v[i]->group)
 				p->build[j] = true;
+	n_ids = built_files(s, p, ids);
 	for (size_t i = 0; i < s->objects.n; i++)
-		p->link[i] = p->build[i] || refers_to_built(s, p, s->objects.v[i]);
+		p->link[i] = p->build[i] || refers_to(s->objects.v[i], ids, n_ids);
 }
 
 static struct err *build_stage(struct site *s, const struct plan *p, enum stage stage)
@@ -684,6 +710,7 @@ void site_free(struct site *s)
 	freezer_fini(&s->freezer);
 	if (s->spec.scratch_dir)
 		remove_scratch(s->spec.scratch_dir);
+	kind_cache_free(s->cache);
 	arena_free(s->arena);
 	free(s);
 }

@@ -12,6 +12,7 @@
 #include "engine/clocks.h"
 #include "engine/facts.h"
 #include "engine/machine.h"
+#include "kinds/cache.h"
 #include "session.pb-c.h"
 #include "wire/err_wire.h"
 
@@ -221,7 +222,7 @@ struct err *source_layout(struct source *s, bool with_flags)
 	const uint8_t *bytes;
 	size_t len;
 
-	snapshot_init(&next, &s->out->notes);
+	snapshot_init(&next, &s->out->notes, s->cache);
 	capture_context(&c, &p, s->task, &next);
 	if (s->task->held)
 		next.files = s->frozen.files;
@@ -594,6 +595,7 @@ static void source_fini(struct source *s)
 	snapshot_fini(&s->sent);
 	snapshot_fini(&s->frozen);
 	snapshot_fini(&s->layout_of);
+	kind_cache_free(s->cache);
 	freezer_fini(&s->freezer);
 	mem_freep(&s->spaces);
 	ranges_fini(&s->fresh);
@@ -616,9 +618,10 @@ void engine_send(
 
 	*out = (struct engine_outcome){ .result = RESULT_KEPT, .side = "source" };
 	out->stats.started_us = clock_us();
-	snapshot_init(&s.sent, &out->notes);
-	snapshot_init(&s.frozen, &out->notes);
-	snapshot_init(&s.layout_of, &out->notes);
+	s.cache = kind_cache_new();
+	snapshot_init(&s.sent, &out->notes, s.cache);
+	snapshot_init(&s.frozen, &out->notes, s.cache);
+	snapshot_init(&s.layout_of, &out->notes, s.cache);
 	s.peer.ch.fd = -1;
 	if (io->stream_fd >= 0)
 		out->error = peer_init(&s.peer, io);

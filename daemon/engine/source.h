@@ -26,12 +26,13 @@ struct source {
 	struct peer peer;
 	struct peer_clock clock;
 	struct task *task;
+	struct kind_cache *cache;
 	struct snapshot sent;   /* objects the peer has */
 	struct snapshot frozen; /* objects at the freeze */
 	size_t yielded;
 	struct snapshot layout_of; /* holds `layout` */
 	struct layout *layout;     /* what the peer has */
-	struct ranges fresh;	   /* what the peer has mapped anew by the last LAYOUT */
+	struct ranges fresh;       /* what the peer has mapped anew by the last LAYOUT */
 	const struct dirty_ops *ops;
 	struct dirty *dirty;
 	struct dirty *everything; /* of dirty_none: all pages that exist */

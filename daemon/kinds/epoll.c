@@ -198,7 +198,8 @@ struct change {
 	uint64_t epfd;
 	int op;
 	bool on_disarmed, on_armed;
-	bool may_fail;
+	bool any_error; /* is fine */
+	int may_fail;   /* this errno is fine */
 };
 
 static struct err *change_run(
@@ -211,7 +212,7 @@ static struct err *change_run(
 	TRY(remote_put(r->task, 0, events, n * sizeof(*events)));
 	TRY(remote_run(r->task, r->thread, calls, n));
 	for (size_t i = 0; i < n; i++)
-		if (calls[i].ret < 0 && !ch->may_fail)
+		if (calls[i].ret < 0 && !ch->any_error && calls[i].ret != -ch->may_fail)
 			return err_errno((int)-calls[i].ret, "watch descriptor %ju by epoll",
 				(uintmax_t)calls[i].args[2]);
 	return NULL;
@@ -289,12 +290,19 @@ static struct err *epoll_link(struct rebuild *r, const struct object *o, const v
 {
 	const Migrate__Kind__Epoll *m = msg;
 	uint64_t epfd = (uint64_t)o->slots[0].number;
-	struct change del = { r, epfd, EPOLL_CTL_DEL, true, true, true };
-	struct change add = { r, epfd, EPOLL_CTL_ADD, false, true, false };
+	struct change del = { r, epfd, EPOLL_CTL_DEL, true, true, .any_error = true };
+	struct change add = { r, epfd, EPOLL_CTL_ADD, false, true, .may_fail = EEXIST };
+	bool any = false;
 
-	/* Linked before: whatever is still there is made anew, so that the order below holds. */
-	TRY(change_items(&del, m));
-	TRY(add_disarmed(r, m, epfd));
+	for (size_t i = 0; i < m->n_items; i++)
+		any |= disarmed(m->items[i]);
+	/* Linked again, because a file was made anew: its item went with the old file, all others
+	 * are there and as they should be (else this would be a new epoll). Disarmed items need an
+	 * epoll that has nothing else that could fire. */
+	if (any) {
+		TRY(change_items(&del, m));
+		TRY(add_disarmed(r, m, epfd));
+	}
 	return change_items(&add, m);
 }
 

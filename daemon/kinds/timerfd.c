@@ -21,7 +21,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/io.h"
 #include "base/text.h"
 #include "kinds/kind.h"
@@ -30,6 +29,8 @@
 #define NS_PER_S      1000000000LL
 #define STATUS_FLAGS  (O_NONBLOCK | O_ASYNC)
 #define SETTIME_FLAGS (TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET)
+#define ARM_TRIES     4
+#define LOOK_TRIES    4
 /* linux/timerfd.h, which clashes with the library's header. Since Linux 3.17, with
  * CONFIG_CHECKPOINT_RESTORE. */
 #define IOC_SET_TICKS _IOW('T', 0, uint64_t)
@@ -85,48 +86,64 @@ static clockid_t reference_clock(int clock, uint32_t settime_flags)
 	return clock;
 }
 
-/* Now, as the process sees the clock. */
-static struct err *process_now(struct arena *a, pid_t pid, clockid_t clock, int64_t *ret)
+/* The process's clock minus ours. */
+static struct err *clock_ahead(struct arena *a, pid_t pid, clockid_t clock, int64_t *ret)
 {
 	const char *name = clock == CLOCK_BOOTTIME ? "boottime" : "monotonic";
-	int64_t theirs = 0, ours = 0;
+	int64_t theirs, ours;
 	char who[16];
-	struct timespec ts;
 
-	if (clock != CLOCK_REALTIME) {
-		snprintf(who, sizeof(who), "%d", pid);
-		TRY(clock_offset(a, who, name, &theirs));
-		TRY(clock_offset(a, "self", name, &ours));
-	}
-	if (clock_gettime(clock, &ts) < 0)
-		return err_errno(errno, "read clock %d", clock);
-	*ret = ts.tv_sec * NS_PER_S + ts.tv_nsec + theirs - ours;
+	*ret = 0;
+	if (clock == CLOCK_REALTIME)
+		return NULL;
+	snprintf(who, sizeof(who), "%d", pid);
+	TRY(clock_offset(a, who, name, &theirs));
+	TRY(clock_offset(a, "self", name, &ours));
+	*ret = theirs - ours;
 	return NULL;
 }
 
-/* What is left, and the ticks. While it runs, only looked at; frozen, exactly. */
-static struct err *read_left(struct capture *c, Migrate__Kind__Timerfd *m, int64_t *left)
+static int64_t clock_now(clockid_t clock)
 {
-	const char *fdinfo = c->file->fdinfo;
+	struct timespec ts = { 0 };
+
+	clock_gettime(clock, &ts);
+	return ts.tv_sec * NS_PER_S + ts.tv_nsec;
+}
+
+static struct err *parse_state(const char *fdinfo, Migrate__Kind__Timerfd *m, int64_t *left)
+{
 	int64_t interval;
-	char *fresh;
 
-	if (c->stopped) {
-		struct itimerspec now;
-		int home;
-
-		TRY(capture_home(c, &home));
-		if (timerfd_gettime(home, &now) < 0)
-			return err_errno(errno, "ask a timer");
-		TRY(proc_fdinfo(c->arena, c->task->pid, c->file->slots[0].number, &fresh));
-		fdinfo = fresh;
-	}
 	TRY(parse_time(fdinfo, "it_value", left));
 	TRY(parse_time(fdinfo, "it_interval", &interval));
 	TRY(fdinfo_u64(fdinfo, "ticks", 10, &m->ticks));
 	m->interval_ns = (uint64_t)interval;
-	/* An interval timer that is seen expired and stopped is due. */
+	/* An interval timer that has expired is due again. */
 	m->armed = *left > 0 || (interval > 0 && m->ticks > 0);
+	return NULL;
+}
+
+/* What is left, and the ticks. While it runs, only looked at; frozen, exactly: again when it
+ * expires between the question, which makes an interval timer go on, and the look. */
+static struct err *read_left(struct capture *c, Migrate__Kind__Timerfd *m, int64_t *left)
+{
+	struct itimerspec now;
+	char *fresh;
+	int home;
+
+	TRY(parse_state(c->file->fdinfo, m, left));
+	if (!c->stopped)
+		return NULL;
+	TRY(capture_home(c, &home));
+	for (int i = 0; i < LOOK_TRIES; i++) {
+		if (timerfd_gettime(home, &now) < 0)
+			return err_errno(errno, "ask a timer");
+		TRY(proc_fdinfo(c->arena, c->task->pid, c->file->slots[0].number, &fresh));
+		TRY(parse_state(fresh, m, left));
+		if (*left > 0 || !m->interval_ns)
+			break;
+	}
 	return NULL;
 }
 
@@ -134,17 +151,19 @@ static struct err *timerfd_capture(struct capture *c)
 {
 	Migrate__Kind__Timerfd m = MIGRATE__KIND__TIMERFD__INIT;
 	uint64_t clock, settime_flags;
-	int64_t left = 0, now = 0;
+	int64_t left = 0, ahead = 0;
+	clockid_t reference;
 
 	TRY(fdinfo_u64(c->file->fdinfo, "clockid", 10, &clock));
 	TRY(fdinfo_u64(c->file->fdinfo, "settime flags", 8, &settime_flags));
 	m.clock = (int32_t)clock;
 	m.settime_flags = (uint32_t)settime_flags & SETTIME_FLAGS;
 	m.flags = c->file->flags & STATUS_FLAGS;
+	reference = reference_clock(m.clock, m.settime_flags);
+	TRY(clock_ahead(c->arena, c->task->pid, reference, &ahead));
 	TRY(read_left(c, &m, &left));
-	TRY(process_now(c->arena, c->task->pid, reference_clock(m.clock, m.settime_flags), &now));
 	if (m.armed)
-		m.expiry_ns = now + left;
+		m.expiry_ns = clock_now(reference) + ahead + left;
 	capture_emit(c, c->file->id, &m.base);
 	return NULL;
 }
@@ -174,41 +193,64 @@ struct arming {
 	uint64_t ticks;
 };
 
-/* A relative timer: what is left by now, and the expirations that are due already. */
-static void count_down(const Migrate__Kind__Timerfd *m, int64_t now, struct arming *a)
+/* The next expiry after `now`; those that are due already are counted. */
+static int64_t next_expiry(const Migrate__Kind__Timerfd *m, int64_t now, uint64_t *ticks)
 {
-	int64_t left = m->expiry_ns - now, interval = (int64_t)m->interval_ns;
+	int64_t interval = (int64_t)m->interval_ns, missed = 0;
 
-	if (left <= 0 && interval > 0) {
-		int64_t missed = -left / interval + 1;
-
-		a->ticks += (uint64_t)missed;
-		left += missed * interval;
-	}
-	a->spec.it_value = to_timespec(MAX(left, 1));
+	*ticks = m->ticks;
+	if (interval > 0 && now >= m->expiry_ns)
+		missed = (now - m->expiry_ns) / interval + 1;
+	*ticks += (uint64_t)missed;
+	return m->expiry_ns + missed * interval;
 }
 
+static struct err *arm(struct rebuild *r, uint64_t fd, uint64_t flags, const struct arming *a)
+{
+	uint64_t at = remote_scratch(r->task).v;
+	struct call calls[] = {
+		{ SYS_timerfd_settime, { fd, flags, at + offsetof(struct arming, spec), 0 }, 0 },
+		{ SYS_ioctl, { fd, IOC_SET_TICKS, at + offsetof(struct arming, ticks) }, 0 },
+	};
+
+	TRY(remote_put(r->task, 0, a, sizeof(*a)));
+	/* The kernel takes no 0; settime has set it to that. */
+	TRY(remote_run(r->task, r->thread, calls, a->ticks ? 2 : 1));
+	for (size_t i = 0; i < ARRAY_LEN(calls); i++)
+		if (calls[i].ret < 0)
+			return err_errno((int)-calls[i].ret,
+				i ? "set the expirations of a timer" : "arm a timer");
+	return NULL;
+}
+
+/* Setting the ticks overwrites an expiration that came right after arming: so it is done again
+ * until the timer was surely not due meanwhile. (A very fast one never gets there, and is within
+ * one expiration anyhow.) */
 static struct err *timerfd_finish(struct rebuild *r, const struct object *o, const void *msg)
 {
 	const Migrate__Kind__Timerfd *m = msg;
-	uint64_t at = remote_scratch(r->task).v, fd = (uint64_t)o->slots[0].number;
 	uint64_t flags = m->settime_flags & SETTIME_FLAGS;
+	clockid_t reference = reference_clock(m->clock, m->settime_flags);
 	struct arming a = { .ticks = m->ticks };
+	int64_t ahead, next = 0;
 
-	if (m->expiry_ns < 0 || m->interval_ns > INT64_MAX)
+	if (m->expiry_ns < 0 || m->interval_ns > INT64_MAX / 2 || m->expiry_ns > INT64_MAX / 2)
 		return err_new(ERR_PEER, "timer out of range");
+	TRY(clock_ahead(r->arena, r->task->pid, reference, &ahead));
 	a.spec.it_interval = to_timespec((int64_t)m->interval_ns);
-	if (m->armed && (flags & TFD_TIMER_ABSTIME))
-		a.spec.it_value = to_timespec(MAX(m->expiry_ns, 1));
-	else if (m->armed)
-		count_down(m, clock_ns() + r->clock_offset_ns, &a);
-	TRY(remote_put(r->task, 0, &a, sizeof(a)));
-	TRY(REMOTE(r->task, r->thread, NULL, "arm a timer", SYS_timerfd_settime, fd, flags,
-		at + offsetof(struct arming, spec), 0));
-	if (!a.ticks)
-		return NULL;
-	return REMOTE(r->task, r->thread, NULL, "set the expirations of a timer", SYS_ioctl, fd,
-		IOC_SET_TICKS, at + offsetof(struct arming, ticks));
+	for (int i = 0; i < ARM_TRIES; i++) {
+		int64_t now = clock_now(reference) + ahead;
+
+		if (m->armed) {
+			next = next_expiry(m, now, &a.ticks);
+			a.spec.it_value =
+				to_timespec(MAX(flags & TFD_TIMER_ABSTIME ? next : next - now, 1));
+		}
+		TRY(arm(r, (uint64_t)o->slots[0].number, flags, &a));
+		if (!m->armed || !a.ticks || clock_now(reference) + ahead < next)
+			break;
+	}
+	return NULL;
 }
 
 const struct kind kind_timerfd = {
