@@ -23,10 +23,15 @@
 #define AT_BYTE    96
 #define AT_CONTROL 128
 
+/* struct cmsghdr and its data, whose size must be known here. */
 struct passed {
-	struct cmsghdr head;
+	struct {
+		size_t len;
+		int level, type;
+	} head;
 	int fds[FDS_AT_ONCE];
 };
+_Static_assert(offsetof(struct passed, fds) == CMSG_LEN(0), "CMSG_DATA");
 
 static struct err *move_socket(struct task *t, int to)
 {
@@ -55,9 +60,9 @@ struct err *seedling_reserve(struct task *t, int above)
 
 static struct err *send_fds(const struct remote *r, const int *fds, size_t n)
 {
-	struct passed p = { .head = { .cmsg_len = CMSG_LEN(n * sizeof(int)),
-				    .cmsg_level = SOL_SOCKET,
-				    .cmsg_type = SCM_RIGHTS } };
+	struct passed p = { .head = { .len = CMSG_LEN(n * sizeof(int)),
+				    .level = SOL_SOCKET,
+				    .type = SCM_RIGHTS } };
 	char byte = 0;
 	struct iovec io = { &byte, 1 };
 	struct msghdr m = { .msg_iov = &io,
@@ -65,7 +70,6 @@ static struct err *send_fds(const struct remote *r, const int *fds, size_t n)
 		.msg_control = &p,
 		.msg_controllen = CMSG_SPACE(n * sizeof(int)) };
 
-	_Static_assert(offsetof(struct passed, fds) == CMSG_LEN(0), "CMSG_DATA");
 	memcpy(p.fds, fds, n * sizeof(int));
 	if (sendmsg(r->sock, &m, MSG_NOSIGNAL) != 1)
 		return err_errno(errno, "send %zu descriptors to the seedling", n);
@@ -97,11 +101,11 @@ static struct err *receive_fds(struct task *t, const int *numbers, size_t n, int
 		return err_errno(
 			c[n].ret < 0 ? (int)-c[n].ret : EIO, "receive descriptors in the seedling");
 	TRY(task_read(t, at + AT_CONTROL, &p, CMSG_LEN(n * sizeof(int))));
-	if (p.head.cmsg_len != CMSG_LEN(n * sizeof(int)))
+	if (p.head.len != CMSG_LEN(n * sizeof(int)))
 		return err_hint(err_new(ERR_LIMIT,
 					"the seedling received only %zu of %zu "
 					"descriptors",
-					(size_t)(p.head.cmsg_len - CMSG_LEN(0)) / sizeof(int), n),
+					(size_t)(p.head.len - CMSG_LEN(0)) / sizeof(int), n),
 			"raise the limit of open files (LimitNOFILE)");
 	memcpy(got, p.fds, n * sizeof(int));
 	return NULL;

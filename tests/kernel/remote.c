@@ -37,6 +37,15 @@ static char *maps_of(struct arena *a, pid_t pid)
 	return text;
 }
 
+static size_t count_fds(struct arena *a, pid_t pid)
+{
+	int *fds;
+	size_t n;
+
+	ok(proc_fds(a, pid, &fds, &n));
+	return n;
+}
+
 static void test_hold(void **state)
 {
 	struct target_shared *s;
@@ -70,6 +79,7 @@ static void test_calls(void **state)
 	autotask struct task *t = NULL;
 	autoarena struct arena *a = arena_new();
 	char *before = maps_of(a, pid);
+	size_t fds_before = count_fds(a, pid);
 	stack_t ss;
 	int64_t ret;
 
@@ -95,6 +105,7 @@ static void test_calls(void **state)
 		usleep(round % 5 * 300);
 	}
 	assert_string_equal(before, maps_of(a, pid));
+	assert_int_equal(fds_before, count_fds(a, pid));
 	unnoticed(pid, s);
 	target_end(pid, s);
 }
