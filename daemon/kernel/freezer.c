@@ -98,6 +98,8 @@ struct err *freezer_make(const char *parent, const char *name, struct freezer *r
 	autotext struct text path = { 0 };
 
 	text_addf(&path, "%s/%s", parent, name);
+	/* What an ended process has left behind; one in use stays, and is in the way. */
+	rmdir(text_str(&path));
 	if (mkdir(text_str(&path), 0755) < 0)
 		return err_errno(errno, "make control group %s", text_str(&path));
 	text_add(&path, "/cgroup.freeze", strlen("/cgroup.freeze"));

@@ -221,6 +221,18 @@ static struct err *set_fields(struct rebuild *r, const Migrate__Kind__AddressSpa
 		PR_SET_MM_MAP, scratch.v, sizeof(map), 0);
 }
 
+/* The kernel lets nobody change the executable while it is mapped: it is set once, when the fields
+ * are set for the first time, before anything is mapped. */
+static bool has_exe(const struct task *t, int fd)
+{
+	struct stat now, want;
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", t->pid);
+	return stat(path, &now) == 0 && fstat(fd, &want) == 0 && now.st_dev == want.st_dev &&
+	       now.st_ino == want.st_ino;
+}
+
 static struct err *mm_rebuild(
 	struct rebuild *r, const struct object *o unused_arg, const void *msg, int *none unused_arg)
 {
@@ -231,6 +243,8 @@ static struct err *mm_rebuild(
 
 	TRY(check_message(m));
 	TRY(open_exe(r, m, &fd));
+	if (has_exe(r->task, fd))
+		return set_fields(r, m, -1);
 	TRY(hand_over(r, fd, &number));
 	e = set_fields(r, m, number);
 	if (e)

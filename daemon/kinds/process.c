@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/sem.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -104,16 +105,42 @@ static struct err *kcmp_same(pid_t a, pid_t b, int type, bool *same)
 	return NULL;
 }
 
+/* Is it the last user of any semaphore of this host? */
+static bool semaphores_last_used_by(pid_t pid)
+{
+	union {
+		int val;
+		struct seminfo *info;
+		struct semid_ds *ds;
+	} arg;
+	struct seminfo info;
+	struct semid_ds ds;
+	int last;
+
+	arg.info = &info;
+	last = semctl(0, 0, SEM_INFO, arg);
+	for (int i = 0; i <= last; i++) {
+		arg.ds = &ds;
+		int id = semctl(i, 0, SEM_STAT, arg);
+
+		for (unsigned short n = 0; id >= 0 && n < ds.sem_nsems; n++)
+			if (semctl(id, n, GETPID) == pid)
+				return true;
+	}
+	return false;
+}
+
 static struct err *check_shared(struct capture *c)
 {
 	pid_t pid = c->task->pid;
 	bool same;
 
-	/* kcmp compares undo lists, and we have none. */
+	/* kcmp compares undo lists, and we have none. Every process with threads has a list, mostly
+	 * an empty one; its contents cannot be read. They can only be of semaphores that exist. */
 	TRY(kcmp_same(pid, getpid(), KCMP_SYSVSEM, &same));
-	if (!same)
-		capture_refuse(
-			c, err_new(ERR_UNSUPPORTED, "it has System V semaphore undo values"));
+	if (!same && semaphores_last_used_by(pid))
+		capture_refuse(c, err_new(ERR_UNSUPPORTED,
+					  "it uses System V semaphores and may have undo values"));
 	if (c->stat->ppid <= 1)
 		return NULL;
 	/* A parent may be out of our sight or be gone by now. */
