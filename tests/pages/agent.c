@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Tracker, source and sink with real remote calls: from a running process into a seedling. */
+#include "pages/pages.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+/* cmocka.h wants these in front */
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "kernel/ns.h"
+#include "kernel/remote.h"
+#include "puppet.h"
+
+#define AT    0x300000000000ULL
+#define PAGES 3000
+#define PID   5000
+
+struct move {
+	struct puppet target;
+	struct task *from, *to;
+	struct dirty *dirty;
+	struct page_source *source;
+	struct page_sink *sink;
+	struct channel out, in;
+	struct page_runs runs;
+	struct err *sent;
+};
+
+static size_t count_fds(pid_t pid)
+{
+	autoarena struct arena *a = arena_new();
+	size_t n;
+	int *fds;
+
+	ok(proc_fds(a, pid, &fds, &n));
+	return n;
+}
+
+static void remote_map(struct task *t, uint64_t at, uint64_t bytes)
+{
+	ok(REMOTE(t, task_leader(t), NULL, "mmap", SYS_mmap, at, bytes, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, (uint64_t)-1, 0));
+}
+
+static void layout(struct move *m)
+{
+	autoarena struct arena *a = arena_new();
+	struct vma_list l;
+
+	ok(proc_maps(a, m->to->pid, &l));
+	ok(page_sink_layout(m->sink, &l));
+}
+
+static void move_open(struct move *m)
+{
+	const struct seedling_spec spec = { .pid = PID };
+	int ends[2];
+
+	*m = (struct move){ 0 };
+	puppet_start(&m->target);
+	assert_int_equal(map(&m->target, AT, PAGES * P, -1), AT);
+	ok(task_open(m->target.pid, &m->from));
+	ok(task_hold(m->from, deadline_in(1000000)));
+	ok(dirty_wp.open(m->from, &m->dirty));
+	ok(task_let_go(m->from));
+	ok(source_copy.open(m->from, &m->source));
+	ok(seedling_make(&spec, &m->to));
+	remote_map(m->to, AT, PAGES * P);
+	ok(page_sink_open(m->to, NULL, NULL, &m->sink));
+	layout(m);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+	ok(channel_init(&m->out, ends[0], -1));
+	ok(channel_init(&m->in, ends[1], -1));
+	m->out.deadline = m->in.deadline = deadline_in(20000000);
+}
+
+static void move_close(struct move *m)
+{
+	source_copy.close(m->source);
+	page_sink_close(m->sink);
+	page_runs_fini(&m->runs);
+	ok(task_kill(m->to));
+	task_free(m->to);
+	task_free(m->from);
+	puppet_stop(&m->target);
+	close(m->out.fd);
+	close(m->in.fd);
+}
+
+static void collect(struct move *m)
+{
+	autoarena struct arena *a = arena_new();
+	struct vma_dirty info;
+	struct vma_list l;
+
+	ok(proc_maps(a, m->from->pid, &l));
+	ok(dirty_wp.begin(m->dirty, &l));
+	m->runs.n = 0;
+	ok(dirty_wp.collect(m->dirty, vma_at(&l, AT), &m->runs, &info));
+}
+
+static void *send_all(void *arg)
+{
+	struct move *m = arg;
+	struct pages_stats st = { 0 };
+
+	m->sent = source_copy.send(m->source, &m->runs, &m->out, &st);
+	if (!m->sent)
+		m->sent = channel_send(&m->out, FRAME_BYE, 0, NULL, 0);
+	return NULL;
+}
+
+static void round_trip(struct move *m)
+{
+	pthread_t sender;
+
+	collect(m);
+	assert_int_equal(pthread_create(&sender, NULL, send_all, m), 0);
+	for (;;) {
+		struct frame_head h;
+
+		ok(channel_head(&m->in, &h));
+		if (h.type == FRAME_BYE)
+			break;
+		ok(page_sink_frame(m->sink, &h, &m->in));
+	}
+	pthread_join(sender, NULL);
+	ok(m->sent);
+}
+
+static void same(struct move *m)
+{
+	uint8_t a[PAGE_BYTES], b[PAGE_BYTES];
+
+	for (uint64_t i = 0; i < PAGES; i++) {
+		ok(task_read(m->from, AT + i * P, a, P));
+		ok(task_read(m->to, AT + i * P, b, P));
+		assert_memory_equal(a, b, P);
+	}
+}
+
+static void rounds_into_a_seedling(unused_arg void **state)
+{
+	struct move m;
+	size_t fds;
+
+	move_open(&m);
+	fds = count_fds(m.target.pid);
+	touch(&m.target, AT, PAGES, 1);
+	round_trip(&m);
+	touch(&m.target, AT + 7 * P, 100, 2);
+	CALL(&m.target, SYS_madvise, (long)(AT + 50 * P), 60 * P, MADV_DONTNEED);
+	CALL(&m.target, SYS_madvise, (long)(AT + 2000 * P), 1000 * P, MADV_DONTNEED);
+	round_trip(&m);
+	ok(task_hold(m.from, deadline_in(1000000)));
+	round_trip(&m);
+	dirty_wp.close(m.dirty);
+	page_sink_close(m.sink);
+	m.sink = NULL;
+	same(&m);
+	ok(task_let_go(m.from));
+	/* Nothing of ours is left on either side. */
+	touch(&m.target, AT, 1, 3);
+	assert_int_equal(count_fds(m.target.pid), fds);
+	move_close(&m);
+}
+
+static void no_registration_is_left(unused_arg void **state)
+{
+	autoarena struct arena *a = arena_new();
+	struct vma_list l;
+	struct move m;
+
+	move_open(&m);
+	touch(&m.target, AT, PAGES, 1);
+	round_trip(&m);
+	assert_true(count_fds(m.to->pid) <= 1); /* the seedling's own socket */
+	ok(proc_smaps(a, m.to->pid, &l));
+	assert_true(vma_at(&l, AT)->flags & VMF_UFFD_MISSING);
+	dirty_wp.close(m.dirty);
+	page_sink_close(m.sink);
+	m.sink = NULL;
+	ok(proc_smaps(a, m.to->pid, &l));
+	for (size_t i = 0; i < l.n; i++)
+		assert_false(l.v[i].flags & (VMF_UFFD_MISSING | VMF_UFFD_WP));
+	ok(proc_smaps(a, m.from->pid, &l));
+	for (size_t i = 0; i < l.n; i++)
+		assert_false(l.v[i].flags & (VMF_UFFD_MISSING | VMF_UFFD_WP));
+	move_close(&m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(rounds_into_a_seedling),
+		cmocka_unit_test(no_registration_is_left),
+	};
+
+	ns_enter();
+	if (!dirty_wp.probe()) {
+		printf("SKIP: userfaultfd has no asynchronous write-protection here\n");
+		return TEST_SKIP;
+	}
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
