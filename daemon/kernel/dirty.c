@@ -49,7 +49,12 @@ bool dirty_vma_tracked(const struct vma *v)
 	for (size_t i = 0; i < ARRAY_LEN(kernels); i++)
 		if (strncmp(v->path, kernels[i], strlen(kernels[i])) == 0)
 			return false;
-	return !v->shared;
+	return true;
+}
+
+void dirty_whole(const struct vma *v, struct run_sink *s)
+{
+	run_sink_add(s, (struct range){ v->start, v->end }, PAGE_DATA);
 }
 
 static const struct dirty_ops *const all[] = { &dirty_wp, &dirty_soft, &dirty_none };

@@ -46,9 +46,13 @@ struct dirty_ops {
 	bool collect_held;
 	/* Needs the task held (makes a userfaultfd in it). Nothing is armed yet. */
 	struct err *(*open)(struct task *t, struct dirty **ret);
-	/* Private memory of one VMA: appends the runs that were written since the last collect (the
-	 * first time: every page that exists) and arms it again, atomically per page. Skips VMAs
-	 * that cannot change (vdso, vvar). Page runs do not cross the VMA. */
+	/* One VMA: appends the runs that were written since the last collect (the first time: every
+	 * page that exists) and arms it again, atomically per page. Skips VMAs that cannot change
+	 * (vdso, vvar). Page runs do not cross the VMA; they are in the order in which they hold: a
+	 * page that is in two of them is what the later one says.
+	 * Shared memory: runs are DATA only, pages that may have been written through this mapping
+	 * since; the first time, and where that cannot be told, the whole VMA. What was written
+	 * through a mapping that is gone by now is not told by anybody. */
 	struct err *(*collect)(struct dirty *d, const struct vma *v, struct page_runs *runs,
 		struct vma_dirty *info);
 	/* Called once before a series of collects (soft-dirty reads everything and clears once). */

@@ -50,6 +50,10 @@ static struct err *none_collect(
 	info->fresh = dirty_vma_tracked(v);
 	if (!info->fresh)
 		return NULL;
+	if (v->shared) {
+		dirty_whole(v, &out);
+		return NULL;
+	}
 	return pagemap_own(d->pagemap_fd, (struct range){ v->start, v->end }, add_own, &out);
 }
 

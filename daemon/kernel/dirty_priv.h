@@ -12,8 +12,10 @@ struct run_sink {
 };
 void run_sink_add(struct run_sink *s, struct range r, enum page_class class);
 
-/* Private memory whose pages can change and can be read: not the kernel's own blocks. */
+/* False for the kernel's own blocks (vdso, vvar), which cannot change. */
 bool dirty_vma_tracked(const struct vma *v);
+/* Shared memory that is not tracked: all of it may have been written. */
+void dirty_whole(const struct vma *v, struct run_sink *s);
 
 /* dirty_wp with a userfaultfd that somebody made in the process. Takes uffd. */
 struct err *dirty_wp_adopt(pid_t pid, int uffd, struct dirty **ret) must_check;

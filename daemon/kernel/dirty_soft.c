@@ -10,6 +10,9 @@
  * - that a mapping is new: but then the kernel sets the bit for all its pages, absent ones too, and
  *   an absent page with the bit is what we look for. A mapping that joined a new neighbour reads as
  *   new as well, which only costs time.
+ * Shared memory is not tracked: when its page is swapped out, the bit is lost with the page table's
+ * entry.
+ *
  * The zero page is known by its page frame, which needs CAP_SYS_ADMIN to be seen.
  */
 #include "kernel/dirty_priv.h"
@@ -213,7 +216,7 @@ static struct err *soft_begin(struct dirty *d, const struct vma_list *maps)
 {
 	d->n_found = d->pending.n = 0;
 	for (size_t i = 0; i < maps->n; i++)
-		if (dirty_vma_tracked(&maps->v[i]))
+		if (dirty_vma_tracked(&maps->v[i]) && !maps->v[i].shared)
 			TRY(look_at(d, &maps->v[i]));
 	if (pwrite(d->clear_fd, "4", 1, 0) != 1)
 		return err_new(ERR_KERNEL, "clear soft-dirty bits");
@@ -248,6 +251,11 @@ static struct err *soft_collect(
 	info->fresh = false;
 	if (!dirty_vma_tracked(v))
 		return NULL;
+	if (v->shared) {
+		info->fresh = true;
+		dirty_whole(v, &out);
+		return NULL;
+	}
 	if (!f || f->end != v->end)
 		return err_new(ERR_BUG, "mapping at %#jx was not in the list given to begin",
 			(uintmax_t)v->start);

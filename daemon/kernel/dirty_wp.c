@@ -193,8 +193,6 @@ static void remember_own(struct dirty *d, const struct run_sink *out)
 	}
 }
 
-/* ---- the interface ---- */
-
 static int uffd_register(int uffd, const struct vma *v)
 {
 	struct uffdio_register r = {
@@ -233,6 +231,52 @@ static struct err *first_look(struct look *l, const struct vma *v)
 	return untracked(l, v);
 }
 
+/* ---- shared memory ---- */
+
+static void no_pages(unused_arg void *arg, unused_arg uint64_t start, unused_arg uint64_t end,
+	unused_arg uint64_t categories)
+{
+}
+
+/* Pages of a shared mapping come and go in the page table without the process's doing (reclaim),
+ * and only a marker tells that an absent one was not written. So all of it is armed, holes too: up
+ * to a size at which the page tables for that would hurt. */
+#define SHARED_MAX (64ULL << 30)
+
+static struct err *collect_shared(struct look *l, const struct vma *v)
+{
+	const struct pagemap_query q = {
+		.flags = ARM,
+		.mask = PAGE_CAT_WRITTEN,
+		.ret = PAGE_CAT_WRITTEN,
+	};
+	const struct range all = { v->start, v->end };
+	bool small = v->end - v->start <= SHARED_MAX;
+	int no = EPERM;
+
+	if (small)
+		no = pagemap_scan(l->d->pagemap_fd, &q, all, add_own, &l->out);
+	if (!no)
+		return NULL;
+	if (no != EPERM)
+		return scan_err(no, v);
+	l->fresh = true;
+	l->out.runs->n = l->out.first;
+	if (small)
+		no = uffd_register(l->d->uffd, v);
+	/* Mapped from a descriptor that is not open for writing: nothing can be written here. */
+	if (small && no == EPERM)
+		return NULL;
+	if (!no)
+		no = pagemap_scan(l->d->pagemap_fd, &q, all, no_pages, NULL);
+	if (no == ESRCH || no == ENOMEM)
+		return scan_err(ESRCH, v);
+	dirty_whole(v, &l->out);
+	return NULL;
+}
+
+/* ---- the interface ---- */
+
 static struct err *wp_collect(
 	struct dirty *d, const struct vma *v, struct page_runs *runs, struct vma_dirty *info)
 {
@@ -242,6 +286,11 @@ static struct err *wp_collect(
 	info->fresh = false;
 	if (!dirty_vma_tracked(v))
 		return NULL;
+	if (v->shared) {
+		TRY(collect_shared(&l, v));
+		info->fresh = l.fresh;
+		return NULL;
+	}
 	if (v->inode)
 		no = recheck_own(&l, v);
 	if (!no)
@@ -270,11 +319,6 @@ static void wp_close(struct dirty *d)
 	pagebits_fini(&d->blocks);
 	pagebits_fini(&d->own);
 	free(d);
-}
-
-static void no_pages(unused_arg void *arg, unused_arg uint64_t start, unused_arg uint64_t end,
-	unused_arg uint64_t categories)
-{
 }
 
 struct err *dirty_wp_adopt(pid_t pid, int uffd, struct dirty **ret)

@@ -8,11 +8,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -45,14 +47,27 @@ static bool parse_mount(char *line, struct mount *m)
 	return true;
 }
 
+/* Not hidden by a later mount, and not above the root of our cgroup namespace. */
+static bool usable(const struct mount *m)
+{
+	struct statfs st;
+
+	return strncmp(m->root, "/..", 3) != 0 && statfs(m->point, &st) == 0 &&
+	       st.f_type == CGROUP2_SUPER_MAGIC;
+}
+
 static struct err *find_mount(struct arena *a, struct mount *ret)
 {
 	char *text, *save = NULL;
+	struct mount m;
 
 	TRY(io_read_file(a, "/proc/self/mountinfo", TEXT_BYTES, &text, NULL));
-	for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save))
-		if (parse_mount(l, ret))
-			return NULL;
+	for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		if (!parse_mount(l, &m) || !usable(&m))
+			continue;
+		*ret = m;
+		return NULL;
+	}
 	return err_hint(err_new(ERR_UNSUPPORTED, "cgroup v2 is not mounted"),
 		"mount -t cgroup2 none /sys/fs/cgroup");
 }

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -62,9 +63,13 @@ static struct err *open_directory(const Migrate__Kind__Directory *m, int *ret)
 static struct err *directory_check(
 	struct rebuild *r unused_arg, const struct object *o unused_arg, const void *msg)
 {
+	const Migrate__Kind__Directory *m = msg;
 	autoclose int fd = -1;
 
-	return open_directory(msg, &fd);
+	/* It may be about the process itself, which does not exist yet. */
+	if (m->identity && m->identity->fs == PROC_SUPER_MAGIC)
+		return NULL;
+	return open_directory(m, &fd);
 }
 
 static struct err *directory_rebuild(

@@ -170,6 +170,9 @@ static struct err *file_check(struct rebuild *r, const struct object *o unused_a
 	const Migrate__Kind__File *m = msg;
 	autoclose int fd = -1;
 
+	/* What the kernel generates may be about the process itself, which does not exist yet. */
+	if (!m->identity)
+		return NULL;
 	TRY(find(m, &fd));
 	return check_identity(r, m, fd);
 }

@@ -66,48 +66,22 @@ static struct err *bind_error(int no, const struct sock *s, const union sock_add
 	return err_errno(no, "bind %s", text);
 }
 
-/* 0 or an errno. */
-static int try_bind(int fd, const union sock_addr *a)
+struct err *inet_bind(const struct sock *s, int fd, const Migrate__Kind__SocketAddress *local)
 {
-	return bind(fd, &a->any, sockaddr_len(a)) < 0 ? errno : 0;
+	union sock_addr a;
+
+	TRY(sockaddr_unpack(local, s->m->domain, &a));
+	if (bind(fd, &a.any, sockaddr_len(&a)) < 0)
+		return bind_error(errno, s, &a);
+	return NULL;
 }
 
 struct err *inet_check(const struct sock *s, const Migrate__Kind__SocketAddress *local)
 {
 	autoclose int fd = socket(s->m->domain, s->m->type | SOCK_CLOEXEC, s->m->protocol);
-	union sock_addr a;
-	int no;
 
 	if (fd < 0)
 		return err_errno(errno, "make a socket");
 	TRY(sockopts_apply(fd, s->m));
-	if (!local)
-		return NULL;
-	TRY(sockaddr_unpack(local, s->m->domain, &a));
-	no = try_bind(fd, &a);
-	return no ? bind_error(no, s, &a) : NULL;
-}
-
-struct err *inet_rebuild(struct rebuild *r, const struct sock *s,
-	const Migrate__Kind__SocketAddress *local, int *ret)
-{
-	autoclose int fd = -1;
-	union sock_addr a;
-	int no = 0;
-
-	TRY(sock_make(r, s->m, &fd));
-	TRY(sockopts_apply(fd, s->m));
-	if (local) {
-		TRY(sockaddr_unpack(local, s->m->domain, &a));
-		no = try_bind(fd, &a);
-	}
-	/* It changed since the rehearsal: what was made then still has the address. */
-	if (no == EADDRINUSE) {
-		TRY(sock_drop_old(r, s));
-		no = try_bind(fd, &a);
-	}
-	if (no)
-		return bind_error(no, s, &a);
-	*ret = take_fd(&fd);
-	return NULL;
+	return local ? inet_bind(s, fd, local) : NULL;
 }

@@ -17,6 +17,5 @@ struct err *inet_peer(struct arena *a, int fd, union sock_addr *addr,
 /* Can this host have a socket like this one? Makes one of our own, with options and address, and
  * forgets it. */
 struct err *inet_check(const struct sock *s, const Migrate__Kind__SocketAddress *local) must_check;
-/* Makes it in the process, with options, bound. */
-struct err *inet_rebuild(struct rebuild *r, const struct sock *s,
-	const Migrate__Kind__SocketAddress *local, int *fd) must_check;
+struct err *inet_bind(
+	const struct sock *s, int fd, const Migrate__Kind__SocketAddress *local) must_check;

@@ -17,6 +17,7 @@
 
 #include "kernel/sockdiag.h"
 #include "kinds/sock_inet.h"
+#include "kinds/sockopts.h"
 #include "tcp.pb-c.h"
 
 static const char *const states[] = {
@@ -117,9 +118,20 @@ static struct err *tcp_check(struct rebuild *r unused_arg, const struct sock *s)
 	return inet_check(s, ((const Migrate__Kind__Tcp *)s->state)->local);
 }
 
-static struct err *tcp_rebuild(struct rebuild *r, const struct sock *s, int *fd)
+static struct err *tcp_rebuild(struct rebuild *r, const struct sock *s, int *ret)
 {
-	return inet_rebuild(r, s, ((const Migrate__Kind__Tcp *)s->state)->local, fd);
+	const Migrate__Kind__Tcp *m = s->state;
+	autoclose int fd = -1;
+
+	TRY(sock_make(r, s->m, &fd));
+	TRY(sockopts_apply(fd, s->m));
+	if (m->local) {
+		/* Changed since the rehearsal: what was made then still has the address. */
+		TRY(sock_drop_old(r, s));
+		TRY(inet_bind(s, fd, m->local));
+	}
+	*ret = take_fd(&fd);
+	return NULL;
 }
 
 static struct err *tcp_finish(struct rebuild *r, const struct sock *s)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * UDP sockets: not bound, bound, connected. Datagrams that wait to be read cannot be put back with
- * their sender's address, so a queue that is not empty when the process stops is refused. An
- * address that connect() chose is bound by name; that shows only after connect(AF_UNSPEC).
+ * their sender's address, so a queue that is not empty when the process stops is refused. Bound is
+ * the same as listening here (a bound socket collects datagrams), so binding is late. An address
+ * that connect() chose is bound by name; that shows only after connect(AF_UNSPEC).
  *
  * shutdown() works on UDP too (it wakes readers for ever). sock_diag shows it for sockets that have
  * a port; without one poll shows the receiving half.
@@ -14,6 +15,7 @@
 
 #include "kernel/sockdiag.h"
 #include "kinds/sock_inet.h"
+#include "kinds/sockopts.h"
 #include "udp.pb-c.h"
 
 #define SHUT_MASK_RD 1U
@@ -92,29 +94,58 @@ static struct err *udp_capture(struct capture *c, const struct sock_seen *s, Pro
 	return NULL;
 }
 
+static struct err *udp_connect(const struct sock *s, int fd)
+{
+	const Migrate__Kind__Udp *m = s->state;
+	union sock_addr peer;
+	char text[SOCKADDR_TEXT];
+
+	TRY(sockaddr_unpack(m->peer, s->m->domain, &peer));
+	if (connect(fd, &peer.any, sockaddr_len(&peer)) < 0)
+		return err_errno(errno, "connect to %s", sockaddr_text(&peer, text));
+	return NULL;
+}
+
 static struct err *udp_check(struct rebuild *r unused_arg, const struct sock *s)
 {
-	return inet_check(s, ((const Migrate__Kind__Udp *)s->state)->local);
+	const Migrate__Kind__Udp *m = s->state;
+	autoclose int fd = socket(s->m->domain, s->m->type | SOCK_CLOEXEC, s->m->protocol);
+
+	TRY(inet_check(s, m->local));
+	if (!m->peer)
+		return NULL;
+	if (fd < 0)
+		return err_errno(errno, "make a socket");
+	TRY(sockopts_apply(fd, s->m));
+	return udp_connect(s, fd);
 }
 
 static struct err *udp_rebuild(struct rebuild *r, const struct sock *s, int *ret)
 {
+	autoclose int fd = -1;
+
+	TRY(sock_make(r, s->m, &fd));
+	TRY(sockopts_apply(fd, s->m));
+	*ret = take_fd(&fd);
+	return NULL;
+}
+
+static struct err *udp_finish(struct rebuild *r, const struct sock *s)
+{
 	static const int how[] = { -1, SHUT_RD, SHUT_WR, SHUT_RDWR };
 	const Migrate__Kind__Udp *m = s->state;
 	autoclose int fd = -1;
-	union sock_addr peer;
-	char text[SOCKADDR_TEXT];
 
-	TRY(inet_rebuild(r, s, m->local, &fd));
-	if (m->peer) {
-		TRY(sockaddr_unpack(m->peer, s->m->domain, &peer));
-		if (connect(fd, &peer.any, sockaddr_len(&peer)) < 0)
-			return err_errno(errno, "connect to %s", sockaddr_text(&peer, text));
-	}
+	if (!m->local && !m->peer && !m->shutdown)
+		return NULL;
+	TRY(sock_home(r, s, &fd));
+	if (m->local)
+		TRY(inet_bind(s, fd, m->local));
+	if (m->peer)
+		TRY(udp_connect(s, fd));
 	/* ENOTCONN is only an answer: the state is set all the same. */
 	if (m->shutdown && shutdown(fd, how[m->shutdown]) < 0 && errno != ENOTCONN)
 		return err_errno(errno, "shut down");
-	*ret = take_fd(&fd);
 	return NULL;
 }
 
@@ -127,4 +158,5 @@ const struct sock_impl sock_udp = {
 	.valid = udp_valid,
 	.check = udp_check,
 	.rebuild = udp_rebuild,
+	.finish = udp_finish,
 };

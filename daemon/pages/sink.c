@@ -145,7 +145,7 @@ static void unregister_range(const struct page_sink *s, const struct vma *v)
 static enum place place_of(
 	const struct page_sink *s, const struct vma *v, const struct vma_table *before)
 {
-	if (!dirty_vma_tracked(v))
+	if (v->shared || !dirty_vma_tracked(v))
 		return PLACE_NONE;
 	if (!(v->prot & PROT_WRITE)) {
 		unregister_range(s, v);

@@ -248,13 +248,68 @@ static void the_kernels_blocks_are_left_out(struct watch *w)
 	ok(proc_maps(a, w->s.pid, &l));
 	ok(w->ops->begin(w->d, &l));
 	for (size_t i = 0; i < l.n; i++) {
-		if (strncmp(l.v[i].path, "[v", 2) != 0 && !l.v[i].shared)
+		if (strncmp(l.v[i].path, "[v", 2) != 0)
 			continue;
 		w->runs.n = 0;
 		ok(w->ops->collect(w->d, &l.v[i], &w->runs, &info));
 		assert_int_equal(w->runs.n, 0);
 		assert_false(info.fresh);
 	}
+}
+
+static long shared_file(struct puppet *s, uint64_t pages)
+{
+	static const char name[] = "x";
+	uint64_t at = map(s, 0, P, -1);
+	struct iovec here = { (void *)(uintptr_t)name, sizeof(name) };
+	struct iovec there = { (void *)at, sizeof(name) };
+	long fd;
+
+	assert_int_equal(process_vm_writev(s->pid, &here, 1, &there, 1, 0), sizeof(name));
+	fd = CALL(s, SYS_memfd_create, (long)at, 0);
+	assert_true(fd >= 0);
+	assert_int_equal(CALL(s, SYS_ftruncate, fd, (long)(pages * P)), 0);
+	return fd;
+}
+
+static bool told(const struct watch *w, uint64_t at)
+{
+	for (size_t i = 0; i < w->runs.n; i++)
+		if (w->runs.v[i].start <= at && at < w->runs.v[i].start + w->runs.v[i].pages * P)
+			return w->runs.v[i].class == PAGE_DATA;
+	return false;
+}
+
+static void shared_memory_tells_all_that_was_written(struct watch *w)
+{
+	struct puppet *s = &w->s;
+	long fd = shared_file(s, 64), at;
+
+	at = CALL(s, SYS_mmap, 0, 64 * P, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_true(at > 0);
+	touch(s, (uint64_t)at, 3, 1);
+	ok(collect(w, (uint64_t)at));
+	assert_true(w->fresh);
+	assert_int_equal(w->runs.n, 1);
+	assert_int_equal(w->runs.v[0].pages, 64);
+	touch(s, (uint64_t)at + 2 * P, 1, 1);
+	touch(s, (uint64_t)at + 9 * P, 2, 1);
+	/* Gone from the page table, not from the object. */
+	CALL(s, SYS_madvise, at, 64 * P, MADV_DONTNEED);
+	touch(s, (uint64_t)at + 20 * P, 1, 1);
+	CALL(s, SYS_madvise, at + 20 * P, P, MADV_DONTNEED);
+	ok(collect(w, (uint64_t)at));
+	assert_true(told(w, (uint64_t)at + 2 * P));
+	assert_true(told(w, (uint64_t)at + 9 * P) && told(w, (uint64_t)at + 10 * P));
+	assert_true(told(w, (uint64_t)at + 20 * P));
+	if (w->ops != &dirty_wp)
+		return;
+	assert_int_equal(w->runs.n, 3);
+	NOTHING(w, (uint64_t)at);
+	look_at(s, (uint64_t)at, 64);
+	NOTHING(w, (uint64_t)at);
+	touch(s, (uint64_t)at + 63 * P, 1, 1);
+	EXPECT(w, (uint64_t)at, { 63, 1, PAGE_DATA });
 }
 
 /* ---- random life against a model of the peer ---- */
@@ -358,15 +413,9 @@ static void anonymous_life(struct watch *w)
 
 static int child_file(struct puppet *s)
 {
-	static const char name[] = "x";
+	long fd = shared_file(s, LIFE_PAGES);
 	uint64_t at = map(s, 0, P, -1);
-	struct iovec here = { (void *)(uintptr_t)name, sizeof(name) };
-	struct iovec there = { (void *)at, sizeof(name) };
-	long fd;
 
-	assert_int_equal(process_vm_writev(s->pid, &here, 1, &there, 1, 0), sizeof(name));
-	fd = CALL(s, SYS_memfd_create, (long)at, 0);
-	assert_true(fd >= 0);
 	touch(s, at, 1, 5);
 	for (int i = 0; i < LIFE_PAGES; i++)
 		CALL(s, SYS_pwrite64, fd, (long)at, 1, i * (long)P);
@@ -408,6 +457,7 @@ CONTRACT(sees_the_file_page_come_back)
 CONTRACT(finds_new_mappings)
 CONTRACT(a_dead_process_is_gone)
 CONTRACT(the_kernels_blocks_are_left_out)
+CONTRACT(shared_memory_tells_all_that_was_written)
 CONTRACT(anonymous_life)
 CONTRACT(file_life)
 
@@ -635,6 +685,7 @@ int main(void)
 		cmocka_unit_test(all_finds_new_mappings),
 		cmocka_unit_test(all_a_dead_process_is_gone),
 		cmocka_unit_test(all_the_kernels_blocks_are_left_out),
+		cmocka_unit_test(all_shared_memory_tells_all_that_was_written),
 		cmocka_unit_test(all_anonymous_life),
 		cmocka_unit_test(all_file_life),
 		cmocka_unit_test(a_reserved_terabyte_costs_nothing),
