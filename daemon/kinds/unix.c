@@ -7,7 +7,9 @@
  * sock_diag names the other end by inode. Inode 0 is an end that nobody holds: closed, or a
  * connection that the listener has not accepted yet; of a stream that has been closed both
  * directions are shut down. Both ends of a pair are one group: whoever comes first makes the pair,
- * by socketpair() in the rebuilt process, so that SO_PEERCRED shows it.
+ * by socketpair() in the rebuilt process, so that SO_PEERCRED shows it. A connection that the
+ * process made to itself by a name comes back as a pair, whose ends are given their names
+ * afterwards.
  */
 #include "kinds/unix.h"
 
@@ -123,12 +125,6 @@ static struct err *capture_pair(struct capture *c, const struct sock_seen *s,
 		return err_new(ERR_UNSUPPORTED,
 			"connected one way to descriptor %d of the same process",
 			other->slots[0].number);
-	if (m->address.len > 0 || peer_name(c, s)[0])
-		return err_new(ERR_UNSUPPORTED,
-			"connected by the name %s to descriptor %d of the same process",
-			m->address.len > 0 ? name_text(c->arena, m->address.data, m->address.len)
-					   : peer_name(c, s),
-			other->slots[0].number);
 	m->paired = true;
 	m->second = other->id < c->file->id;
 	return NULL;
@@ -142,15 +138,17 @@ static struct err *capture_connected(struct capture *c, const struct sock_seen *
 
 	if (d->peer_inode == 0 && (s->type == SOCK_DGRAM || d->shutdown == SHUT_BOTH)) {
 		m->peer_closed = true;
-		if (m->address.len > 0 || peer_name(c, s)[0])
-			capture_warn(c, "a closed connection of a unix socket loses its names");
-		m->address.len = 0;
+		if (peer_name(c, s)[0])
+			capture_warn(c, "a closed connection forgets the name of its other end, %s",
+				peer_name(c, s));
 	} else if (other) {
 		TRY(capture_pair(c, s, d, m, other));
 		*group = MIN(s->inode, (uint64_t)d->peer_inode);
 	} else {
 		return refuse_outside(c, s);
 	}
+	if (m->address.len > 0)
+		TRY(unix_text_capture(c, m));
 	if (now & POLLPRI)
 		return err_new(ERR_UNSUPPORTED, "an urgent byte (MSG_OOB) waits to be read");
 	m->reset = (now & POLLERR) != 0;
@@ -244,8 +242,8 @@ static struct err *unix_valid(const struct sock *s)
 			s->m->type, s->m->protocol);
 	if (m->address.len > sizeof(((struct sockaddr_un *)NULL)->sun_path))
 		return err_new(ERR_PEER, "a name of %zu bytes", m->address.len);
-	if (connected && (m->listening || m->address.len > 0))
-		return err_new(ERR_PEER, "an end of a pair that listens or has a name");
+	if (connected && (m->listening || (m->file && m->file->path[0])))
+		return err_new(ERR_PEER, "an end of a pair that listens or has a file");
 	if ((m->paired && m->peer_closed) || (m->paired && s->o->group == 0))
 		return err_new(ERR_PEER, "a pair without another end");
 	if ((m->n_queue > 0 || m->reset) && !connected)

@@ -13,6 +13,9 @@
 /* Source: fills m->file for m->address, or refuses. */
 struct err *unix_file_capture(
 	struct capture *c, const struct diag_unix *d, Migrate__Kind__Unix *m) must_check;
+/* The same for an end of a connection: its name is only a text, shared with the listener that
+ * accepted it; nobody can connect to it by that. */
+struct err *unix_text_capture(struct capture *c, Migrate__Kind__Unix *m) must_check;
 /* Could a socket be put there? */
 struct err *unix_file_check(const Migrate__Kind__Unix *m) must_check;
 /* Binds fd so that getsockname() shows m->address, while the file is still hidden. */

@@ -14,7 +14,8 @@
  * Everything goes by descriptors of directories that are ours alone (root, mode 0700), because the
  * final place may belong to somebody who plays with links.
  *
- * A name whose file is gone at the source is bound in the scratch directory and unlinked at once.
+ * A name whose file is gone at the source, or which is only a text, is bound in the scratch
+ * directory and unlinked at once.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -86,6 +87,42 @@ struct err *unix_file_capture(struct capture *c, const struct diag_unix *d, Migr
 			"its relative name does not lead to it from the working directory %s", cwd);
 	capture_warn(
 		c, "the name of unix socket %s is gone already: nobody can connect to it", text);
+	return NULL;
+}
+
+/* How many sockets have this abstract name: an accepted one shares that of its listener. Lines of
+ * /proc/net/unix end in "@name", with "@" for every NUL. */
+static struct err *count_abstract(struct capture *c, const Migrate__Kind__Unix *m, size_t *ret)
+{
+	char name[sizeof(((struct sockaddr_un *)NULL)->sun_path) + 2] = " ";
+	char *text;
+	size_t n = 0;
+
+	for (size_t i = 0; i < m->address.len; i++)
+		name[1 + i] = m->address.data[i] ? (char)m->address.data[i] : '@';
+	TRY(io_read_file(c->arena, "/proc/net/unix", 64 << 20, &text, NULL));
+	for (char *save, *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		const size_t len = strlen(l), want = 1 + m->address.len;
+
+		if (len > want && strcmp(l + len - want, name) == 0)
+			n++;
+	}
+	*ret = n;
+	return NULL;
+}
+
+struct err *unix_text_capture(struct capture *c, Migrate__Kind__Unix *m)
+{
+	size_t n;
+
+	if (m->address.data[0] != 0) {
+		m->file = arena_alloc(c->arena, sizeof(*m->file));
+		migrate__kind__unix_file__init(m->file);
+		return NULL;
+	}
+	TRY(count_abstract(c, m, &n));
+	if (n > 1)
+		return err_new(ERR_UNSUPPORTED, "a connection that shares an abstract name");
 	return NULL;
 }
 

@@ -72,8 +72,18 @@ static void test_pair_datagrams(void **state)
 	assert_int_equal(recv(sv[1], got, sizeof(got), MSG_DONTWAIT), -1);
 }
 
+static void look_name(int fd, char name[108])
+{
+	struct sockaddr_un a = { 0 };
+	socklen_t len = sizeof(a);
+
+	assert_int_equal(getsockname(fd, (void *)&a, &len), 0);
+	memcpy(name, a.sun_path, 108);
+}
+
 static void test_pair_credentials(void **state)
 {
+	char name[108], again[108];
 	int sv[2];
 	struct ucred cred = { 0 };
 	socklen_t len = sizeof(cred);
@@ -93,8 +103,13 @@ static void test_pair_credentials(void **state)
 	assert_int_equal(send(sv[0], "hi", 2, 0), 2);
 	assert_int_equal(setresuid(-1, 0, -1), 0);
 	assert_int_equal(setresgid(-1, 0, -1), 0);
-	/* Sending with SO_PASSCRED has given sv[0] a name: that pair is refused by name. */
-	refused(capture_fd(*state, sv[0], NULL), "connected by the name @");
+	/* Sending with SO_PASSCRED has given sv[0] a name. */
+	look_name(sv[0], name);
+	assert_int_equal(strlen(name + 1), 5);
+	move(*state, sv, 2);
+	look_name(sv[0], again);
+	assert_memory_equal(name, again, sizeof(name));
+	assert_int_equal(recv(sv[1], buf, sizeof(buf), 0), 2);
 	close(sv[0]);
 	close(sv[1]);
 	assert_int_equal(setresgid(-1, 4321, -1), 0);
@@ -193,11 +208,10 @@ static int unix_connect(int type, const char *name, size_t len)
 
 static void check_name(int fd, const char *name)
 {
-	struct sockaddr_un a = { 0 };
-	socklen_t len = sizeof(a);
+	char now[108];
 
-	assert_int_equal(getsockname(fd, (void *)&a, &len), 0);
-	assert_string_equal(a.sun_path, name);
+	look_name(fd, now);
+	assert_string_equal(now, name);
 }
 
 static int entries(const char *dir)
@@ -305,14 +319,37 @@ static void test_unix_refusals(void **state)
 	one = unix_connect(SOCK_STREAM, "w", 1);
 	refused(capture_fd(w, fd, NULL), "w: 1 connections wait to be accepted");
 	refused(capture_fd(w, one, NULL), "socket of another process (w, of pid ");
-	two = accept(fd, NULL, NULL);
-	refused(capture_fd(w, one, NULL), "connected by the name w to descriptor ");
-	refused(capture_fd(w, two, NULL), "connected by the name w to descriptor ");
 	one = unix_bound(SOCK_DGRAM, "one", 3);
 	two = unix_connect(SOCK_DGRAM, "one", 3);
 	refused(capture_fd(w, two, NULL), "connected one way to descriptor ");
 	assert_int_equal(send(two, "x", 1, 0), 1);
 	refused(capture_fd(w, one, NULL), "one: datagrams wait to be read");
+}
+
+/* A connection that the process made to itself through a listener. */
+static void test_named_connections(void **state)
+{
+	struct world *w = *state;
+	int fd[3], abstract;
+	struct sockaddr_un a = { 0 };
+	socklen_t len = sizeof(a);
+
+	fd[0] = unix_bound(SOCK_STREAM, "w", 1);
+	assert_int_equal(listen(fd[0], 5), 0);
+	fd[1] = unix_connect(SOCK_STREAM, "w", 1);
+	fd[2] = accept(fd[0], NULL, NULL);
+	assert_int_equal(send(fd[1], "to server", 9, 0), 9);
+	move(w, fd, 3);
+	check_name(fd[2], "w");
+	check_name(fd[1], "");
+	assert_int_equal(getpeername(fd[1], (void *)&a, &len), 0);
+	assert_string_equal(a.sun_path, "w");
+	assert_true(unix_connect(SOCK_STREAM, "w", 1) >= 0);
+	abstract = unix_bound(SOCK_STREAM, "\0abc", 4);
+	assert_int_equal(listen(abstract, 5), 0);
+	fd[1] = unix_connect(SOCK_STREAM, "\0abc", 4);
+	fd[2] = accept(abstract, NULL, NULL);
+	refused(capture_fd(w, fd[2], NULL), "@abc: a connection that shares an abstract name");
 }
 
 /* ---- the log ---- */
@@ -351,6 +388,7 @@ int main(void)
 		SOCK_TEST(test_unix_name_gone),
 		SOCK_TEST(test_unix_discard),
 		SOCK_TEST(test_unix_refusals),
+		SOCK_TEST(test_named_connections),
 		SOCK_TEST(test_journal),
 	};
 
