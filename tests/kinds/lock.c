@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Record locks and flock(2) are still held after the move: a child cannot get them. */
+#include "subject.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/wait.h>
+
+static struct flock range(short type, off_t start, off_t len)
+{
+	return (struct flock){
+		.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = len
+	};
+}
+
+/* Who would hinder a lock of this range? Asked by a child. */
+static int conflict(short type, off_t start, off_t len)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		struct flock fl = range(type, start, len);
+		int fd = open("l", O_RDWR);
+
+		if (fd < 0 || fcntl(fd, F_GETLK, &fl) < 0)
+			_exit(2);
+		_exit(fl.l_type != F_UNLCK && fl.l_pid == getppid());
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) < 2);
+	return WEXITSTATUS(status);
+}
+
+int main(void)
+{
+	int fd = open("l", O_RDWR | O_CREAT, 0600), whole = open("w", O_RDWR | O_CREAT, 0600), w2;
+	int shared = open("s", O_RDWR | O_CREAT, 0600);
+	struct flock a = range(F_WRLCK, 100, 10), b = range(F_RDLCK, 500, 0);
+
+	CHECK(fd >= 0 && whole >= 0 && shared >= 0);
+	CHECK(fcntl(fd, F_SETLK, &a) == 0 && fcntl(fd, F_SETLK, &b) == 0);
+	CHECK(flock(whole, LOCK_EX) == 0 && flock(shared, LOCK_SH) == 0);
+	subject_wait_moved();
+	CHECK(conflict(F_RDLCK, 105, 1) && conflict(F_WRLCK, 100000, 1));
+	CHECK(!conflict(F_RDLCK, 100000, 1) && !conflict(F_WRLCK, 110, 10) &&
+		!conflict(F_WRLCK, 0, 100));
+	w2 = open("w", O_RDWR);
+	CHECK(w2 >= 0 && flock(w2, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK);
+	CHECK(flock(whole, LOCK_UN) == 0 && flock(w2, LOCK_EX | LOCK_NB) == 0);
+	w2 = open("s", O_RDWR);
+	CHECK(flock(w2, LOCK_SH | LOCK_NB) == 0 && flock(w2, LOCK_EX | LOCK_NB) < 0);
+	return subject_ok();
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Pipes with and without data, with closed ends, with a size of their own, opened again. */
+#include "subject.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#define DATA 70000
+
+static char buf[DATA * 2];
+
+static short polled(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN | POLLOUT };
+
+	CHECK(poll(&p, 1, 0) >= 0);
+	return p.revents;
+}
+
+int main(void)
+{
+	int a[2], b[2], c[2], d[2], again, both, same;
+	struct stat s1, s2;
+	char path[64];
+
+	signal(SIGPIPE, SIG_IGN);
+	/* a: a lot of data in a larger pipe, more descriptions of its ends */
+	CHECK(pipe2(a, O_NONBLOCK) == 0 && fcntl(a[1], F_SETPIPE_SZ, 1 << 18) == 1 << 18);
+	for (int i = 0; i < DATA; i++)
+		buf[i] = (char)(i % 251);
+	CHECK(write(a[1], buf, DATA) == DATA);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", a[0]);
+	again = open(path, O_RDONLY);
+	both = open(path, O_RDWR | O_NONBLOCK);
+	same = fcntl(a[1], F_DUPFD_CLOEXEC, 500);
+	CHECK(again >= 0 && both >= 0 && same >= 500);
+	/* b: only the read end, with what is left; c: only the write end; d: empty, blocking */
+	CHECK(pipe(b) == 0 && write(b[1], "left", 4) == 4 && close(b[1]) == 0);
+	CHECK(pipe(c) == 0 && close(c[0]) == 0);
+	CHECK(pipe2(d, O_CLOEXEC) == 0);
+	subject_wait_moved();
+
+	CHECK(fstat(a[0], &s1) == 0 && fstat(both, &s2) == 0 && s1.st_ino == s2.st_ino);
+	CHECK(fcntl(again, F_GETPIPE_SZ) == 1 << 18);
+	CHECK((fcntl(a[0], F_GETFL) & O_NONBLOCK) && !(fcntl(again, F_GETFL) & O_NONBLOCK));
+	memset(buf, 0, sizeof(buf));
+	CHECK(read(again, buf, 1000) == 1000);
+	CHECK(write(same, "tail", 4) == 4);
+	CHECK(read(a[0], buf + 1000, sizeof(buf) - 1000) == DATA - 1000 + 4);
+	for (int i = 0; i < DATA; i++)
+		CHECK(buf[i] == (char)(i % 251));
+	CHECK(memcmp(buf + DATA, "tail", 4) == 0);
+	CHECK(read(both, buf, 1) < 0 && errno == EAGAIN);
+	/* Writers are gone only when all of them are closed. */
+	CHECK(close(a[1]) == 0 && close(same) == 0 && !(polled(a[0]) & POLLHUP));
+	CHECK(close(both) == 0 && (polled(a[0]) & POLLHUP) && read(a[0], buf, 1) == 0);
+	CHECK(read(b[0], buf, 10) == 4 && memcmp(buf, "left", 4) == 0 && read(b[0], buf, 1) == 0);
+	CHECK(write(c[1], "x", 1) < 0 && errno == EPIPE);
+	CHECK(fcntl(d[0], F_GETFD) == FD_CLOEXEC && polled(d[0]) == 0);
+	CHECK(write(d[1], "y", 1) == 1 && read(d[0], buf, 1) == 1 && buf[0] == 'y');
+	return subject_ok();
+}
