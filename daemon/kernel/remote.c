@@ -65,40 +65,39 @@ static struct err *ensure_place(struct task *t)
 
 /* ---- running ---- */
 
-/* A real signal of the number that we use. */
-struct stolen {
-	bool any;
+/* A batch that runs. */
+struct run {
+	int sig;     /* ends it; 0: it runs with system call stops */
+	size_t left; /* stops until its end: 1 with a signal */
+	bool stolen; /* a real signal of that number was taken: */
 	siginfo_t info;
 };
 
-/* The thread has stopped by `sig`: is it the end of the batch? */
-static struct err *on_signal(
-	struct task *t, struct thread *th, int sig, struct stolen *st, bool *done)
+/* The thread has stopped by the run's signal: is it the end? */
+static struct err *on_signal(struct task *t, struct thread *th, struct run *run)
 {
 	siginfo_t info;
-	bool ours;
+	bool ours, done;
 
 	TRY(arch_get_regs(th->tid, &t->remote->work));
-	*done = arch_agent_done(&t->remote->work, t->remote->code);
+	done = arch_agent_done(&t->remote->work, t->remote->code);
 	if (ptrace(PTRACE_GETSIGINFO, th->tid, NULL, &info) < 0)
-		return err_errno(errno, "read signal %d of thread %d", sig, (int)th->tid);
+		return err_errno(errno, "read signal %d of thread %d", run->sig, (int)th->tid);
 	/* without sender: the queue was full (RLIMIT_SIGPENDING) and only the number came through
 	 */
 	ours = info.si_pid == t->pid ? info.si_code == SI_TKILL
 				     : info.si_pid == 0 && info.si_code == SI_USER;
-	if (*done && ours)
+	if (done)
+		run->left = 0;
+	if (done && ours)
 		return NULL;
-	st->any = true; /* two of one number are one, as always with these signals */
-	st->info = info;
+	run->stolen = true; /* two of one number are one, as always with these signals */
+	run->info = info;
 	return NULL;
 }
 
-/* One stop of a running batch; sig 0: it runs with system call stops, `left` of them. */
-static struct err *on_stop(
-	struct task *t, struct thread *th, int status, int sig, struct stolen *st, size_t *left)
+static struct err *on_stop(struct task *t, struct thread *th, int status, struct run *run)
 {
-	bool done = false;
-
 	if (!WIFSTOPPED(status)) {
 		th->stopped = false;
 		return err_new(ERR_GONE, "thread %d ended during a remote call", (int)th->tid);
@@ -106,19 +105,15 @@ static struct err *on_stop(
 	if (trace_event(status))
 		return NULL; /* a clone of the thread's own, SIGCONT from outside */
 	if (WSTOPSIG(status) == TRACE_SYSCALL_STOP) {
-		*left -= 1;
+		run->left--;
 		return NULL;
 	}
 	if (WSTOPSIG(status) == SIGSTOP) {
 		t->remote->stop_seen = true;
 		return NULL;
 	}
-	if (sig && WSTOPSIG(status) == sig) {
-		TRY(on_signal(t, th, sig, st, &done));
-		if (done)
-			*left = 0;
-		return NULL;
-	}
+	if (run->sig && WSTOPSIG(status) == run->sig)
+		return on_signal(t, th, run);
 	return err_new(ERR_BUG, "signal %d in thread %d during a remote call", WSTOPSIG(status),
 		(int)th->tid);
 }
@@ -136,21 +131,20 @@ static struct err *stop_batch(struct thread *th, struct err *late)
 	return err_hint(late, "is its control group frozen by somebody else?");
 }
 
-static struct err *drive(
-	struct task *t, struct thread *th, int sig, size_t stops, struct stolen *st)
+static struct err *drive(struct task *t, struct thread *th, struct run *run)
 {
 	int status;
 
-	for (size_t left = stops; left > 0;) {
+	while (run->left > 0) {
 		struct err *e;
 
-		TRY(trace_resume(th->tid, sig ? PTRACE_CONT : PTRACE_SYSCALL, 0));
+		TRY(trace_resume(th->tid, run->sig ? PTRACE_CONT : PTRACE_SYSCALL, 0));
 		e = trace_wait(th->tid, deadline_in(BATCH_US), &status);
 		if (e && err_code(e) == ERR_TIMEOUT)
 			return stop_batch(th, e);
 		if (e)
 			return e;
-		TRY(on_stop(t, th, status, sig, st, &left));
+		TRY(on_stop(t, th, status, run));
 	}
 	return NULL;
 }
@@ -184,9 +178,8 @@ static struct err *ensure_frame(struct task *t, struct thread *th)
 	return NULL;
 }
 
-/* Runs n calls that lie in the task, ended by signal sig or (0) by counting. */
-static struct err *run_placed(
-	struct task *t, struct thread *th, size_t n, int sig, struct stolen *st)
+/* Runs n calls that lie in the task, the one that sends run->sig included. */
+static struct err *run_placed(struct task *t, struct thread *th, size_t n, struct run *run)
 {
 	struct remote *r = t->remote;
 	struct arch_state *w;
@@ -196,8 +189,9 @@ static struct err *run_placed(
 	arch_agent_regs(w, r->code, r->calls, n, r->frame);
 	th->touched = true;
 	TRY(arch_put_regs(th->tid, w));
-	TRY(task_mask(th, sig));
-	return drive(t, th, sig, sig ? 1 : 2 * n, st);
+	TRY(task_mask(th, run->sig));
+	run->left = run->sig ? 1 : 2 * n;
+	return drive(t, th, run);
 }
 
 static struct err *queue_again(struct task *t, struct thread *th, const siginfo_t *info)
@@ -205,7 +199,7 @@ static struct err *queue_again(struct task *t, struct thread *th, const siginfo_
 	struct remote *r = t->remote;
 	bool to_thread = info->si_code == SI_TKILL;
 	uint64_t at = r->calls + REQUEUE_INFO_AT;
-	struct stolen none = { 0 };
+	struct run run = { 0 };
 	struct call c = { .nr = SYS_rt_sigqueueinfo,
 		.args = { (uint64_t)t->pid, (uint64_t)info->si_signo, at } };
 
@@ -215,7 +209,7 @@ static struct err *queue_again(struct task *t, struct thread *th, const siginfo_
 				at } };
 	TRY(task_write(t, r->calls, &c, sizeof(c)));
 	TRY(task_write(t, at, info, sizeof(*info)));
-	TRY(run_placed(t, th, 1, 0, &none));
+	TRY(run_placed(t, th, 1, &run));
 	TRY(task_read(t, r->calls, &c, sizeof(c)));
 	if (c.ret < 0)
 		return err_errno((int)-c.ret, "queue signal %d again", info->si_signo);
@@ -263,37 +257,36 @@ static struct err *run_batch(struct task *t, struct thread *th, struct call *cal
 	struct remote *r = t->remote;
 	struct call stop = { .nr = SYS_tgkill, .args = { (uint64_t)t->pid, (uint64_t)th->tid } };
 	struct call list[REMOTE_CALLS_MAX + 1];
-	struct stolen st = { 0 };
-	int sig;
+	struct run run = { 0 };
 
-	TRY(pick_signal(t, th, sent_by(calls, n), &sig));
-	stop.args[2] = (uint64_t)sig;
+	TRY(pick_signal(t, th, sent_by(calls, n), &run.sig));
+	stop.args[2] = (uint64_t)run.sig;
 	memcpy(list, calls, n * sizeof(list[0]));
 	list[n] = stop;
 	TRY(task_write(t, r->calls, list, (n + 1) * sizeof(list[0])));
-	TRY(run_placed(t, th, n + (sig != 0), sig, &st));
+	TRY(run_placed(t, th, n + (run.sig != 0), &run));
 	TRY(task_read(t, r->calls, list, n * sizeof(list[0])));
 	/* counted runs stop before the agent has stored the last result */
-	if (!sig) {
+	if (!run.sig) {
 		TRY(arch_get_regs(th->tid, &r->work));
 		list[n - 1].ret = arch_call_result(&r->work);
 	}
 	for (size_t i = 0; i < n; i++)
 		calls[i].ret = list[i].ret;
-	return st.any ? queue_again(t, th, &st.info) : NULL;
+	return run.stolen ? queue_again(t, th, &run.info) : NULL;
 }
 
 struct err *remote_single(struct task *t, struct thread *th, struct call *c)
 {
 	struct remote *r = t->remote;
-	struct stolen none = { 0 };
+	struct run run = { .left = 2 };
 	struct arch_state *w;
 
 	w = work_regs(t, th);
 	arch_call_regs(w, r->syscall_pc, c);
 	TRY(arch_put_regs(th->tid, w));
 	TRY(task_mask(th, 0));
-	TRY(drive(t, th, 0, 2, &none));
+	TRY(drive(t, th, &run));
 	TRY(arch_get_regs(th->tid, w));
 	c->ret = arch_call_result(w);
 	return NULL;

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Holding and remote calls in a running process, and that it notices nothing. */
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/pidfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/io.h"
 #include "kernel/proc.h"

@@ -2,12 +2,17 @@
 /* Holding: who is refused, what happens meanwhile, and that no signal is lost by it. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "kernel/proc.h"
 #include "kernel/remote.h"
