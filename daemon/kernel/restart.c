@@ -20,6 +20,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "kernel/trace.h"
+
 /* How much of the code in front of the instruction is looked at. */
 #define CODE_BYTES 32
 
@@ -141,6 +143,8 @@ struct err *restart_block_make(
 {
 	struct arch_state at = *s;
 
+	/* A signal that waits for the thread must go on waiting. */
+	at.sigmask = MASK_ALL;
 	arch_call_regs(&at, arch_syscall_pc(s), c);
 	TRY(arch_set_regs(tid, &at));
 	/* To the entry of the call first: an interrupt that is pending there lets the call set up

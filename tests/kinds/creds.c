@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Credentials, each thread its own (the kernel has them per thread; libc hides that): ids, groups,
- * capability sets, ambient and bounding, securebits, no_new_privs, and what they reset: dumpable and
- * the death signal. Compared as the kernel's own text.
+ * capability sets, ambient and bounding, securebits, no_new_privs, and what they reset: dumpable
+ * and the death signal. Compared as the kernel's own text.
  */
 #include "subject.h"
 
@@ -104,8 +104,8 @@ static void *capable(void *arg)
 	CHECK(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_KILL, 0, 0) == 0);
 	CHECK(prctl(PR_CAPBSET_DROP, CAP_SYS_MODULE) == 0);
 	CHECK(prctl(PR_CAPBSET_DROP, CAP_SYS_NICE) == 0);
-	CHECK(prctl(PR_SET_SECUREBITS, SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NOROOT |
-			SECBIT_NOROOT_LOCKED) == 0);
+	CHECK(prctl(PR_SET_SECUREBITS,
+		      SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NOROOT | SECBIT_NOROOT_LOCKED) == 0);
 	set_caps(chown, chown | kill, kill | nice);
 	CHECK(syscall(SYS_setfsuid, 2002) >= 0);
 	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);

@@ -105,8 +105,8 @@ static void *idle_thread(void *arg)
 
 int main(void)
 {
-	void *(*const bodies[])(void *) = { nice_thread, pinned_thread, real_time_thread,
-		idle_thread };
+	void *(*const bodies[])(
+		void *) = { nice_thread, pinned_thread, real_time_thread, idle_thread };
 	pthread_t t[4];
 	struct state before, after;
 

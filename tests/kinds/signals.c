@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Signal actions with their flags and masks, masks of threads, and pending signals with what came with
- * them, of the process and of a thread.
+ * Signal actions with their flags and masks, masks of threads, and pending signals with what came
+ * with them, of the process and of a thread.
  */
 #include "subject.h"
 
@@ -54,7 +54,8 @@ static void *thread(void *arg)
 	sigfillset(&set);
 	sigdelset(&set, SIGTERM);
 	CHECK(pthread_sigmask(SIG_SETMASK, &set, NULL) == 0);
-	CHECK(pthread_sigqueue(pthread_self(), SIGRTMIN + 5, (union sigval){ .sival_int = 55 }) == 0);
+	CHECK(pthread_sigqueue(pthread_self(), SIGRTMIN + 5, (union sigval){ .sival_int = 55 }) ==
+		0);
 	CHECK(pthread_kill(pthread_self(), SIGUSR1) == 0);
 	atomic_store(&ready, 1);
 	while (!atomic_load(&go))
@@ -107,8 +108,8 @@ int main(void)
 	expect(SIGWINCH, 0, SI_USER);
 	CHECK(sigpending(&pending) == 0 && sigisemptyset(&pending));
 	CHECK(sigaction(SIGRTMIN + 3, NULL, &now) == 0);
-	CHECK(now.sa_sigaction == on_rt && (now.sa_flags & (SA_SIGINFO | SA_RESTART)) ==
-			(SA_SIGINFO | SA_RESTART));
+	CHECK(now.sa_sigaction == on_rt &&
+		(now.sa_flags & (SA_SIGINFO | SA_RESTART)) == (SA_SIGINFO | SA_RESTART));
 	CHECK(sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_IGN);
 	CHECK(sigaction(SIGTERM, NULL, &now) == 0 && now.sa_handler == SIG_DFL);
 	queue(SIGRTMIN + 3, 42);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * System calls that the move interrupts. A thread in each of them; none may see an error, end early
- * or sleep longer than it should. Two are told EINTR by the design: a sleep without a remainder and a
- * poll with a timeout, whose rest only the old kernel knew; they are here so that nothing worse
+ * or sleep longer than it should. Two are told EINTR by the design: a sleep without a remainder and
+ * a poll with a timeout, whose rest only the old kernel knew; they are here so that nothing worse
  * happens.
  */
 #include "subject.h"

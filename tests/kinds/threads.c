@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Threads: vector and mask registers that hold the only copy of their data over the move, thread-local
- * variables, names, alternate stacks, robust mutexes, rseq, and pthread_join of a thread that ends
- * after the move (clear_child_tid).
+ * Threads: vector and mask registers that hold the only copy of their data over the move,
+ * thread-local variables, names, alternate stacks, robust mutexes, rseq, and pthread_join of a
+ * thread that ends after the move (clear_child_tid).
  */
 #include "subject.h"
 

@@ -12,10 +12,10 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 
-#define FAR_S	 1000
+#define FAR_S     1000
 #define TIMER_IDS 5
 /* More than any move and any load takes. */
-#define SLACK_S	 120
+#define SLACK_S 120
 
 static atomic_int fired[65], value_of_thread_timer, ready, go, thread_tid, fired_in;
 
@@ -29,7 +29,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 	}
 }
 
-static void catch(int sig)
+static void catch (int sig)
 {
 	struct sigaction act = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO };
 
@@ -100,9 +100,9 @@ int main(void)
 
 	CHECK(pthread_create(&t, NULL, thread, NULL) == 0);
 	wait_for(&ready, 1);
-	catch(SIGRTMIN + 6);
-	catch(SIGRTMIN + 7);
-	catch(SIGALRM);
+	catch (SIGRTMIN + 6);
+	catch (SIGRTMIN + 7);
+	catch (SIGALRM);
 	ids[0] = make(CLOCK_MONOTONIC, SIGEV_SIGNAL, SIGRTMIN + 7, 1, 0);
 	gap = make(CLOCK_MONOTONIC, SIGEV_NONE, 0, 0, 0);
 	ids[1] = make(CLOCK_REALTIME, SIGEV_NONE, 0, 2, 0);
