@@ -18,6 +18,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/io.h"
+#include "base/text.h"
 #include "kinds/cache.h"
 #include "kinds/sockopts.h"
 
@@ -87,6 +89,22 @@ bool sock_int(int fd, int level, int name, int *ret)
 		return false;
 	*ret = v;
 	return true;
+}
+
+void sock_check_backlog(struct rebuild *r, uint32_t backlog)
+{
+	char *text;
+	const char *p;
+	uint64_t most;
+	autoerr struct err *e =
+		io_read_file(r->arena, "/proc/sys/net/core/somaxconn", 64, &text, NULL);
+
+	if (e)
+		return;
+	p = text;
+	if (text_scan_u64(&p, 10, &most) && backlog > most)
+		rebuild_warn(r, "net.core.somaxconn cuts the backlog of a listener from %u to %ju",
+			backlog, (uintmax_t)most);
 }
 
 struct err *sock_home(struct rebuild *r, const struct sock *s, int *fd)

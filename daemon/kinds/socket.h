@@ -62,6 +62,8 @@ extern const struct sock_impl sock_tcp, sock_udp, sock_unix, sock_journal;
 short sock_poll(int fd, short want);
 /* getsockopt of an int; false if the option is not there. */
 bool sock_int(int fd, int level, int name, int *ret);
+/* Warns if this host would cut the backlog of a listener. */
+void sock_check_backlog(struct rebuild *r, uint32_t backlog);
 /* The object's first number in the rebuilt process, brought home. */
 struct err *sock_home(struct rebuild *r, const struct sock *s, int *fd) must_check;
 

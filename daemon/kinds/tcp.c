@@ -113,9 +113,13 @@ static struct err *tcp_capture(struct capture *c, const struct sock_seen *s, Pro
 	return NULL;
 }
 
-static struct err *tcp_check(struct rebuild *r unused_arg, const struct sock *s)
+static struct err *tcp_check(struct rebuild *r, const struct sock *s)
 {
-	return inet_check(s, ((const Migrate__Kind__Tcp *)s->state)->local);
+	const Migrate__Kind__Tcp *m = s->state;
+
+	if (m->listening)
+		sock_check_backlog(r, m->backlog);
+	return inet_check(s, m->local);
 }
 
 static struct err *tcp_rebuild(struct rebuild *r, const struct sock *s, int *ret)

@@ -264,6 +264,8 @@ static struct err *unix_check(struct rebuild *r, const struct sock *s)
 	if (fd < 0)
 		return err_errno(errno, "make a socket");
 	TRY(sockopts_apply(fd, s->m));
+	if (m->listening)
+		sock_check_backlog(r, m->backlog);
 	if (is_pathname(m))
 		return unix_file_check(m);
 	if (!is_abstract(m))

@@ -141,7 +141,8 @@ static struct err *open_dir_of(const char *path, int *ret)
 	*strrchr(dir, '/') = 0;
 	fd = open(dir[0] ? dir : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
-		return err_errno(errno, "directory %s of a unix socket", dir);
+		return err_hint(err_errno(errno, "directory %s of a unix socket", dir),
+			"make that directory on the destination");
 	*ret = fd;
 	return NULL;
 }
@@ -337,10 +338,15 @@ struct err *unix_file_publish(struct rebuild *r, const struct sock *s)
 	const Migrate__Kind__Unix *m = s->state;
 	autoclose int parent = -1, dir = -1;
 	char name[NAME_MAX + 1];
+	struct stat st;
 
 	if (!note_read(r, s, &parent, name))
 		return err_new(ERR_BUG, "the hidden file of %s was not noted", m->file->path);
 	TRY(open_hidden(parent, name, &dir));
+	/* It was looked at in the rehearsal; what else came there since is not ours to replace. */
+	if (fstatat(parent, base_name(m->file->path), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		!S_ISSOCK(st.st_mode))
+		return err_new(ERR_MISMATCH, "%s exists here and is no socket", m->file->path);
 	if (renameat(dir, HIDDEN_FILE, parent, base_name(m->file->path)) < 0)
 		return err_errno(errno, "put the socket file %s into place", m->file->path);
 	unix_file_discard(r, s);
@@ -352,8 +358,7 @@ void unix_file_discard(struct rebuild *r, const struct sock *s)
 	autoclose int parent = -1;
 	char name[NAME_MAX + 1];
 
-	if (!note_read(r, s, &parent, name))
-		return;
-	remove_hidden(parent, name);
+	if (note_read(r, s, &parent, name))
+		remove_hidden(parent, name);
 	(void)unlink(note_path(r, s));
 }

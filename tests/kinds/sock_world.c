@@ -81,6 +81,15 @@ void rebuild_stash_put(struct rebuild *r, uint64_t group, unsigned slot, int fd)
 	r->priv->stash[slot] = fd + 1;
 }
 
+void rebuild_warn(struct rebuild *r, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(r->priv->warned, sizeof(r->priv->warned), fmt, ap);
+	va_end(ap);
+}
+
 raddr remote_scratch(const struct task *t unused_arg)
 {
 	return (raddr){ (uintptr_t)scratch };

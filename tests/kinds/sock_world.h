@@ -30,6 +30,7 @@ struct capture_priv {
 struct rebuild_priv {
 	uint64_t group;
 	int stash[4];
+	char warned[200];
 };
 
 struct world {

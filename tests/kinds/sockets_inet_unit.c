@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "kinds/sockaddr.h"
 #include "sock_world.h"
 #include "socket.pb-c.h"
@@ -179,6 +180,11 @@ static void test_tcp_in_use(void **state)
 	ok(capture_fd(w, fd, &o));
 	ok(kind_unpack(w->arena, o, &msg));
 	refused(kind_socket.check(&w->r, o, msg), "address 127.0.0.1:7005 is in use here");
+	assert_string_equal(w->rp.warned, "");
+	ok(io_write_file("/proc/sys/net/core/somaxconn", "3"));
+	err_free(kind_socket.check(&w->r, o, msg));
+	ok(io_write_file("/proc/sys/net/core/somaxconn", "4096"));
+	has(w->rp.warned, "cuts the backlog of a listener from 4 to 3");
 	/* A changed object is made again over what the rehearsal left at its number. */
 	rebuild_fd(w, (close(fd), o));
 	finish_fd(w, o);
