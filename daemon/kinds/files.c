@@ -18,39 +18,84 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/io.h"
+
 struct err *file_look_parse(struct file_look *l)
 {
 	TRY(fdinfo_u64(l->fdinfo, "flags", 8, &l->flags));
 	return fdinfo_u64(l->fdinfo, "pos", 10, &l->pos);
 }
 
-/* False when the descriptor was closed meanwhile. */
-static struct err *look_at(struct arena *a, pid_t pid, struct file_look *l, bool *there)
+/* Directories of one process, opened once: with thousands of descriptors the frozen stretch is made
+ * of these look-ups. */
+struct fd_dirs {
+	struct arena *arena;
+	pid_t pid;
+	int fd, fdinfo;
+};
+
+static struct err *open_dirs(struct fd_dirs *d)
 {
 	char path[64];
-	char *link, *fdinfo;
-	struct err *e;
 
-	*there = false;
-	snprintf(path, sizeof(path), "fd/%d", l->number);
-	e = proc_link(a, pid, path, &link);
-	if (!e)
-		e = proc_fdinfo(a, pid, l->number, &fdinfo);
-	if (e && err_code(e) == ERR_GONE) {
-		err_free(e);
+	snprintf(path, sizeof(path), "/proc/%d/fd", d->pid);
+	TRY(io_open(path, O_RDONLY | O_DIRECTORY, &d->fd));
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo", d->pid);
+	return io_open(path, O_RDONLY | O_DIRECTORY, &d->fdinfo);
+}
+
+/* The text; NULL in *ret when the descriptor was closed meanwhile. Nearly all fit into the buffer,
+ * and then cost no more of the arena than they are long. */
+static struct err *read_fdinfo(const struct fd_dirs *d, const char *name, int number, char **ret)
+{
+	autoclose int fd = openat(d->fdinfo, name, O_RDONLY | O_CLOEXEC);
+	char buf[4096];
+	ssize_t n;
+
+	*ret = NULL;
+	if (fd < 0 && (errno == ENOENT || errno == ESRCH))
+		return NULL;
+	if (fd < 0)
+		return err_errno(errno, "open /proc/%d/fdinfo/%d", d->pid, number);
+	n = read(fd, buf, sizeof(buf) - 1);
+	if (n < 0 && (errno == ENOENT || errno == ESRCH))
+		return NULL;
+	if (n < 0)
+		return err_errno(errno, "read /proc/%d/fdinfo/%d", d->pid, number);
+	buf[n] = '\0';
+	/* The kernel gives whole records per read: short of the buffer's end can still be more. */
+	if (n < (ssize_t)sizeof(buf) / 2) {
+		*ret = arena_dup(d->arena, buf, (size_t)n + 1);
 		return NULL;
 	}
-	if (e)
-		return e;
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, l->number);
-	if (stat(path, &l->st) < 0) {
+	return proc_fdinfo(d->arena, d->pid, number, ret);
+}
+
+/* False when the descriptor was closed meanwhile. */
+static struct err *look_at(const struct fd_dirs *d, struct file_look *l, bool *there)
+{
+	char name[16], link[4096], *fdinfo;
+	ssize_t n;
+
+	*there = false;
+	snprintf(name, sizeof(name), "%d", l->number);
+	n = readlinkat(d->fd, name, link, sizeof(link) - 1);
+	if (n < 0 && (errno == ENOENT || errno == ESRCH))
+		return NULL;
+	if (n < 0)
+		return err_errno(errno, "readlink /proc/%d/fd/%d", d->pid, l->number);
+	link[n] = '\0';
+	TRY(read_fdinfo(d, name, l->number, &fdinfo));
+	if (!fdinfo)
+		return NULL;
+	if (fstatat(d->fd, name, &l->st, 0) < 0) {
 		if (errno == ENOENT || errno == ESRCH)
 			return NULL;
-		return err_errno(errno, "stat %s", path);
+		return err_errno(errno, "stat /proc/%d/fd/%d", d->pid, l->number);
 	}
-	l->link = link;
+	l->link = arena_dup(d->arena, link, (size_t)n + 1);
 	l->fdinfo = fdinfo;
-	TRY_IN(file_look_parse(l), "%s", path);
+	TRY_IN(file_look_parse(l), "/proc/%d/fdinfo/%d", d->pid, l->number);
 	*there = true;
 	return NULL;
 }
@@ -206,16 +251,24 @@ struct err *file_table_read(struct arena *a, struct task *t, struct file_table *
 {
 	struct kcmp_order order = { .pid = t->pid };
 	struct file_look *looks;
+	autoclose int fd_dir = -1, fdinfo_dir = -1;
+	struct fd_dirs dirs = { a, t->pid, -1, -1 };
 	size_t n_fds, n = 0;
+	struct err *e;
 	int *fds;
 
 	TRY_IN(proc_fds(a, t->pid, &fds, &n_fds), "list the descriptors of %d", t->pid);
+	e = open_dirs(&dirs);
+	fd_dir = dirs.fd;
+	fdinfo_dir = dirs.fdinfo;
+	if (e)
+		return e;
 	looks = arena_array(a, n_fds, sizeof(*looks));
 	for (size_t i = 0; i < n_fds; i++) {
 		bool there;
 
 		looks[n].number = fds[i];
-		TRY(look_at(a, t->pid, &looks[n], &there));
+		TRY(look_at(&dirs, &looks[n], &there));
 		n += there;
 	}
 	file_table_group(a, looks, n, order_by_kcmp, &order, ret);
