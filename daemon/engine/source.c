@@ -387,6 +387,9 @@ static void send_last_undo(void *ctx)
 {
 	struct source *s = ctx;
 
+	/* What was given up can only be taken back when the peer has let go of it. */
+	if (s->yielded && s->out->error)
+		peer_give_up(&s->peer, FRAME_ABORT, s->out->error, s->out->side, s->out->state);
 	capture_release(s->task, &s->frozen, s->yielded, OUTCOME_KEPT);
 }
 

@@ -24,6 +24,10 @@
 #include "lock.pb-c.h"
 
 #define PROC_LOCKS_BYTES_MAX (16u << 20)
+/* How long a lock that was given up is waited for; the target stands still meanwhile, but without
+ * its lock it must not run. */
+#define REGAIN_US      5000000
+#define REGAIN_STEP_US 2000
 
 /* One line, as /proc/locks and fdinfo have it (fs/locks.c). */
 struct lock_line {
@@ -150,13 +154,18 @@ static struct err *set_all(
 	return NULL;
 }
 
+static bool is_taken(const struct err *e)
+{
+	return e && (err_sysno(e) == EAGAIN || err_sysno(e) == EACCES);
+}
+
 static struct err *lock_finish(
 	struct rebuild *r, const struct object *o unused_arg, const void *msg)
 {
 	const Migrate__Kind__Locks *m = msg;
 	struct err *e = set_all(r->task, r->thread, m, true);
 
-	if (e && (err_sysno(e) == EAGAIN || err_sysno(e) == EACCES))
+	if (is_taken(e))
 		return err_hint(e, "somebody on that side holds a lock on the same file");
 	return e;
 }
@@ -196,17 +205,27 @@ static struct err *lock_yield(struct capture *c, const struct object *o unused_a
 	return set_all(c->task, task_leader(c->task), m, false);
 }
 
-/* Locks that were never given up are simply taken again. */
+/* Locks that were never given up are simply taken again. The destination may have taken the others
+ * already; it lets go of them when its process ends. */
 static void lock_release(
 	struct capture *c, const struct object *o unused_arg, const void *msg, enum outcome out)
 {
-	if (out == OUTCOME_KEPT) {
-		autoerr struct err *e = set_all(c->task, task_leader(c->task), msg, true);
-		autofree char *line = e ? err_line(e) : NULL;
+	struct deadline d = deadline_in(REGAIN_US);
+	autofree char *line = NULL;
+	autoerr struct err *e = NULL;
 
-		if (line)
-			capture_warn(c, "a file lock is lost: %s", line);
+	if (out != OUTCOME_KEPT)
+		return;
+	e = set_all(c->task, task_leader(c->task), msg, true);
+	while (is_taken(e) && !deadline_passed(d)) {
+		usleep(REGAIN_STEP_US);
+		err_free(e);
+		e = set_all(c->task, task_leader(c->task), msg, true);
 	}
+	if (!e)
+		return;
+	line = err_line(e);
+	capture_warn(c, "a file lock is lost: %s", line);
 }
 
 const struct kind kind_lock = {
