@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -119,6 +120,78 @@ void restart_apply(struct arch_state *s, const struct interrupted *i, enum resta
 		break;
 	}
 }
+
+/* ---- from one hold to the next ---- */
+
+/* As much of a call as the kernel leaves in place. */
+struct place {
+	uint64_t pc, sp, args[6];
+};
+
+struct restart_memory {
+	size_t n;
+	struct remembered {
+		pid_t tid;
+		int64_t nr;
+		struct place place;
+	} v[];
+};
+
+static struct place place_of(const struct arch_state *s)
+{
+	struct place p = { .pc = arch_pc(s), .sp = arch_sp(s) };
+
+	for (unsigned i = 0; i < ARRAY_LEN(p.args); i++)
+		p.args[i] = arch_syscall_arg(s, i);
+	return p;
+}
+
+static bool by_block(const struct arch_state *s)
+{
+	return arch_syscall_nr(s) >= 0 && arch_syscall_ret(s) == RESTART_BLOCK;
+}
+
+void restart_remember(struct task *t)
+{
+	struct restart_memory *m = NULL;
+
+	for (size_t i = 0; i < t->n_threads; i++) {
+		const struct thread *th = t->threads[i];
+
+		if (!by_block(&th->state) || arch_syscall_nr(&th->state) == SYS_restart_syscall)
+			continue;
+		if (!m)
+			m = xcalloc(1, sizeof(*m) + t->n_threads * sizeof(m->v[0]));
+		m->v[m->n++] = (struct remembered){ th->tid, arch_syscall_nr(&th->state),
+			place_of(&th->state) };
+	}
+	restart_forget(t);
+	t->restarts = m;
+}
+
+void restart_recall(const struct task *t, struct thread *th)
+{
+	struct place now;
+
+	if (!t->restarts || !by_block(&th->state) ||
+		arch_syscall_nr(&th->state) != SYS_restart_syscall)
+		return;
+	now = place_of(&th->state);
+	for (size_t i = 0; i < t->restarts->n; i++) {
+		const struct remembered *r = &t->restarts->v[i];
+
+		if (r->tid == th->tid && memcmp(&r->place, &now, sizeof(now)) == 0)
+			arch_syscall_renumber(&th->state, r->nr);
+	}
+}
+
+void restart_forget(struct task *t)
+{
+	free(t->restarts);
+	t->restarts = NULL;
+}
+
+/* ---- destination ---- */
 
 /* Lets a stopped thread go on with `request` and waits for its next stop. */
 static struct err *step(pid_t tid, enum __ptrace_request request)

@@ -27,7 +27,7 @@ struct interrupted {
 /* Pure: what to do about it. */
 enum restart restart_decide(const struct interrupted *i);
 
-/* Reads it out of the state of a held thread. A thread that was stopped before shows
+/* Reads it out of the state of a held thread. A thread that somebody stopped before shows
  * restart_syscall instead of its call: then the number is found in the code in front of the system
  * call instruction, and is -1 if it is not there. */
 struct err *restart_look(
@@ -35,6 +35,13 @@ struct err *restart_look(
 /* Changes the state so that the thread will do that (RESTART_SLEEP also needs restart_block_make),
  * and puts the call's own number there again. */
 void restart_apply(struct arch_state *s, const struct interrupted *i, enum restart what);
+
+/* For task.c. A hold makes the kernel go on by restart_syscall, so the next hold would not see the
+ * call's own number: task_let_go remembers it, and the next stop puts it back where the thread is
+ * still in that call. */
+void restart_remember(struct task *t);
+void restart_recall(const struct task *t, struct thread *th);
+void restart_forget(struct task *t);
 
 /* Destination: makes a call in a stopped thread, by the instruction at which `s` was interrupted,
  * and interrupts it at once, so that the kernel's restart block is that of this call. *ret is what

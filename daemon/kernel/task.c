@@ -27,6 +27,7 @@
 #include "base/io.h"
 #include "kernel/proc.h"
 #include "kernel/remote_priv.h"
+#include "kernel/restart.h"
 #include "kernel/trace.h"
 
 #define REAP_US    1000000
@@ -135,6 +136,7 @@ void task_free(struct task *t)
 	if (t->held)
 		err_free(task_let_go(t));
 	forget_threads(t);
+	restart_forget(t);
 	remote_free(t->remote);
 	fd_closep(&t->mem_fd);
 	fd_closep(&t->pidfd);
@@ -276,6 +278,7 @@ static struct err *take_state(struct task *t, struct thread *th)
 {
 	th->stopped = true;
 	TRY(arch_get_state(th->tid, &th->state));
+	restart_recall(t, th);
 	if (arch_syscall_hide_stop(&th->state))
 		TRY(arch_put_regs(th->tid, &th->state));
 	return leave_rseq(t, th);
@@ -468,6 +471,7 @@ struct err *task_let_go(struct task *t)
 
 	if (!t->held)
 		return NULL;
+	restart_remember(t);
 	first = remote_put_back(t);
 	for (size_t i = t->n_threads; i-- > 0;) {
 		struct thread *th = t->threads[i];

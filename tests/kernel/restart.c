@@ -184,12 +184,61 @@ static void sleep_goes_on(void **state unused_arg)
 	close(task.mem_fd);
 }
 
+/* Sleeps by the C library's general function, where no number stands in front of the instruction.
+ */
+static int hidden_sleeper(int out)
+{
+	struct timespec left = { 3600, 0 };
+
+	return write(out, "r", 1) == 1 &&
+	       syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &left, &left) == 0;
+}
+
+static void remembered(void **state unused_arg)
+{
+	struct interrupted i;
+	struct task *t;
+	int out[2];
+	char c;
+	pid_t pid;
+
+	assert_int_equal(pipe(out), 0);
+	pid = fork();
+	if (pid == 0)
+		_exit(hidden_sleeper(out[1]));
+	assert_true(pid > 1);
+	assert_int_equal(read(out[0], &c, 1), 1);
+	usleep(50000);
+	expect_ok(task_open(pid, &t));
+	for (int hold = 0; hold < 3; hold++) {
+		expect_ok(task_hold(t, deadline_in(2000000)));
+		expect_ok(restart_look(t, &task_leader(t)->state, &i));
+		assert_int_equal(i.nr, SYS_clock_nanosleep);
+		assert_int_equal(restart_decide(&i), RESTART_SLEEP);
+		expect_ok(task_let_go(t));
+		usleep(20000);
+	}
+	/* A stranger to the call finds nothing, and says so. */
+	task_free(t);
+	expect_ok(task_open(pid, &t));
+	expect_ok(task_hold(t, deadline_in(2000000)));
+	expect_ok(restart_look(t, &task_leader(t)->state, &i));
+	assert_int_equal(i.nr, -1);
+	assert_int_equal(restart_decide(&i), RESTART_EINTR);
+	expect_ok(task_kill(t));
+	expect_ok(task_wait_end(t, deadline_in(2000000)));
+	task_free(t);
+	close(out[0]);
+	close(out[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(table),
 		cmocka_unit_test(number_before),
 		cmocka_unit_test(sleep_goes_on),
+		cmocka_unit_test(remembered),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
