@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "roles/monitor.h"
@@ -54,6 +55,19 @@ static void open_stdio(void)
 	for (int fd = 0; fd <= STDERR_FILENO; fd++)
 		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) != fd)
 			_exit(1);
+}
+
+/* What a shell or a supervisor forgot to close would stay open in every role, and with the ends of
+ * a user's pipes in our hands that user's processes could not be moved. Sockets of systemd begin
+ * at 3. */
+static void close_inherited(void)
+{
+	const char *n = getenv("LISTEN_FDS");
+	int kept = n ? atoi(n) : 0;
+
+	if (kept < 0 || kept > 1000)
+		kept = 0;
+	(void)syscall(SYS_close_range, STDERR_FILENO + 1 + (unsigned)kept, ~0U, 0);
 }
 
 static int bad_usage(const char *what, const char *arg)
@@ -127,6 +141,7 @@ int main(int argc, char **argv)
 	open_stdio();
 	if (argc >= 3 && strcmp(argv[1], "--role") == 0)
 		return role_main(argv[2], argc > 3 && strcmp(argv[3], "--debug") == 0);
+	close_inherited();
 	status = parse(argc, argv, &o);
 	return status >= 0 ? status : monitor_main(&o);
 }

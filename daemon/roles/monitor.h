@@ -26,6 +26,7 @@ struct move {
 	uint32_t asker; /* uid; 0 for what comes in */
 	pid_t pid;      /* source: pinned by start_time */
 	uint64_t start_time;
+	int64_t began_us;           /* CLOCK_BOOTTIME */
 	Migrate__SendRequest *send; /* source; owned */
 	char *comm, *peer;          /* owned; peer: its name */
 	int stream_fd;              /* the worker's end until the worker has it; -1: none */

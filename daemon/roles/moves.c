@@ -18,10 +18,10 @@
 
 #include "base/log.h"
 #include "base/text.h"
-#include "proto/frame.h"
 #include "roles/monitor.h"
 #include "roles/policy.h"
 #include "roles/recover.h"
+#include "roles/refuse.h"
 #include "roles/subject.h"
 #include "wire/err_wire.h"
 
@@ -88,6 +88,7 @@ static struct move *move_new(struct monitor *m, bool receive)
 		.receive = receive,
 		.stream_fd = -1,
 		.interrupt_fd = -1 };
+	v->began_us = recover_now_us();
 	m->moves = v;
 	m->n_moves++;
 	return v;
@@ -257,7 +258,7 @@ static void end_dead(struct move *v, int status)
 	struct err *failed;
 
 	e = err_hint(e, "the daemon's log may tell more");
-	failed = v->receive ? recover_destination(v->pid, v->id, owner)
+	failed = v->receive ? recover_destination(v->pid, v->began_us, owner)
 			    : recover_source(v->pid, v->start_time, owner);
 	if (failed) {
 		autofree char *line = err_line(failed);
@@ -501,20 +502,6 @@ static void dialled(struct monitor *m, const Migrate__Connected *c)
 		end_with(v, "kept", e);
 }
 
-/* The peer is told in the protocol's own words; the stream is not yet anybody's. */
-static void refuse_stream(int fd, struct err *e)
-{
-	autoarena struct arena *a = arena_new();
-	Migrate__Error *m = err_to_wire(a, e, "destination", "hello");
-	size_t len = migrate__error__get_packed_size(m);
-	uint8_t *buf = arena_alloc(a, FRAME_HEAD_BYTES + len);
-
-	frame_encode(&(struct frame_head){ .length = (uint32_t)len, .type = FRAME_ERROR }, buf);
-	migrate__error__pack(m, buf + FRAME_HEAD_BYTES);
-	(void)send(fd, buf, FRAME_HEAD_BYTES + len, MSG_DONTWAIT | MSG_NOSIGNAL);
-	err_free(e);
-}
-
 static void accepted(struct monitor *m, struct ipc_msg *msg)
 {
 	const Migrate__Connected *c = msg->m->connected;
@@ -530,6 +517,7 @@ static void accepted(struct monitor *m, struct ipc_msg *msg)
 	e = m->ending ? err_new(ERR_CANCELLED, "migrated is ending there") : check_room(m, NULL);
 	if (e) {
 		refuse_stream(msg->fds[0], e);
+		err_free(e);
 		return;
 	}
 	v = move_new(m, true);
@@ -539,7 +527,7 @@ static void accepted(struct monitor *m, struct ipc_msg *msg)
 	first_progress(v);
 	e = start_worker(v);
 	if (e) {
-		refuse_stream(v->stream_fd, err_new(ERR_LIMIT, "no worker could be started there"));
+		refuse_stream(v->stream_fd, e);
 		end_with(v, "kept", e);
 	}
 }

@@ -7,13 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "kernel/freezer.h"
 #include "roles/subject.h"
 
 /* The engine's names for its groups on both sides. */
 #define HOLD_PREFIX "migrated-hold-"
+#define SITE_PREFIX "pid-"
 
 /* In our frozen group? Then *f is that group and its parent. */
 static struct err *find_hold(pid_t pid, struct freezer *f, bool *held)
@@ -80,8 +83,58 @@ struct err *recover_source(pid_t pid, uint64_t start_time, const char *owner)
 	return strcmp(owner, "destination") == 0 ? end(pid, start_time) : resume(pid);
 }
 
-struct err *recover_destination(
-	pid_t pid unused_arg, const char *id unused_arg, const char *owner unused_arg)
+int64_t recover_now_us(void)
 {
+	struct timespec t;
+
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* Is it in the group that the engine makes for a process with this number? */
+static struct err *find_site(pid_t pid, char **dir, bool *ours)
+{
+	autofree char *now = NULL;
+	struct err *e = freezer_current(pid, &now);
+	char name[64];
+	const char *base;
+
+	*ours = false;
+	if (e && err_code(e) == ERR_UNSUPPORTED) {
+		err_free(e);
+		return NULL;
+	}
+	TRY(e);
+	snprintf(name, sizeof(name), SITE_PREFIX "%d", pid);
+	base = strrchr(now, '/');
+	*ours = base && strcmp(base + 1, name) == 0;
+	*dir = take(&now);
 	return NULL;
+}
+
+struct err *recover_destination(pid_t pid, int64_t began_us, const char *owner)
+{
+	autoarena struct arena *a = arena_new();
+	autofree char *dir = NULL;
+	struct subject s;
+	int64_t started_us;
+	bool ours;
+
+	struct err *e = pid > 1 ? subject_read(pid, &s) : err_new(ERR_GONE, "never begun");
+
+	if (e && err_code(e) == ERR_GONE) {
+		err_free(e);
+		return NULL;
+	}
+	TRY(e);
+	/* The number may be that of a process that came before: it is older than the migration. */
+	started_us = (int64_t)s.start_time * (1000000 / sysconf(_SC_CLK_TCK));
+	if (started_us < began_us - 1000000 / sysconf(_SC_CLK_TCK))
+		return NULL;
+	TRY(find_site(pid, &dir, &ours));
+	if (!ours)
+		return NULL;
+	if (strcmp(owner, "destination") == 0)
+		return io_write_file(arena_printf(a, "%s/cgroup.freeze", dir), "0");
+	return io_write_file(arena_printf(a, "%s/cgroup.kill", dir), "1");
 }

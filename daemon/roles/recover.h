@@ -10,5 +10,9 @@
 /* Owner "source" or "nobody": a process that stands in a frozen group of ours runs again. Owner
  * "destination": it runs there, so the original is ended. "unknown": stays as it is. */
 struct err *recover_source(pid_t pid, uint64_t start_time, const char *owner) must_check;
-/* Owner "destination": it runs. Else what was built is ended. */
-struct err *recover_destination(pid_t pid, const char *id, const char *owner) must_check;
+/* Owner "destination": it runs. Else what was built since `began_us` (CLOCK_BOOTTIME) is ended:
+ * while it was traced it has died with the worker; when it was ready it stands in a frozen group.
+ */
+struct err *recover_destination(pid_t pid, int64_t began_us, const char *owner) must_check;
+/* CLOCK_BOOTTIME in microseconds: what start times of processes are counted in. */
+int64_t recover_now_us(void);

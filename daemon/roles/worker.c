@@ -21,6 +21,7 @@
 #include "roles/ipc.h"
 #include "roles/place.h"
 #include "roles/policy.h"
+#include "roles/refuse.h"
 #include "roles/role.h"
 #include "roles/subject.h"
 #include "roles/unit.h"
@@ -364,6 +365,7 @@ static void run_receive(struct worker *w, const struct engine_io *io, struct eng
 	if (!e)
 		e = place_make(&place, w->work->cgroup_dir);
 	if (e) {
+		refuse_stream(io->stream_fd, e);
 		out->error = e;
 		snprintf(out->state, sizeof(out->state), "hello");
 		return;

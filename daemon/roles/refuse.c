@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "roles/refuse.h"
+
+#include <sys/socket.h>
+
+#include "proto/frame.h"
+#include "wire/err_wire.h"
+
+void refuse_stream(int fd, const struct err *e)
+{
+	autoarena struct arena *a = arena_new();
+	Migrate__Error *m = err_to_wire(a, e, "destination", "hello");
+	size_t len = migrate__error__get_packed_size(m);
+	uint8_t *buf = arena_alloc(a, FRAME_HEAD_BYTES + len);
+
+	frame_encode(&(struct frame_head){ .length = (uint32_t)len, .type = FRAME_ERROR }, buf);
+	migrate__error__pack(m, buf + FRAME_HEAD_BYTES);
+	(void)send(fd, buf, FRAME_HEAD_BYTES + len, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
