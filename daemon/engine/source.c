@@ -327,7 +327,9 @@ static struct err *join_group(struct source *s)
 	char name[64];
 
 	TRY(freezer_current(s->opt->pid, &parent));
-	snprintf(name, sizeof(name), "migrated-hold-%d", s->opt->pid);
+	/* Another pid namespace may have the same pid in a group below the same parent. */
+	snprintf(name, sizeof(name), "migrated-hold-%d-%jx", s->opt->pid,
+		(uintmax_t)clock_real_ns());
 	TRY(freezer_make(parent, name, &s->freezer));
 	return freezer_join(&s->freezer, s->opt->pid);
 }
