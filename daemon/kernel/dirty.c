@@ -32,10 +32,26 @@ void page_runs_fini(struct page_runs *r)
 	*r = (struct page_runs){ 0 };
 }
 
+/* Lengthens the last run up to `start` if the gap is small for the number of runs. */
+static void bridge(struct run_sink *s, uint64_t start)
+{
+	size_t n = s->runs->n - s->first;
+	struct page_run *last = s->runs->n ? &s->runs->v[s->runs->n - 1] : NULL;
+	uint64_t end;
+
+	if (n < RUNS_DENSE || s->exact || last->class != PAGE_DATA)
+		return;
+	end = last->start + last->pages * PAGE_BYTES;
+	if (start > end && (start - end) / PAGE_BYTES <= n / RUNS_DENSE)
+		last->pages += (start - end) / PAGE_BYTES;
+}
+
 void run_sink_add(struct run_sink *s, struct range r, enum page_class class)
 {
 	uint64_t pages = (r.end - r.start) / PAGE_BYTES;
 
+	if (class == PAGE_DATA)
+		bridge(s, r.start);
 	if (s->runs->n > s->first)
 		page_runs_add(s->runs, r.start, pages, class);
 	else if (pages)

@@ -19,8 +19,8 @@ enum page_class {
 
 struct page_run {
 	uint64_t start; /* address */
-	uint64_t pages;
-	enum page_class class;
+	uint64_t pages : 56;
+	enum page_class class : 8;
 };
 
 struct page_runs {
@@ -49,7 +49,8 @@ struct dirty_ops {
 	/* One VMA: appends the runs that were written since the last collect (the first time: every
 	 * page that exists) and arms it again, atomically per page. Skips VMAs that cannot change
 	 * (vdso, vvar). Page runs do not cross the VMA; they are in the order in which they hold: a
-	 * page that is in two of them is what the later one says.
+	 * page that is in two of them is what the later one says. Where very many short runs lie
+	 * close together, DATA may cover pages in between that were not written.
 	 * Shared memory: runs are DATA only, pages that may have been written through this mapping
 	 * since; the first time, and where that cannot be told, the whole VMA. What was written
 	 * through a mapping that is gone by now is not told by anybody. */

@@ -45,7 +45,7 @@ static void add_own(void *arg, uint64_t start, uint64_t end, unused_arg uint64_t
 static struct err *none_collect(
 	struct dirty *d, const struct vma *v, struct page_runs *runs, struct vma_dirty *info)
 {
-	struct run_sink out = { runs, runs->n };
+	struct run_sink out = { runs, runs->n, v->inode != 0 };
 
 	info->fresh = dirty_vma_tracked(v);
 	if (!info->fresh)

@@ -9,7 +9,11 @@
 struct run_sink {
 	struct page_runs *runs;
 	size_t first; /* runs->n at the beginning */
+	bool exact;   /* never bridge gaps: what lies between must not be sent */
 };
+/* From so many runs of one VMA on, DATA bridges gaps: of one page at first, of two pages at twice
+ * as many, and so on. Keeps 4 GiB with every second page written at 2 MiB of runs. */
+#define RUNS_DENSE 131072
 void run_sink_add(struct run_sink *s, struct range r, enum page_class class);
 
 /* False for the kernel's own blocks (vdso, vvar), which cannot change. */

@@ -108,6 +108,7 @@ static struct err *find_zero_frames(struct zero_frames *zero, void **map)
 {
 	char *p = mmap(NULL, 2 * HUGE_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *aligned = (char *)(((uintptr_t)p + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
+	char *second = aligned == p ? p + HUGE_BYTES : p;
 	struct zero_frames found = { 0 };
 	autoclose int fd = -1;
 	autoerr struct err *e = NULL;
@@ -115,15 +116,12 @@ static struct err *find_zero_frames(struct zero_frames *zero, void **map)
 	if (p == MAP_FAILED)
 		return err_new(ERR_LIMIT, "map memory to find the zero page");
 	e = pagemap_open(getpid(), &fd);
+	(void)madvise(second, PAGE_BYTES, MADV_NOHUGEPAGE);
+	if (!e)
+		e = frame_of(fd, second, &found.small);
+	/* Where there is no huge zero page, this is the small one again. */
 	if (!e && madvise(aligned, HUGE_BYTES, MADV_HUGEPAGE) == 0)
 		e = frame_of(fd, aligned, &found.huge);
-	/* Without a huge zero page this was the small one; else make the small one. */
-	if (!e && madvise(aligned, HUGE_BYTES, MADV_NOHUGEPAGE) == 0) {
-		char *second = aligned == p ? p + HUGE_BYTES : p;
-
-		(void)madvise(second, PAGE_BYTES, MADV_NOHUGEPAGE);
-		e = frame_of(fd, second, &found.small);
-	}
 	if (!e && !found.small)
 		e = err_new(ERR_DENIED, "pagemap hides page frames: CAP_SYS_ADMIN is missing");
 	if (e) {
@@ -189,7 +187,7 @@ static bool seen_before(const struct ranges *seen, const struct vma *v)
 static struct err *look_at(struct dirty *d, const struct vma *v)
 {
 	struct found f = { .start = v->start, .end = v->end, .first = d->pending.n };
-	struct run_sink out = { &d->pending, d->pending.n };
+	struct run_sink out = { &d->pending, d->pending.n, v->inode != 0 };
 
 	f.fresh = !seen_before(&d->seen, v);
 	for (uint64_t at = v->start; at < v->end;) {
@@ -245,7 +243,7 @@ static const struct found *find(const struct dirty *d, uint64_t start)
 static struct err *soft_collect(
 	struct dirty *d, const struct vma *v, struct page_runs *runs, struct vma_dirty *info)
 {
-	struct run_sink out = { runs, runs->n };
+	struct run_sink out = { runs, runs->n, true };
 	const struct found *f = find(d, v->start);
 
 	info->fresh = false;

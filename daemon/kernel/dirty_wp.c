@@ -280,7 +280,7 @@ static struct err *collect_shared(struct look *l, const struct vma *v)
 static struct err *wp_collect(
 	struct dirty *d, const struct vma *v, struct page_runs *runs, struct vma_dirty *info)
 {
-	struct look l = { .d = d, .out = { runs, runs->n } };
+	struct look l = { .d = d, .out = { runs, runs->n, v->inode != 0 } };
 	int no = 0;
 
 	info->fresh = false;

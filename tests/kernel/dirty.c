@@ -601,7 +601,7 @@ static const struct zero_frames zeros = { .small = 0x1f00, .huge = 0x2200 };
 static void decode(
 	const uint64_t *words, size_t n, struct pagebits *had, struct page_runs *runs, bool fresh)
 {
-	struct run_sink out = { runs, 0 };
+	struct run_sink out = { runs, 0, true };
 	struct soft_look look = { words, n, 0x10000 };
 
 	runs->n = 0;
@@ -659,11 +659,35 @@ static void runs_join(unused_arg void **state)
 	page_runs_add(&r, 0x6000, 0, PAGE_DATA);
 	assert_int_equal(r.n, 2);
 	assert_int_equal(r.v[0].pages, 3);
-	s = (struct run_sink){ &r, r.n };
+	s = (struct run_sink){ &r, r.n, false };
 	run_sink_add(&s, (struct range){ 0x5000, 0x6000 }, PAGE_GONE);
 	run_sink_add(&s, (struct range){ 0x6000, 0x7000 }, PAGE_GONE);
 	assert_int_equal(r.n, 3); /* never across a VMA's border */
 	assert_int_equal(r.v[2].pages, 2);
+}
+
+static void very_many_runs_join_over_gaps(unused_arg void **state)
+{
+	AUTO(page_runs_fini) struct page_runs r = { 0 };
+	struct run_sink s = { &r, 0, false };
+	uint64_t pages = 0, at = 0;
+
+	for (int i = 0; i < 10 * RUNS_DENSE; i++, at += 2 * P)
+		run_sink_add(&s, (struct range){ at, at + P }, PAGE_DATA);
+	assert_int_equal(r.n, RUNS_DENSE);
+	run_sink_add(&s, (struct range){ at, at + P }, PAGE_GONE);
+	run_sink_add(&s, (struct range){ at + 2 * P, at + 3 * P }, PAGE_DATA);
+	run_sink_add(&s, (struct range){ at + 5 * P, at + 6 * P }, PAGE_DATA);
+	assert_int_equal(r.n, RUNS_DENSE + 3);
+	for (size_t i = 0; i < RUNS_DENSE; i++)
+		pages += r.v[i].pages;
+	assert_int_equal(pages, RUNS_DENSE - 1 + 9 * RUNS_DENSE * 2 + 1);
+	r.n = 0;
+	s.exact = true;
+	for (int i = 0; i < 2 * RUNS_DENSE; i++)
+		run_sink_add(&s, (struct range){ (uint64_t)i * 2 * P, ((uint64_t)i * 2 + 1) * P },
+			PAGE_DATA);
+	assert_int_equal(r.n, 2 * RUNS_DENSE);
 }
 
 static void choice(unused_arg void **state)
@@ -678,6 +702,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(runs_join),
+		cmocka_unit_test(very_many_runs_join_over_gaps),
 		cmocka_unit_test(choice),
 		cmocka_unit_test(soft_dirty_decisions),
 		cmocka_unit_test(all_tells_exactly_what_was_written),
