@@ -13,6 +13,7 @@
 
 #include "kinds/files.h"
 #include "kinds/refused.h"
+#include "kinds/shared.h"
 
 void snapshot_init(struct snapshot *s, struct notes *notes, struct kind_cache *cache)
 {
@@ -179,8 +180,13 @@ static struct err *capture_files(struct task *t, struct snapshot *s)
 
 struct err *capture_running(struct task *t, struct snapshot *s)
 {
+	struct capture_priv p;
+	struct capture c;
+
 	TRY(read_process(t, s));
-	return capture_files(t, s);
+	TRY(capture_files(t, s));
+	capture_context(&c, &p, t, s);
+	return shared_outside(&c);
 }
 
 static void capture_process_kind(struct task *t, struct snapshot *s, const struct kind *k)

@@ -3,7 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,20 +29,9 @@ bool outside_parse(const char *link, struct outside_holder *ret)
 	return true;
 }
 
-static void add(struct outside *o, const struct outside_holder *h)
+static void walk_process(pid_t pid, outside_fn fn, void *arg)
 {
-	if (o->n == o->cap) {
-		o->cap = MAX((size_t)256, o->cap * 2);
-		o->v = xrealloc_array(o->v, o->cap, sizeof(*o->v));
-	}
-	o->v[o->n++] = *h;
-}
-
-/* A process that ends meanwhile, or that we may not look at, holds nothing. */
-static void scan_process(struct outside *o, pid_t pid)
-{
-	struct outside_holder h;
-	char path[64], link[64];
+	char path[64], link[PATH_MAX];
 	struct dirent *d;
 	DIR *dir;
 
@@ -51,17 +40,54 @@ static void scan_process(struct outside *o, pid_t pid)
 	if (!dir)
 		return;
 	while ((d = readdir(dir))) {
-		ssize_t n = readlinkat(dirfd(dir), d->d_name, link, sizeof(link) - 1);
+		const char *p = d->d_name;
+		uint64_t number;
+		ssize_t n;
 
+		if (!text_scan_u64(&p, 10, &number) || *p)
+			continue;
+		n = readlinkat(dirfd(dir), d->d_name, link, sizeof(link) - 1);
 		if (n <= 0)
 			continue;
 		link[n] = '\0';
-		if (!outside_parse(link, &h))
-			continue;
-		h.pid = pid;
-		add(o, &h);
+		fn(arg, pid, (int)number, link);
 	}
 	closedir(dir);
+}
+
+struct err *outside_walk(pid_t except, outside_fn fn, void *arg)
+{
+	struct dirent *d;
+	DIR *dir = opendir("/proc");
+
+	if (!dir)
+		return err_errno(errno, "list /proc");
+	while ((d = readdir(dir))) {
+		const char *p = d->d_name;
+		uint64_t pid;
+
+		if (!text_scan_u64(&p, 10, &pid) || *p || pid > INT32_MAX)
+			continue;
+		if ((pid_t)pid != except && (pid_t)pid != getpid())
+			walk_process((pid_t)pid, fn, arg);
+	}
+	closedir(dir);
+	return NULL;
+}
+
+static void add_holder(void *arg, pid_t pid, int number unused_arg, const char *link)
+{
+	struct outside *o = arg;
+	struct outside_holder h;
+
+	if (!outside_parse(link, &h))
+		return;
+	h.pid = pid;
+	if (o->n == o->cap) {
+		o->cap = MAX((size_t)256, o->cap * 2);
+		o->v = xrealloc_array(o->v, o->cap, sizeof(*o->v));
+	}
+	o->v[o->n++] = h;
 }
 
 static int holder_cmp(const void *a, const void *b)
@@ -75,23 +101,13 @@ static int holder_cmp(const void *a, const void *b)
 
 struct err *outside_scan(pid_t except, struct outside **ret)
 {
-	struct outside *o;
-	struct dirent *d;
-	DIR *dir = opendir("/proc");
+	struct outside *o = xcalloc(1, sizeof(*o));
+	struct err *e = outside_walk(except, add_holder, o);
 
-	if (!dir)
-		return err_errno(errno, "list /proc");
-	o = xcalloc(1, sizeof(*o));
-	while ((d = readdir(dir))) {
-		const char *p = d->d_name;
-		uint64_t pid;
-
-		if (!text_scan_u64(&p, 10, &pid) || *p || pid > INT32_MAX)
-			continue;
-		if ((pid_t)pid != except && (pid_t)pid != getpid())
-			scan_process(o, (pid_t)pid);
+	if (e) {
+		outside_free(o);
+		return e;
 	}
-	closedir(dir);
 	if (o->n)
 		qsort(o->v, o->n, sizeof(*o->v), holder_cmp);
 	*ret = o;

@@ -8,6 +8,11 @@
 
 #include "base/err.h"
 
+/* Calls fn for every descriptor of every process that we can see, but for `except` and ourselves. A
+ * process that ends meanwhile, or that we may not look at, is left out. */
+typedef void (*outside_fn)(void *arg, pid_t pid, int number, const char *link);
+struct err *outside_walk(pid_t except, outside_fn fn, void *arg) must_check;
+
 struct outside;
 
 struct outside_holder {

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -25,7 +26,7 @@ static const struct {
 };
 
 #define KEPT_OPEN_FLAGS (O_ACCMODE | O_APPEND | O_DSYNC | O_SYNC | O_NOFOLLOW)
-#define STATUS_FLAGS    (O_APPEND | O_NONBLOCK | O_ASYNC)
+#define STATUS_FLAGS    (O_APPEND | O_NONBLOCK)
 
 static bool is_device(mode_t mode, dev_t rdev, unsigned minor)
 {
@@ -95,6 +96,17 @@ static struct err *device_rebuild(
 	return NULL;
 }
 
+/* /dev/random can ask for signals; see pipe.c. */
+static struct err *device_link(struct rebuild *r, const struct object *o, const void *msg)
+{
+	const Migrate__Kind__Device *m = msg;
+
+	if (!(m->flags & O_ASYNC))
+		return NULL;
+	return REMOTE(r->task, r->thread, NULL, "ask for signals of a device", SYS_fcntl,
+		(uint64_t)o->slots[0].number, F_SETFL, m->flags & (STATUS_FLAGS | O_ASYNC));
+}
+
 const struct kind kind_device = {
 	.id = 23,
 	.name = "device",
@@ -105,4 +117,5 @@ const struct kind kind_device = {
 	.capture = device_capture,
 	.check = device_check,
 	.rebuild = device_rebuild,
+	.link = device_link,
 };

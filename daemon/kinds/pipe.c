@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -29,7 +30,7 @@
 #define PIPE_BYTES_MAX (8u << 20)
 /* Where the library has it as 0, the kernel's value (x86). */
 #define KERNEL_O_LARGEFILE 0100000
-#define STATUS_FLAGS       (O_NONBLOCK | O_ASYNC)
+#define STATUS_FLAGS       O_NONBLOCK
 
 enum { STASH_READ, STASH_WRITE };
 
@@ -205,6 +206,17 @@ static struct err *pipe_rebuild(struct rebuild *r, const struct object *o, const
 	return NULL;
 }
 
+/* Who asks for signals is remembered with the descriptor's number (si_fd): so by the process. */
+static struct err *pipe_link(struct rebuild *r, const struct object *o, const void *msg)
+{
+	const Migrate__Kind__Pipe *m = msg;
+
+	if (!(m->flags & O_ASYNC))
+		return NULL;
+	return REMOTE(r->task, r->thread, NULL, "ask for signals of a pipe", SYS_fcntl,
+		(uint64_t)o->slots[0].number, F_SETFL, m->flags & (STATUS_FLAGS | O_ASYNC));
+}
+
 const struct kind kind_pipe = {
 	.id = PIPE_KIND_ID,
 	.name = "pipe",
@@ -214,4 +226,5 @@ const struct kind kind_pipe = {
 	.claims = pipe_claims,
 	.capture = pipe_capture,
 	.rebuild = pipe_rebuild,
+	.link = pipe_link,
 };

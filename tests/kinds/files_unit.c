@@ -32,6 +32,7 @@
 #include "kinds/files.h"
 #include "kinds/kind.h"
 #include "kinds/refused.h"
+#include "kinds/shared.h"
 #include "lock.pb-c.h"
 #include "memfd.pb-c.h"
 #include "pipe.pb-c.h"
@@ -595,7 +596,7 @@ static void test_pipes(void **state unused_arg)
 
 static int inherited[2];
 
-static void make_outside(const char *dir unused_arg)
+static void make_nothing(const char *dir unused_arg)
 {
 }
 
@@ -617,7 +618,7 @@ static void test_outside(void **state unused_arg)
 	}
 	dup2(inherited[0], 0);
 	close(inherited[0]);
-	child_start(&f, make_outside); /* 0: the read end; the write end is outside */
+	child_start(&f, make_nothing); /* 0: the read end; the write end is outside */
 	refused(capture_number(&f, 0, &o), "the write end is held by process");
 	assert_true(kind_cache_held_outside(
 		f.cache, f.task.pid, true, file_by_number(&f.files, 0)->link, &by));
@@ -626,13 +627,40 @@ static void test_outside(void **state unused_arg)
 	/* Nobody else is there once that one is gone. */
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
-	child_start(&f, make_outside);
+	child_start(&f, make_nothing);
 	ok(capture_number(&f, 0, &o));
 	child_end(&f);
 	assert_int_equal(pipe(hold), 0);
 	assert_false(kind_cache_held_outside(NULL, 1, false, "pipe:[1]", &by));
 	close(hold[0]);
 	close(hold[1]);
+	dup2(open("/dev/null", O_RDONLY | O_CLOEXEC), 0);
+}
+
+/* What the parent has open as well: kcmp finds it in a third process. */
+static void test_shared(void **state unused_arg)
+{
+	struct fixture f;
+	pid_t child;
+	int event;
+
+	event = eventfd(0, 0);
+	dup2(event, 0);
+	close(event);
+	child = fork();
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	child_start(&f, make_nothing);
+	ok(shared_outside(&f.c));
+	refused(take(&f.cp.refused), "is shared with process");
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	ok(shared_outside(&f.c));
+	assert_null(f.cp.refused);
+	child_end(&f);
 	dup2(open("/dev/null", O_RDONLY | O_CLOEXEC), 0);
 }
 
@@ -873,6 +901,7 @@ int main(void)
 		cmocka_unit_test(test_files),
 		cmocka_unit_test(test_pipes),
 		cmocka_unit_test(test_outside),
+		cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_timers),
 		cmocka_unit_test(test_epoll),
 		cmocka_unit_test(test_locks),

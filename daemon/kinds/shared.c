@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One walk over the descriptors of all processes. A descriptor with the same link as one of the
+ * target's is compared by kcmp(KCMP_FILE), which orders: the target's are sorted by it once, so
+ * that a host with many eventfds costs a bisection for each of them and not a comparison with all.
+ */
+#include "kinds/shared.h"
+
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kernel/outside.h"
+
+/* Objects with state of their own behind the descriptor. */
+static const char *const objects[] = { "anon_inode:[eventfd]", "anon_inode:[eventpoll]",
+	"anon_inode:[signalfd]", "anon_inode:[timerfd]" };
+
+struct candidate {
+	const struct file *file;
+	bool object, found;
+};
+
+struct search {
+	struct capture *c;
+	struct candidate *v; /* by link, then in kcmp's order */
+	size_t n;
+};
+
+static bool is_object(const char *link)
+{
+	for (size_t i = 0; i < ARRAY_LEN(objects); i++)
+		if (strcmp(objects[i], link) == 0)
+			return true;
+	return strncmp(link, "/memfd:", 7) == 0;
+}
+
+/* As qsort wants it. An error (a descriptor that was closed) counts as smaller. */
+static int kcmp_order(pid_t pid_a, int fd_a, pid_t pid_b, int fd_b)
+{
+	long r = syscall(
+		SYS_kcmp, pid_a, pid_b, KCMP_FILE, (unsigned long)fd_a, (unsigned long)fd_b);
+
+	return r == 0 ? 0 : r == 2 ? 1 : -1;
+}
+
+static int candidate_cmp(const void *a, const void *b, void *arg)
+{
+	const struct file *x = ((const struct candidate *)a)->file;
+	const struct file *y = ((const struct candidate *)b)->file;
+	const struct search *s = arg;
+	pid_t pid = s->c->task->pid;
+	int r = strcmp(x->link, y->link);
+
+	return r ? r : kcmp_order(pid, x->slots[0].number, pid, y->slots[0].number);
+}
+
+static void report(struct search *s, struct candidate *k, pid_t pid)
+{
+	const struct file *f = k->file;
+	struct proc_stat ps = { .comm = "?" };
+	autoerr struct err *e = proc_stat(s->c->arena, pid, 0, &ps);
+
+	k->found = true;
+	if (!k->object)
+		capture_warn(s->c,
+			"descriptor %d (%s) shares its position with process %d (%.16s), and will "
+			"not "
+			"after the move",
+			f->slots[0].number, f->link, pid, e ? "?" : ps.comm);
+	else
+		capture_refuse(s->c,
+			err_hint(err_new(ERR_UNSUPPORTED,
+					 "descriptor %d (%s) is shared with process %d (%.16s)",
+					 f->slots[0].number, f->link, pid, e ? "?" : ps.comm),
+				"processes that work together by it must stay on one host"));
+}
+
+static void visit(void *arg, pid_t pid, int number, const char *link)
+{
+	struct search *s = arg;
+	size_t lo = 0, hi = s->n;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		struct candidate *k = &s->v[mid];
+		int r = strcmp(link, k->file->link);
+
+		if (!r)
+			r = kcmp_order(pid, number, s->c->task->pid, k->file->slots[0].number);
+		if (!r) {
+			if (!k->found)
+				report(s, k, pid);
+			return;
+		}
+		if (r < 0)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+}
+
+struct err *shared_outside(struct capture *c)
+{
+	struct search s = { .c = c };
+
+	s.v = arena_array(c->arena, c->files->n, sizeof(*s.v));
+	for (size_t i = 0; i < c->files->n; i++) {
+		const struct file *f = &c->files->v[i];
+		bool object = is_object(f->link);
+
+		/* What has no position, or always writes at the end, shares nothing that matters.
+		 */
+		if (!object && (!S_ISREG(f->st.st_mode) || (f->flags & (O_APPEND | O_PATH))))
+			continue;
+		s.v[s.n++] = (struct candidate){ .file = f, .object = object };
+	}
+	if (!s.n)
+		return NULL;
+	qsort_r(s.v, s.n, sizeof(*s.v), candidate_cmp, &s);
+	return outside_walk(c->task->pid, visit, &s);
+}
