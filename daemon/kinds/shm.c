@@ -189,13 +189,17 @@ static struct err *find_open(struct finder *f)
 
 	for (size_t i = 0; t && i < t->n; i++) {
 		const struct file *file = &t->v[i];
+		char path[64];
 		struct err *e;
 		int fd;
 
 		if (!is_memfd(file->link) || major(file->st.st_dev) != f->dev_major ||
 			minor(file->st.st_dev) != f->dev_minor || found_by_id(f, file->st.st_ino))
 			continue;
-		e = remote_fd_home(f->c->task, file->slots[0].number, &fd);
+		/* Not by pidfd_getfd: looking for holes would move the target's position. */
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", f->c->task->pid,
+			file->slots[0].number);
+		e = io_open(path, O_RDONLY, &fd);
 		if (e && !f->c->stopped) {
 			err_free(e); /* closed meanwhile */
 			continue;
