@@ -157,18 +157,24 @@ static void group_add(struct arena *a, struct group *g, const struct file_look *
 	g->slots[g->n++] = (struct fd_slot){ l->number, (l->flags & O_CLOEXEC) != 0 };
 }
 
+/* What grouping needs all the time. */
+struct grouping {
+	struct arena *arena;
+	const struct file_order *order;
+};
+
 /* Puts a descriptor into its group among the sorted groups of one bucket; the number of them. */
-static size_t bucket_add(struct arena *a, struct group *g, size_t n, const struct file_look *l,
-	file_order_fn order, void *arg)
+static size_t bucket_add(
+	const struct grouping *w, struct group *g, size_t n, const struct file_look *l)
 {
 	size_t lo = 0, hi = n;
 
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
-		int c = order(arg, l->number, g[mid].first->number);
+		int c = w->order->fn(w->order->arg, l->number, g[mid].first->number);
 
 		if (c == 0) {
-			group_add(a, &g[mid], l);
+			group_add(w->arena, &g[mid], l);
 			return n;
 		}
 		if (c < 0)
@@ -178,7 +184,7 @@ static size_t bucket_add(struct arena *a, struct group *g, size_t n, const struc
 	}
 	memmove(&g[lo + 1], &g[lo], (n - lo) * sizeof(*g));
 	g[lo] = (struct group){ 0 };
-	group_add(a, &g[lo], l);
+	group_add(w->arena, &g[lo], l);
 	return n + 1;
 }
 
@@ -189,9 +195,10 @@ static int file_cmp(const void *a, const void *b)
 	return ORDER(x->id, y->id);
 }
 
-void file_table_group(struct arena *a, const struct file_look *looks, size_t n, file_order_fn order,
-	void *arg, struct file_table *ret)
+void file_table_group(struct arena *a, const struct file_look *looks, size_t n,
+	const struct file_order *order, struct file_table *ret)
 {
+	const struct grouping w = { a, order };
 	const struct file_look **by = arena_array(a, n, sizeof(*by));
 	struct group *groups = arena_array(a, n, sizeof(*groups));
 	size_t done = 0;
@@ -204,7 +211,7 @@ void file_table_group(struct arena *a, const struct file_look *looks, size_t n, 
 			done += in_bucket;
 			in_bucket = 0;
 		}
-		in_bucket = bucket_add(a, groups + done, in_bucket, by[i], order, arg);
+		in_bucket = bucket_add(&w, groups + done, in_bucket, by[i]);
 		if (i + 1 == n)
 			done += in_bucket;
 	}
@@ -249,7 +256,8 @@ static int order_by_kcmp(void *arg, int fd_a, int fd_b)
 
 struct err *file_table_read(struct arena *a, struct task *t, struct file_table *ret)
 {
-	struct kcmp_order order = { .pid = t->pid };
+	struct kcmp_order kcmp = { .pid = t->pid };
+	const struct file_order order = { order_by_kcmp, &kcmp };
 	struct file_look *looks;
 	autoclose int fd_dir = -1, fdinfo_dir = -1;
 	struct fd_dirs dirs = { a, t->pid, -1, -1 };
@@ -271,9 +279,9 @@ struct err *file_table_read(struct arena *a, struct task *t, struct file_table *
 		TRY(look_at(&dirs, &looks[n], &there));
 		n += there;
 	}
-	file_table_group(a, looks, n, order_by_kcmp, &order, ret);
-	if (order.error)
-		return err_hint(err_errno(order.error, "compare the descriptors of %d", t->pid),
+	file_table_group(a, looks, n, &order, ret);
+	if (kcmp.error)
+		return err_hint(err_errno(kcmp.error, "compare the descriptors of %d", t->pid),
 			"the kernel needs CONFIG_KCMP");
 	return NULL;
 }

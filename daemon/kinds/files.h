@@ -15,10 +15,7 @@ struct err *file_table_read(struct arena *a, struct task *t, struct file_table *
 
 /* ---- for tests: the pure half of the above ---- */
 
-struct file_look; /* one descriptor as it was seen */
-/* Orders two descriptors by identity: 0 the same description, else -1 or 1, consistently. */
-typedef int (*file_order_fn)(void *arg, int fd_a, int fd_b);
-
+/* One descriptor as it was seen. */
 struct file_look {
 	int number;
 	const char *link, *fdinfo;
@@ -26,7 +23,12 @@ struct file_look {
 	uint64_t flags; /* with O_CLOEXEC */
 	uint64_t pos;
 };
-void file_table_group(struct arena *a, const struct file_look *looks, size_t n, file_order_fn order,
-	void *arg, struct file_table *ret);
+/* Orders two descriptors by identity: 0 the same description, else -1 or 1, consistently. */
+struct file_order {
+	int (*fn)(void *arg, int fd_a, int fd_b);
+	void *arg;
+};
+void file_table_group(struct arena *a, const struct file_look *looks, size_t n,
+	const struct file_order *order, struct file_table *ret);
 /* flags and pos of an fdinfo text. */
 struct err *file_look_parse(struct file_look *l) must_check;
