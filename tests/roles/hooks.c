@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Hooks: order, what they are told, veto, time limit, what is skipped or not trusted. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/arena.h"
+#include "base/clock.h"
+#include "base/io.h"
+#include "roles/hooks.h"
+
+struct box {
+	char dir[64], hooks[80], out[80];
+};
+
+static int setup(void **state)
+{
+	struct box *b = calloc(1, sizeof(*b));
+
+	snprintf(b->dir, sizeof(b->dir), "/tmp/hooks-XXXXXX");
+	if (!b || !mkdtemp(b->dir))
+		return -1;
+	snprintf(b->hooks, sizeof(b->hooks), "%s/hooks.d", b->dir);
+	snprintf(b->out, sizeof(b->out), "%s/out", b->dir);
+	*state = b;
+	return mkdir(b->hooks, 0755);
+}
+
+static int teardown(void **state)
+{
+	struct box *b = *state;
+	char cmd[128];
+	int rc;
+
+	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", b->dir);
+	rc = system(cmd);
+	free(b);
+	return rc;
+}
+
+static void hook(const struct box *b, const char *name, mode_t mode, const char *script)
+{
+	char path[200];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", b->hooks, name);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fprintf(f, "#!/bin/sh\n%s\n", script);
+	fclose(f);
+	assert_int_equal(chmod(path, mode), 0);
+}
+
+static struct err *run(struct box *b, int64_t limit_us)
+{
+	Migrate__Progress p = MIGRATE__PROGRESS__INIT;
+	Migrate__HookRun r = MIGRATE__HOOK_RUN__INIT;
+	char event[] = "pre-freeze", id[] = "abc", side[] = "source", comm[] = "p\xff\"q";
+
+	p.id = id;
+	p.side = side;
+	p.comm = comm;
+	p.pid = 4242;
+	r.event = event;
+	r.progress = &p;
+	r.hooks_dir = b->hooks;
+	r.limit_us = (uint64_t)limit_us;
+	return hooks_run(&r);
+}
+
+static char *output(struct arena *a, const struct box *b)
+{
+	char *text;
+
+	assert_null(io_read_file(a, b->out, 1 << 20, &text, NULL));
+	return text;
+}
+
+static void assert_error(struct err *e, enum err_code code, const char *part)
+{
+	autofree char *line = NULL;
+
+	assert_non_null(e);
+	line = err_line(e);
+	if (!strstr(line, part))
+		fail_msg("\"%s\" does not say \"%s\"", line, part);
+	assert_int_equal(err_code(e), code);
+	err_free(e);
+}
+
+static void nothing(void **state)
+{
+	struct box *b = *state;
+
+	assert_false(hooks_any(b->hooks));
+	assert_null(run(b, 1000000));
+	rmdir(b->hooks);
+	assert_false(hooks_any(b->hooks));
+	assert_null(run(b, 1000000));
+}
+
+static void order(void **state)
+{
+	autoarena struct arena *a = arena_new();
+	struct box *b = *state;
+	char script[200];
+
+	snprintf(script, sizeof(script), "echo ${0##*/} $1 >> %s", b->out);
+	hook(b, "20-two", 0755, script);
+	hook(b, "10-one", 0755, script);
+	hook(b, "30-three", 0755, script);
+	hook(b, "15-not-executable", 0644, script);
+	hook(b, ".hidden", 0755, script);
+	hook(b, "10-one~", 0755, script);
+	assert_true(hooks_any(b->hooks));
+	assert_null(run(b, 5000000));
+	assert_string_equal(
+		output(a, b), "10-one pre-freeze\n20-two pre-freeze\n30-three pre-freeze\n");
+}
+
+static void told(void **state)
+{
+	autoarena struct arena *a = arena_new();
+	struct box *b = *state;
+	char script[400], *text;
+
+	setenv("SECRET", "x", 1);
+	snprintf(script, sizeof(script), "cat > %s; env | sort >> %s; pwd >> %s", b->out, b->out,
+		b->out);
+	hook(b, "x", 0755, script);
+	assert_null(run(b, 5000000));
+	text = output(a, b);
+	assert_non_null(strstr(text, "\"event\":\"pre-freeze\""));
+	assert_non_null(strstr(text, "\"pid\":4242"));
+	assert_non_null(strstr(text, "\"comm\":null")); /* it is not UTF-8 */
+	assert_non_null(strstr(text, "\nMIGRATED_PID=4242\n"));
+	assert_non_null(strstr(text, "MIGRATED_EVENT=pre-freeze\n"));
+	assert_non_null(strstr(text, "MIGRATED_SIDE=source\n"));
+	assert_null(strstr(text, "SECRET"));
+}
+
+static void veto(void **state)
+{
+	struct box *b = *state;
+	char script[200];
+
+	snprintf(script, sizeof(script), "echo ran > %s", b->out);
+	hook(b, "1", 0755, "echo noise; echo 'not on a Sunday' >&2; exit 3");
+	hook(b, "2", 0755, script);
+	assert_error(run(b, 5000000), ERR_DENIED, "hook 1 said no (exit 3): not on a Sunday");
+	assert_int_equal(access(b->out, F_OK), -1);
+	hook(b, "1", 0755, "kill -9 $$");
+	assert_error(run(b, 5000000), ERR_DENIED, "signal 9");
+	hook(b, "1", 0755, "printf 'a\\033[31mb\\n'; exit 1");
+	assert_error(run(b, 5000000), ERR_DENIED, "a?[31mb");
+	hook(b, "1", 0755, "");
+	assert_null(run(b, 5000000));
+}
+
+static void cannot_run(void **state)
+{
+	struct box *b = *state;
+	char path[200];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/1", b->hooks);
+	f = fopen(path, "w");
+	fputs("#!/nonexistent/interpreter\n", f);
+	fclose(f);
+	chmod(path, 0755);
+	assert_error(run(b, 5000000), ERR_DENIED, "cannot be executed");
+}
+
+static void time_limit(void **state)
+{
+	struct box *b = *state;
+	int64_t began = clock_us();
+
+	hook(b, "slow", 0755, "sleep 60");
+	assert_error(run(b, 300000), ERR_TIMEOUT, "hook slow took longer than 300 ms");
+	assert_true(clock_us() - began < 5000000);
+}
+
+/* One that leaves a daemon with its output open is not waited for. */
+static void daemonizes(void **state)
+{
+	struct box *b = *state;
+	int64_t began = clock_us();
+
+	hook(b, "d", 0755, "(trap '' HUP; sleep 3) &\nexit 0");
+	assert_null(run(b, 10000000));
+	assert_true(clock_us() - began < 2000000);
+}
+
+/* Much output does not block it. */
+static void talks(void **state)
+{
+	struct box *b = *state;
+
+	hook(b, "t", 0755, "head -c 300000 /dev/zero | tr '\\0' 'x'; echo; echo end; exit 1");
+	assert_error(run(b, 10000000), ERR_DENIED, ": end");
+}
+
+static void not_trusted(void **state)
+{
+	struct box *b = *state;
+
+	hook(b, "1", 0757, "exit 0");
+	assert_error(run(b, 1000000), ERR_DENIED, "can be changed by others");
+	hook(b, "1", 0755, "exit 0");
+	chmod(b->hooks, 0777);
+	assert_error(run(b, 1000000), ERR_DENIED, "can be changed by others");
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+int main(void)
+{
+	const struct CMUnitTest tests[] = { T(nothing), T(order), T(told), T(veto), T(cannot_run),
+		T(time_limit), T(daemonizes), T(talks), T(not_trusted) };
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
