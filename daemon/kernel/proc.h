@@ -31,7 +31,9 @@ enum vma_flag {
 	VMF_DROPPABLE = 1 << 28, /* dp */ VMF_UFFD_MINOR = 1 << 29, /* ui */
 	VMF_GUARD = 1 << 30, /* gu */
 };
-#define VMF_UNKNOWN (1ULL << 63)
+/* mw: a shared mapping without it can never be made writable */
+#define VMF_MAYWRITE (1ULL << 32)
+#define VMF_UNKNOWN  (1ULL << 63)
 
 struct vma {
 	uint64_t start, end;

@@ -24,7 +24,7 @@ static const struct {
 	{ "ex", VMF_EXEC },
 	{ "sh", VMF_SHARED },
 	{ "mr", 0 },
-	{ "mw", 0 },
+	{ "mw", VMF_MAYWRITE },
 	{ "me", 0 },
 	{ "ms", 0 },
 	{ "gd", VMF_GROWSDOWN },

@@ -158,9 +158,6 @@ bool layout_vma_private(const struct vma *v)
 	return !v->shared && !path_special(v->path);
 }
 
-/* Descriptors on their way come out of SCM_RIGHTS at the lowest free numbers. */
-#define ON_THEIR_WAY 128
-
 struct err *free_numbers(const struct task *t, size_t n, int *first)
 {
 	autoarena struct arena *a = arena_new();
@@ -168,8 +165,8 @@ struct err *free_numbers(const struct task *t, size_t n, int *first)
 	size_t n_fds;
 
 	TRY(proc_fds(a, t->pid, &fds, &n_fds));
-	for (size_t i = 0; i < n_fds && (size_t)(fds[i] - at) < n + ON_THEIR_WAY; i++)
+	for (size_t i = 0; i < n_fds && (size_t)(fds[i] - at) < n; i++)
 		at = fds[i] + 1;
-	*first = at + ON_THEIR_WAY;
+	*first = at;
 	return NULL;
 }

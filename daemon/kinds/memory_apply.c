@@ -21,6 +21,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "kernel/arch.h"
 #include "kinds/identity.h"
 
@@ -53,9 +54,16 @@ struct layout_state {
 	uint32_t hints_missing; /* advice that this kernel does not have; warned once */
 };
 
+/* What is opened for a region, once per chunk. */
+struct key {
+	const struct layout_file *file;
+	uint64_t space;
+	bool nowrite;
+};
+
 /* What is mapped from outside while one chunk runs. */
 struct handed {
-	const void *key[FDS_MAX]; /* layout_file, or the space's number */
+	struct key key[FDS_MAX];
 	int fd[FDS_MAX];
 	size_t n;
 	int first; /* the seedling's number of fd[0] */
@@ -154,11 +162,16 @@ static struct err *space_open(struct rebuild *r, const struct region *g, int *re
 {
 	autoclose int made = -1;
 	int fd = rebuild_space_get(r, g->space);
+	char path[40];
 
 	if (fd < 0) {
 		TRY(shm_make(g->space_path, &made));
 		fd = made;
 		rebuild_space_put(r, g->space, take_fd(&made));
+	}
+	if (g->attrs & ATTR_NOWRITE) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		return io_open(path, O_RDONLY, ret);
 	}
 	*ret = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	return *ret < 0 ? err_errno(errno, "copy a descriptor") : NULL;
@@ -166,17 +179,19 @@ static struct err *space_open(struct rebuild *r, const struct region *g, int *re
 
 /* ---- descriptors in the seedling ---- */
 
-static const void *key_of(const struct region *g)
+static struct key key_of(const struct region *g)
 {
-	return g->backing == BACKING_FILE ? (const void *)g->file
-					  : (const void *)(uintptr_t)g->space;
+	return (struct key){ g->file, g->space, g->attrs & ATTR_NOWRITE };
 }
 
 /* Index of the region's file among those handed over, or FDS_MAX. */
 static size_t handed_find(const struct handed *h, const struct region *g)
 {
+	const struct key want = key_of(g);
+
 	for (size_t i = 0; i < h->n; i++)
-		if (h->key[i] == key_of(g))
+		if (h->key[i].file == want.file && h->key[i].space == want.space &&
+			h->key[i].nowrite == want.nowrite)
 			return i;
 	return FDS_MAX;
 }

@@ -26,6 +26,10 @@
 
 #define TRIES        16
 #define REFUSALS_MAX 32
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010 /* Linux 5.1 */
+#endif
+
 /* Reading smaps costs about 6 ms per GiB: below this it may be done frozen. */
 #define SMAPS_RSS_MAX (256ULL << 20)
 
@@ -321,6 +325,32 @@ static uint32_t attrs_plain(uint32_t attrs, const struct vma *v)
 	return attrs;
 }
 
+/* Sealed against writing, or mapped through a descriptor for reading: only smaps tells for certain.
+ */
+static struct err *shm_nowrite(struct reader *rd, const struct vma *v, uint32_t *attrs)
+{
+	autoclose int fd = -1;
+	char path[96];
+	struct stat st;
+	int seals;
+
+	if (!v->shared || (v->prot & PROT_WRITE))
+		return NULL;
+	if (rd->with_flags) {
+		*attrs |= v->flags & VMF_MAYWRITE ? 0 : ATTR_NOWRITE;
+		return NULL;
+	}
+	map_files_path(rd, v, path);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || lstat(path, &st) < 0)
+		return map_files_error(rd, v);
+	seals = fcntl(fd, F_GET_SEALS);
+	if (!(st.st_mode & S_IWUSR) ||
+		(seals > 0 && (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))))
+		*attrs |= ATTR_NOWRITE;
+	return NULL;
+}
+
 /* Fills r; *take false when the mapping is refused (said) or must be read again. */
 static struct err *region_of(struct reader *rd, const struct vma *v, struct region *r, bool *take)
 {
@@ -343,6 +373,9 @@ static struct err *region_of(struct reader *rd, const struct vma *v, struct regi
 		r->space = v->inode;
 		r->space_path = v->path;
 		r->offset = v->offset;
+		TRY(shm_nowrite(rd, v, &r->attrs));
+		if (rd->again)
+			return NULL;
 	} else if (!e) {
 		e = check_path(v);
 		if (!e && !v->inode)

@@ -35,10 +35,11 @@ enum region_attr {
 	ATTR_MERGEABLE = 1 << 13,
 	ATTR_SEALED = 1 << 14,
 	ATTR_DROPPABLE = 1 << 15,
-	ATTR_ALL = (1 << 16) - 1,
+	ATTR_NOWRITE = 1 << 16, /* shared memory object: mprotect cannot make it writable */
+	ATTR_ALL = (1 << 17) - 1,
 };
 /* Fixed when a mapping is made; a difference needs a new mapping. */
-#define ATTR_BACKING (ATTR_GROWSDOWN | ATTR_NORESERVE | ATTR_SYNC | ATTR_DROPPABLE)
+#define ATTR_BACKING (ATTR_GROWSDOWN | ATTR_NORESERVE | ATTR_SYNC | ATTR_DROPPABLE | ATTR_NOWRITE)
 /* Set by layout_finish, when all contents are there. */
 #define ATTR_LATE (ATTR_LOCKED | ATTR_LOCKONFAULT | ATTR_ACCOUNT | ATTR_SEALED)
 
