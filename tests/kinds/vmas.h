@@ -86,8 +86,10 @@ static inline void vmas_push(struct vmas *out, const struct line *l, const char 
 
 static inline void vmas_early(void)
 {
-	/* The heap is there before the first look. */
-	free(malloc(1));
+	/* The heap is there before the first look (a compiler may drop malloc and free). */
+	void *volatile p = malloc(1);
+
+	free(p);
 }
 
 /* From smaps, without the buffer that this needs itself. */
