@@ -4,9 +4,10 @@
  *
  *   55d0c1a2e000-55d0c1a30000 r-xp 00002000 fe:00 1234      /usr/bin/cat
  *
- * The kernel promises that addresses never go backwards, also when the process changes its map
- * while we read. Of a path it escapes the newline alone (\012), not the backslash: a file whose
- * name holds the four characters \012 reads the same.
+ * While we read the process may change its map. The kernel then goes on with the mapping that lies
+ * where it stopped; if that has grown downwards meanwhile (joined with the one before), its line
+ * overlaps the one before: we cut it there. Of a path it escapes the newline alone (\012), not the
+ * backslash: a file whose name holds the four characters \012 reads the same.
  */
 #include "kernel/proc_priv.h"
 
@@ -107,14 +108,14 @@ static const char *copy_path(struct arena *a, const char *p, size_t n)
 	return path;
 }
 
-static struct err *parse_head(struct arena *a, struct line l, uint64_t behind, struct vma *ret)
+static struct err *parse_head(struct arena *a, struct line l, struct vma *ret)
 {
 	struct vma v = { .path = "", .unknown_flags = "" };
 	const char *p = l.p;
 
 	if (!scan_head(&p, &v) || (line_left(l, p) && *p != ' '))
 		return line_unknown(l, "maps");
-	if (v.start >= v.end || v.start < behind || (v.start | v.end | v.offset) % PAGE_BYTES)
+	if (v.start >= v.end || (v.start | v.end | v.offset) % PAGE_BYTES)
 		return err_in(line_unknown(l, "maps"), "impossible address range");
 	while (line_left(l, p) && *p == ' ')
 		p++;
@@ -128,15 +129,22 @@ struct builder {
 	struct arena *a;
 	struct vma *v;
 	size_t n, cap;
+	uint64_t cut; /* bytes that the last one lost at its start */
 };
 
 static struct err *add_vma(struct builder *b, struct line l)
 {
+	uint64_t behind = b->n ? b->v[b->n - 1].end : 0;
 	struct vma v;
 
 	if (b->n == PROC_VMAS_MAX)
 		return err_new(ERR_LIMIT, "more than %d mappings", PROC_VMAS_MAX);
-	TRY(parse_head(b->a, l, b->n ? b->v[b->n - 1].end : 0, &v));
+	TRY(parse_head(b->a, l, &v));
+	if (v.end <= behind)
+		return err_in(line_unknown(l, "maps"), "impossible address range");
+	b->cut = v.start < behind ? behind - v.start : 0;
+	v.start += b->cut;
+	v.offset += v.inode ? b->cut : 0;
 	b->v = arena_grow(b->a, b->v, &b->cap, b->n + 1, sizeof(*b->v));
 	b->v[b->n++] = v;
 	return NULL;
@@ -186,8 +194,9 @@ static struct err *parse_flags(struct arena *a, struct line l, const char *p, st
 }
 
 /* One "Key: value" line behind a mapping's first line. Sets *done by VmFlags, the last one. */
-static struct err *parse_detail(struct arena *a, struct line l, struct vma *v, bool *done)
+static struct err *parse_detail(struct builder *b, struct line l, bool *done)
 {
+	struct vma *v = &b->v[b->n - 1];
 	const char *p = l.p, *colon = memchr(l.p, ':', l.len);
 	uint64_t kib, key;
 
@@ -197,12 +206,12 @@ static struct err *parse_detail(struct arena *a, struct line l, struct vma *v, b
 		if (*done)
 			return line_unknown(l, "smaps");
 		*done = true;
-		return parse_flags(a, l, p, v);
+		return parse_flags(b->a, l, p, v);
 	}
 	for (colon++; *colon == ' ' || *colon == '\t'; colon++)
 		;
 	if (text_scan_lit(&p, "Size:")) {
-		if (!text_scan_u64(&colon, 10, &kib) || kib != (v->end - v->start) / 1024)
+		if (!text_scan_u64(&colon, 10, &kib) || kib != (b->cut + v->end - v->start) / 1024)
 			return line_unknown(l, "smaps");
 	} else if (text_scan_lit(&p, "ProtectionKey:")) {
 		if (!text_scan_u64(&colon, 10, &key) || key > 1024 || line_left(l, colon))
@@ -231,7 +240,7 @@ struct err *proc_parse_smaps(struct arena *a, const char *text, struct vma_list 
 		if (!head && !b.n)
 			return line_unknown(l, "smaps");
 		if (!head) {
-			TRY(parse_detail(a, l, &b.v[b.n - 1], &done));
+			TRY(parse_detail(&b, l, &done));
 			continue;
 		}
 		TRY(add_vma(&b, l));

@@ -87,7 +87,7 @@ static void absurd_maps_are_refused(unused_arg void **state)
 		"1000-2000 rw-p 0 100000000:0 0",
 		"1000-2000 rw-p 0 0:0 99999999999999999999",
 		"10000000000001000-2000 rw-p 0 0:0 0",
-		"1000-3000 rw-p 0 0:0 0\n2000-4000 rw-p 0 0:0 0\n",
+		"1000-3000 rw-p 0 0:0 0\n2000-3000 rw-p 0 0:0 0\n",
 		"3000-4000 rw-p 0 0:0 0\n1000-2000 rw-p 0 0:0 0\n",
 		"1000-2000 rw-p 0 0:0 0\n\n",
 	};
@@ -117,6 +117,23 @@ static void too_many_maps(unused_arg void **state)
 }
 
 #define HEAD "1000-3000 rw-p 00000000 00:00 0 \n"
+/* Grown downwards between two reads. */
+static void overlapping_maps_are_cut(unused_arg void **state)
+{
+	autoarena struct arena *a = arena_new();
+	struct vma_list l;
+
+	ok(proc_parse_maps(a, "1000-3000 rw-p 0 0:0 0\n2000-4000 rw-p 5000 0:1 7\n", &l));
+	assert_int_equal(l.n, 2);
+	assert_int_equal(l.v[1].start, 0x3000);
+	assert_int_equal(l.v[1].offset, 0x6000);
+	ok(proc_parse_smaps(a,
+		"1000-3000 rw-p 0 0:0 0\nVmFlags: rd\n2000-4000 rw-p 0 0:0 0\nSize: 8 kB\nVmFlags: "
+		"rd\n",
+		&l));
+	assert_int_equal(l.v[1].start, 0x3000);
+}
+
 static void smaps_flags(unused_arg void **state)
 {
 	autoarena struct arena *a = arena_new();
@@ -128,8 +145,8 @@ static void smaps_flags(unused_arg void **state)
 		     "a000-b000 r--p 00000000 00:00 0 [vvar]\nVmFlags: rd zz ?? io\n",
 		&l));
 	assert_int_equal(l.n, 2);
-	assert_int_equal(
-		l.v[0].flags, VMF_READ | VMF_WRITE | VMF_GROWSDOWN | VMF_ACCOUNT | VMF_HUGEPAGE);
+	assert_int_equal(l.v[0].flags,
+		VMF_READ | VMF_WRITE | VMF_MAYWRITE | VMF_GROWSDOWN | VMF_ACCOUNT | VMF_HUGEPAGE);
 	assert_int_equal(l.v[0].pkey, 3);
 	assert_string_equal(l.v[0].unknown_flags, "");
 	assert_true(l.v[1].flags == (VMF_READ | VMF_IO | VMF_UNKNOWN));
@@ -458,6 +475,7 @@ int main(void)
 		cmocka_unit_test(maps_of_every_form),
 		cmocka_unit_test(absurd_maps_are_refused),
 		cmocka_unit_test(too_many_maps),
+		cmocka_unit_test(overlapping_maps_are_cut),
 		cmocka_unit_test(smaps_flags),
 		cmocka_unit_test(absurd_smaps_are_refused),
 		cmocka_unit_test(own_maps),
