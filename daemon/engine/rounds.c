@@ -181,10 +181,10 @@ static struct err *send_space_range(
 		uint64_t n = MIN(end - start, SLICE_PAGES * PAGE_BYTES);
 		struct pages_stats st = { 0 };
 
-		TRY(peer_reason(&s->peer,
-			s->pages_ops->send_shared(s->pages,
-				&(struct shared_part){ sp->space, sp->fd, start, n }, &s->peer.ch,
-				&st)));
+		TRY(peer_reason(
+			&s->peer, s->pages_ops->send_shared(s->pages,
+					  &(struct shared_part){ sp->space, sp->fd, start, n },
+					  &s->peer.ch, &st)));
 		s->round.dirty_bytes += n;
 		s->out->stats.round_dirty_bytes = s->round.dirty_bytes;
 		s->out->stats.round_sent_bytes += n;
@@ -242,6 +242,20 @@ static void add_shared_runs(struct space_work *spaces, size_t n, const struct vm
 	}
 }
 
+/* Objects come in the rehearsal and when all stands still, mappings with every LAYOUT: an object
+ * that is younger and not mapped waits. */
+static bool peer_has(const struct source *s, uint64_t space)
+{
+	const struct object_set *sent = &s->sent.objects;
+
+	if (s->task->held || layout_has_space(s->layout, space))
+		return true;
+	for (size_t i = 0; i < sent->n; i++)
+		if (sent->v[i]->kind == &kind_shm && sent->v[i]->id == space)
+			return true;
+	return false;
+}
+
 static struct err *send_spaces(struct source *s, const struct vma_work *work, size_t n_work)
 {
 	struct capture_priv p;
@@ -259,7 +273,7 @@ static struct err *send_spaces(struct source *s, const struct vma_work *work, si
 	for (size_t i = 0; i < n_work; i++)
 		add_shared_runs(w, n, &work[i]);
 	for (size_t i = 0; i < n; i++) {
-		if (!e)
+		if (!e && peer_has(s, spaces[i].space))
 			e = send_space(s, &w[i]);
 		ranges_fini(&w[i].dirty);
 		close(spaces[i].fd);

@@ -142,6 +142,14 @@ struct err *hole_find(const struct ranges *used, uint64_t top, uint64_t bytes, u
 	return NULL;
 }
 
+bool layout_has_space(const struct layout *l, uint64_t space)
+{
+	for (size_t i = 0; i < l->regions.n; i++)
+		if (l->regions.v[i].backing == BACKING_SHM && l->regions.v[i].space == space)
+			return true;
+	return false;
+}
+
 const struct vma_list *layout_vmas(const struct layout *l)
 {
 	return &l->raw;

@@ -70,5 +70,8 @@ struct shm_space {
 /* All shared memory objects the target maps or has open, with a descriptor each. Works while it
  * runs. */
 struct err *shm_spaces(struct capture *c, struct shm_space **ret, size_t *n) must_check;
+/* Whether a LAYOUT has told the peer of this object (it makes those that it does not have yet). */
+bool layout_has_space(const struct layout *l, uint64_t space);
+extern const struct kind kind_shm;
 /* The space and offset behind an address of a shared VMA; false if the VMA is none of those. */
 bool shm_vma_space(const struct vma *v, uint64_t *space);

@@ -16,6 +16,8 @@
 /* Data of one frame at most; also the copy buffer of each side. */
 #define PAGES_FRAME_BYTES (1u << 20)
 #define PAGES_RUNS_MAX    4096
+/* No shared memory object is larger: more than an address space holds. */
+#define SPACE_BYTES_MAX (1ULL << 47)
 
 struct pages_stats {
 	uint64_t pages_data, pages_zero, runs_dropped, bytes_wire;

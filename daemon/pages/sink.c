@@ -222,12 +222,26 @@ static struct err *check_run(
 		v = sink_vma_at(s, r->start);
 		fits = v && v->place != PLACE_NONE && end <= v->end;
 	} else {
-		fits = end <= PAGE_UP(to->bytes);
+		/* It may have grown since the peer told its size. */
+		fits = end <= SPACE_BYTES_MAX;
 	}
 	if (fits)
 		return NULL;
 	return err_new(ERR_PEER, "pages %#jx-%#jx lie outside of what was announced",
 		(uintmax_t)r->start, (uintmax_t)end);
+}
+
+/* Its last size comes with the object itself, when the process stands still. */
+static struct err *grow_shared(struct target *to, const struct run *r)
+{
+	uint64_t end = r->start + r->pages * PAGE_BYTES;
+
+	if (to->space == SPACE_PRIVATE || r->kind != RUN_DATA || end <= PAGE_UP(to->bytes))
+		return NULL;
+	if (ftruncate(to->fd, (off_t)end) < 0)
+		return err_errno(errno, "resize shared memory %ju", (uintmax_t)to->space);
+	to->bytes = end;
+	return NULL;
 }
 
 static struct err *decode(const struct page_sink *s, size_t i, struct run *r)
@@ -237,7 +251,7 @@ static struct err *decode(const struct page_sink *s, size_t i, struct run *r)
 
 /* The whole table, before anything is done; returns the number of runs. */
 static struct err *read_table(struct page_sink *s, const struct frame_head *head,
-	struct channel *ch, const struct target *to, size_t *ret)
+	struct channel *ch, struct target *to, size_t *ret)
 {
 	uint64_t data = 0, limit = MIN((uint64_t)head->length, (uint64_t)PAGES_FRAME_BYTES);
 	uint32_t n, zero;
@@ -261,6 +275,7 @@ static struct err *read_table(struct page_sink *s, const struct frame_head *head
 		if (r.pages > (limit - data) / PAGE_BYTES)
 			return err_new(ERR_PEER, "more page data announced than a frame holds");
 		data += r.pages * PAGE_BYTES;
+		TRY(grow_shared(to, &r));
 	}
 	if (head->length != RUN_HEAD_BYTES + n * RUN_BYTES + data)
 		return err_new(ERR_PEER, "a PAGES frame of %u bytes with %ju bytes of data",

@@ -141,8 +141,9 @@ static void do_move(unsigned from, unsigned n)
 			return;
 	if (mremap(at(from), n * PAGE, n * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at(to)) ==
 		MAP_FAILED) {
-		/* Advice had split it: the target is unmapped even so. */
+		/* Advice or tracking had split it: since Linux 6.17 a part may have moved. */
 		CHECK(errno == EFAULT);
+		do_map(from, n);
 		do_map(to, n);
 		return;
 	}

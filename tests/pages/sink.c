@@ -166,8 +166,10 @@ static void absurd_frames_are_refused(unused_arg void **state)
 	refused(&s, FRAME(&s, .runs = { data }, .n_runs = 1, .extra = -1));
 	refused(&s, FRAME(&s, .n_runs = 0, .extra = -1));
 	refused(&s, FRAME(&s, .space = 8, .runs = { { 0, 1, RUN_DATA } }, .n_runs = 1));
-	refused(&s, FRAME(&s, .space = 7, .runs = { { 0, 5, RUN_DROP } }, .n_runs = 1));
-	refused(&s, FRAME(&s, .space = 7, .runs = { { 4 * P, 1, RUN_DATA } }, .n_runs = 1));
+	refused(&s,
+		FRAME(&s, .space = 7, .runs = { { SPACE_BYTES_MAX, 1, RUN_DROP } }, .n_runs = 1));
+	refused(&s,
+		FRAME(&s, .space = 7, .runs = { { SPACE_BYTES_MAX, 1, RUN_DATA } }, .n_runs = 1));
 	ok(FRAME(&s, .n_runs = 0));
 	stage_close(&s);
 }
