@@ -95,6 +95,9 @@ static struct err *file_capture(struct capture *c)
 			"a deleted file cannot be opened on the other host; let the program close "
 			"it");
 	TRY(file_path_check(home, f->link));
+	/* An NFS client's name for a deleted file that is open: gone when the source closes it. */
+	if (strstr(f->link, "/.nfs"))
+		return err_new(ERR_UNSUPPORTED, "%s was deleted while it was open", f->link);
 	if (fstatfs(home, &fs) < 0)
 		return err_errno(errno, "statfs %s", f->link);
 	m.path = (char *)f->link;

@@ -70,6 +70,15 @@ static struct err *refuse_lock(const struct file *f, const char *what)
 		"let the program give it up first");
 }
 
+/* A daemon's parent may have taken its lock before it forked; it has ended since. */
+static bool runs(pid_t pid)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/%d", pid);
+	return pid > 0 && access(path, F_OK) == 0;
+}
+
 /* NULL when the lock can be moved. */
 static struct err *check_line(
 	const struct capture *c, const struct file *f, const struct lock_line *l)
@@ -80,7 +89,7 @@ static struct err *check_line(
 		return refuse_lock(f, "a lease (F_SETLEASE)");
 	if (strcmp(l->type, "POSIX") != 0 && strcmp(l->type, "FLOCK") != 0)
 		return refuse_lock(f, "a lock of an unknown type");
-	if (l->pid != c->task->pid)
+	if (l->pid != c->task->pid && runs(l->pid))
 		return refuse_lock(f, "a lock that another process took and may share");
 	return NULL;
 }

@@ -56,14 +56,14 @@ struct ends {
 	const struct file *carrier; /* the first that can read, else the first: it has the data */
 };
 
-static struct ends find_ends(const struct file_table *t, const char *link)
+static struct ends find_ends(const struct file_table *t, ino_t ino)
 {
 	struct ends e = { 0 };
 
 	for (size_t i = 0; i < t->n; i++) {
 		const struct file *f = &t->v[i];
 
-		if (!pipe_claims(f) || strcmp(f->link, link) != 0)
+		if (f->st.st_ino != ino || !pipe_claims(f))
 			continue;
 		if (!e.carrier || (!e.read && can_read(f->flags)))
 			e.carrier = f;
@@ -136,7 +136,7 @@ static struct err *pipe_capture(struct capture *c)
 {
 	Migrate__Kind__Pipe m = MIGRATE__KIND__PIPE__INIT;
 	const struct file *f = c->file;
-	struct ends e = find_ends(c->files, f->link);
+	struct ends e = find_ends(c->files, f->st.st_ino);
 	int home, capacity;
 	struct object *o;
 
