@@ -98,6 +98,7 @@ void capture_context(struct capture *c, struct capture_priv *p, struct task *t, 
 		.status = &s->status,
 		.arena = s->arena,
 		.cache = s->cache,
+		.thread_facts = &s->thread_facts,
 		.priv = p,
 	};
 }

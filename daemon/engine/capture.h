@@ -15,6 +15,7 @@ struct snapshot {
 	struct proc_status status;
 	struct notes *notes;      /* borrowed: blockers go here */
 	struct kind_cache *cache; /* borrowed: one per migration */
+	struct thread_facts_cache *thread_facts; /* in the arena; NULL: nothing yet */
 };
 
 void snapshot_init(struct snapshot *s, struct notes *notes, struct kind_cache *cache);

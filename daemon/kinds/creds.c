@@ -20,7 +20,7 @@
 #include "creds.pb-c.h"
 #include "kernel/capability.h"
 #include "kinds/calls.h"
-#include "kinds/kind.h"
+#include "kinds/thread_facts.h"
 
 /* Their ids and both capability headers fit the scratch memory. */
 #define GROUPS_MAX 900
@@ -35,12 +35,11 @@ _Static_assert(sizeof(struct scratch) <= REMOTE_SCRATCH_BYTES, "scratch too smal
 static struct err *creds_capture(struct capture *c)
 {
 	Migrate__Kind__Creds m = MIGRATE__KIND__CREDS__INIT;
+	const struct thread_facts *f;
 	struct proc_status s;
-	int64_t securebits;
 
-	TRY(proc_status(c->arena, c->task->pid, c->thread->tid, &s));
-	TRY(REMOTE(c->task, c->thread, &securebits, "ask for the securebits", SYS_prctl,
-		PR_GET_SECUREBITS));
+	TRY(thread_facts(c, c->thread, &f));
+	s = f->status;
 	if (s.n_groups > GROUPS_MAX)
 		return err_new(
 			ERR_LIMIT, "it is in %zu groups, more than %d", s.n_groups, GROUPS_MAX);
@@ -56,7 +55,7 @@ static struct err *creds_capture(struct capture *c)
 	m.effective = s.cap_eff;
 	m.bounding = s.cap_bnd;
 	m.ambient = s.cap_amb;
-	m.securebits = (uint32_t)securebits;
+	m.securebits = f->securebits;
 	m.no_new_privs = s.no_new_privs != 0;
 	capture_emit(c, (uint64_t)m.tid, &m.base);
 	return NULL;

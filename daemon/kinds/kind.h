@@ -97,6 +97,8 @@ struct capture {
 	const struct proc_status *status;
 	struct arena *arena;	/* everything that is captured */
 	struct kind_cache *cache; /* one per migration (kinds/cache.h); NULL: nothing is kept */
+	/* For kinds/thread_facts.c, one per capture: points to NULL at first; NULL: nothing is kept. */
+	struct thread_facts_cache **thread_facts;
 	struct capture_priv *priv; /* the engine's: object set, notes */
 };
 

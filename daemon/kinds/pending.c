@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 
 #include "kinds/calls.h"
-#include "kinds/kind.h"
+#include "kinds/thread_facts.h"
 #include "pending.pb-c.h"
 
 #define INFO_BYTES 128
@@ -95,12 +95,12 @@ static struct err *pending_capture(struct capture *c)
 {
 	for (size_t i = 0; i < c->task->n_threads; i++) {
 		pid_t tid = c->task->threads[i]->tid;
-		struct proc_status s;
+		const struct thread_facts *f;
 
-		TRY(proc_status(c->arena, c->task->pid, tid, &s));
+		TRY(thread_facts(c, c->task->threads[i], &f));
 		if (tid == c->task->pid)
-			TRY(capture_queue(c, tid, true, s.sig_shared_pending));
-		TRY(capture_queue(c, tid, false, s.sig_pending));
+			TRY(capture_queue(c, tid, true, f->status.sig_shared_pending));
+		TRY(capture_queue(c, tid, false, f->status.sig_pending));
 	}
 	return NULL;
 }

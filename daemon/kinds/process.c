@@ -12,6 +12,7 @@
 #include <linux/kcmp.h>
 #include <linux/prctl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/sem.h>
@@ -22,7 +23,7 @@
 #include "base/io.h"
 #include "base/text.h"
 #include "kinds/calls.h"
-#include "kinds/kind.h"
+#include "kinds/thread_facts.h"
 #include "process.pb-c.h"
 
 #define PF_EXITING 0x4u
@@ -34,9 +35,7 @@
 #ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
 #define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211 /* Linux 6.4 */
 #endif
-#define ARCH_GET_CPUID    0x1011
-#define ARCH_SHSTK_STATUS 0x5005 /* Linux 6.6 */
-#define LOGINUID_UNSET    "4294967295"
+#define LOGINUID_UNSET "4294967295"
 
 /* Children that are named in the refusal. */
 #define CHILDREN_NAMED 8
@@ -62,35 +61,60 @@ static struct err *check_children(struct capture *c)
 	return NULL;
 }
 
-/* The time namespace may differ: a process that was moved before has its own. */
-static const char *const namespaces[] = { "cgroup", "ipc", "mnt", "net", "pid", "pid_for_children",
-	"user", "uts" };
-/* What one thread can change for itself without giving up CLONE_FS. */
-static const char *const thread_namespaces[] = { "ipc", "net", "uts" };
+/* The time namespace may differ: a process that was moved before has its own. The first three are
+ * those that one thread can change for itself without giving up CLONE_FS. */
+static const char *const namespaces[] = { "ipc", "net", "uts", "cgroup", "mnt", "pid",
+	"pid_for_children", "user" };
+#define THREAD_NAMESPACES 3
 
-/* false also when this kernel has no such namespace. */
-static bool link_differs(struct arena *a, const char *one, const char *other)
+#define LINK_BYTES 64
+
+struct own_namespaces {
+	char link[ARRAY_LEN(namespaces)][LINK_BYTES]; /* "" where the kernel has no such thing */
+};
+
+static void read_link(const char *path, char link[LINK_BYTES])
 {
-	char *x = arena_alloc(a, 64), *y = arena_alloc(a, 64);
+	ssize_t n = readlink(path, link, LINK_BYTES - 1);
 
-	if (readlink(one, x, 63) < 0 || readlink(other, y, 63) < 0)
-		return false;
-	return strcmp(x, y) != 0;
+	link[MAX(n, 0)] = 0;
 }
 
-static void check_namespaces(struct capture *c)
+static void read_own(struct own_namespaces *own)
 {
-	int pid = (int)c->task->pid;
+	for (size_t i = 0; i < ARRAY_LEN(namespaces); i++) {
+		char path[LINK_BYTES];
 
-	for (size_t i = 0; i < ARRAY_LEN(namespaces); i++)
-		if (link_differs(c->arena,
-			    arena_printf(c->arena, "/proc/%d/ns/%s", pid, namespaces[i]),
-			    arena_printf(c->arena, "/proc/self/ns/%s", namespaces[i])))
+		snprintf(path, sizeof(path), "/proc/self/ns/%s", namespaces[i]);
+		read_link(path, own->link[i]);
+	}
+}
+
+/* `dir`: the process's directory below /proc, or that of one thread. */
+static void check_namespaces(struct capture *c, const char *dir, size_t n, const char *who,
+	const struct own_namespaces *own)
+{
+	char path[LINK_BYTES], link[LINK_BYTES];
+
+	for (size_t i = 0; i < n; i++) {
+		snprintf(path, sizeof(path), "/proc/%s/ns/%s", dir, namespaces[i]);
+		read_link(path, link);
+		if (*link && *own->link[i] && strcmp(link, own->link[i]) != 0)
 			capture_refuse(c, err_new(ERR_UNSUPPORTED,
-						  "it is in another %s namespace than the daemon",
-						  namespaces[i]));
-	if (link_differs(c->arena, arena_printf(c->arena, "/proc/%d/ns/time", pid),
-		    arena_printf(c->arena, "/proc/%d/ns/time_for_children", pid)))
+						  "%s is in another %s namespace than the daemon",
+						  who, namespaces[i]));
+	}
+}
+
+static void check_time_namespace(struct capture *c)
+{
+	char path[LINK_BYTES], now[LINK_BYTES], later[LINK_BYTES];
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/time", (int)c->task->pid);
+	read_link(path, now);
+	snprintf(path, sizeof(path), "/proc/%d/ns/time_for_children", (int)c->task->pid);
+	read_link(path, later);
+	if (strcmp(now, later) != 0)
 		capture_refuse(c, err_new(ERR_UNSUPPORTED,
 					  "its children would be in another time namespace"));
 }
@@ -205,8 +229,11 @@ static struct err *check_keyrings(struct capture *c)
 	return NULL;
 }
 
-static struct err *check_process(struct capture *c)
+static struct err *check_process(struct capture *c, const struct own_namespaces *own)
 {
+	char dir[16];
+
+	snprintf(dir, sizeof(dir), "%d", (int)c->task->pid);
 	if (c->stat->flags & PF_KTHREAD)
 		return err_new(ERR_UNSUPPORTED, "it is a kernel thread");
 	if (c->stat->flags & PF_EXITING)
@@ -214,7 +241,8 @@ static struct err *check_process(struct capture *c)
 	if (c->status->coredump)
 		return err_new(ERR_GONE, "it is dumping core");
 	TRY(check_children(c));
-	check_namespaces(c);
+	check_namespaces(c, dir, ARRAY_LEN(namespaces), "it", own);
+	check_time_namespace(c);
 	TRY(check_shared(c));
 	check_session(c);
 	TRY(check_loginuid(c));
@@ -223,12 +251,14 @@ static struct err *check_process(struct capture *c)
 
 /* ---- source: each thread ---- */
 
-static struct err *check_thread_shared(struct capture *c, pid_t tid)
+static struct err *check_thread_shared(
+	struct capture *c, pid_t tid, const struct own_namespaces *own)
 {
 	static const struct {
 		int type;
 		const char *what;
 	} parts[] = { { KCMP_FILES, "descriptor table" }, { KCMP_FS, "working directory" } };
+	char dir[32], who[32];
 	bool same;
 
 	if (tid == c->task->pid)
@@ -239,14 +269,9 @@ static struct err *check_thread_shared(struct capture *c, pid_t tid)
 			capture_refuse(c, err_new(ERR_UNSUPPORTED, "thread %d has a %s of its own",
 						  (int)tid, parts[i].what));
 	}
-	for (size_t i = 0; i < ARRAY_LEN(thread_namespaces); i++)
-		if (link_differs(c->arena,
-			    arena_printf(c->arena, "/proc/%d/task/%d/ns/%s", (int)c->task->pid,
-				    (int)tid, thread_namespaces[i]),
-			    arena_printf(c->arena, "/proc/self/ns/%s", thread_namespaces[i])))
-			capture_refuse(
-				c, err_new(ERR_UNSUPPORTED, "thread %d is in another %s namespace",
-					   (int)tid, thread_namespaces[i]));
+	snprintf(dir, sizeof(dir), "%d/task/%d", (int)c->task->pid, (int)tid);
+	snprintf(who, sizeof(who), "thread %d", (int)tid);
+	check_namespaces(c, dir, THREAD_NAMESPACES, who, own);
 	return NULL;
 }
 
@@ -269,72 +294,25 @@ static void check_thread_ptrace(struct capture *c, pid_t tid)
 			c, err_new(ERR_UNSUPPORTED, "thread %d may use I/O ports", (int)tid));
 }
 
-/* Where thread results lie in the scratch memory. */
-struct thread_scratch {
-	uint64_t shadow_stack;
-	int32_t death_signal, pad;
-	uint8_t ldt[16];
-};
-
-static struct err *thread_remote(
-	struct capture *c, struct thread *th, Migrate__Kind__Process__Thread *m)
+static struct err *capture_thread(struct capture *c, struct thread *th,
+	Migrate__Kind__Process__Thread *m, const struct own_namespaces *own)
 {
-	uint64_t scratch = remote_scratch(c->task).v;
-	struct call calls[] = {
-		{ .nr = SYS_prctl,
-			.args = { PR_GET_PDEATHSIG,
-				scratch + offsetof(struct thread_scratch, death_signal) } },
-		{ .nr = SYS_personality, .args = { 0xffffffff } },
-#ifdef SYS_arch_prctl
-		{ .nr = SYS_arch_prctl,
-			.args = { ARCH_SHSTK_STATUS,
-				scratch + offsetof(struct thread_scratch, shadow_stack) } },
-		{ .nr = SYS_arch_prctl, .args = { ARCH_GET_CPUID } },
-		{ .nr = SYS_modify_ldt,
-			.args = { 0, scratch + offsetof(struct thread_scratch, ldt),
-				sizeof(((struct thread_scratch *)0)->ldt) } },
-#endif
-	};
-	struct thread_scratch s = { 0 };
+	const struct thread_facts *f;
 
-	TRY(remote_put(c->task, 0, &s, sizeof(s)));
-	TRY(remote_run(c->task, th, calls, ARRAY_LEN(calls)));
-	TRY(remote_get(c->task, 0, &s, sizeof(s)));
-	if (calls[0].ret < 0)
-		return err_errno((int)-calls[0].ret, "ask for the death signal");
-	if (calls[1].ret < 0)
-		return err_errno((int)-calls[1].ret, "ask for the personality");
-	m->death_signal = s.death_signal;
-	m->personality = (uint32_t)calls[1].ret;
-#ifdef SYS_arch_prctl
-	if (calls[2].ret == 0 && s.shadow_stack)
-		capture_refuse(
-			c, err_new(ERR_UNSUPPORTED, "thread %d has a shadow stack", (int)th->tid));
-	if (calls[3].ret == 0)
-		capture_refuse(c,
-			err_new(ERR_UNSUPPORTED, "thread %d has the CPUID instruction switched off",
-				(int)th->tid));
-	if (calls[4].ret > 0 && th->tid == c->task->pid)
-		capture_refuse(
-			c, err_new(ERR_UNSUPPORTED, "it has a local descriptor table (LDT)"));
-#endif
-	return NULL;
-}
-
-static struct err *capture_thread(
-	struct capture *c, struct thread *th, Migrate__Kind__Process__Thread *m)
-{
-	struct proc_status s;
-
+	TRY(thread_facts(c, th, &f));
 	migrate__kind__process__thread__init(m);
 	m->tid = th->tid;
-	TRY(proc_status(c->arena, c->task->pid, th->tid, &s));
-	if (s.seccomp)
+	m->death_signal = f->death_signal;
+	m->personality = f->personality;
+	if (f->status.seccomp)
 		capture_refuse(c, err_new(ERR_UNSUPPORTED, "thread %d is under seccomp (mode %d)",
-					  (int)th->tid, s.seccomp));
-	TRY(check_thread_shared(c, th->tid));
+					  (int)th->tid, f->status.seccomp));
+	if (f->refusal)
+		capture_refuse(c, err_new(ERR_UNSUPPORTED, "thread %d cannot be carried: %s",
+					  (int)th->tid, f->refusal));
+	TRY(check_thread_shared(c, th->tid, own));
 	check_thread_ptrace(c, th->tid);
-	return thread_remote(c, th, m);
+	return NULL;
 }
 
 /* ---- source ---- */
@@ -346,14 +324,16 @@ static struct err *process_capture(struct capture *c)
 		arena_array(c->arena, c->task->n_threads, sizeof(*threads));
 	uint64_t scratch = remote_scratch(c->task).v;
 	struct calls calls = { 0 };
+	struct own_namespaces own;
 	int32_t subreaper;
 
-	TRY(check_process(c));
+	read_own(&own);
+	TRY(check_process(c, &own));
 	m.n_threads = c->task->n_threads;
 	m.threads = arena_array(c->arena, m.n_threads, sizeof(*m.threads));
 	for (size_t i = 0; i < m.n_threads; i++) {
 		m.threads[i] = &threads[i];
-		TRY(capture_thread(c, c->task->threads[i], m.threads[i]));
+		TRY(capture_thread(c, c->task->threads[i], m.threads[i], &own));
 	}
 	CALL(&calls, "ask whether it is dumpable", SYS_prctl, PR_GET_DUMPABLE);
 	CALL(&calls, "ask whether it is a subreaper", SYS_prctl, PR_GET_CHILD_SUBREAPER, scratch);

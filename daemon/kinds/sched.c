@@ -105,17 +105,16 @@ static struct err *ioprio_get(pid_t tid, uint32_t *ret)
 }
 
 /* How many leading bytes of `now` must travel; 0 when it may use every CPU that is online. */
-static struct err *cpus_get(struct arena *a, pid_t tid, struct cpu_set_bits *now, size_t *len)
+static struct err *cpus_get(
+	pid_t tid, const struct cpu_set_bits *online, struct cpu_set_bits *now, size_t *len)
 {
-	struct cpu_set_bits online;
 	bool all = true;
 
-	TRY(cpus_online(a, &online));
 	memset(now, 0, sizeof(*now));
 	if (syscall(SYS_sched_getaffinity, tid, sizeof(now->bits), now->bits) < 0)
 		return err_errno(errno, "ask for the CPUs of thread %d", (int)tid);
-	for (unsigned cpu = 0; cpu < CPUS_MAX; cpu++)
-		if (cpu_in(&online, cpu) && !cpu_in(now, cpu))
+	for (size_t i = 0; i < sizeof(now->bits); i++)
+		if (online->bits[i] & ~now->bits[i])
 			all = false;
 	*len = 0;
 	for (size_t i = 0; !all && i < sizeof(now->bits); i++)
@@ -124,16 +123,15 @@ static struct err *cpus_get(struct arena *a, pid_t tid, struct cpu_set_bits *now
 	return NULL;
 }
 
-static struct err *sched_capture(struct capture *c)
+static struct err *capture_thread(struct capture *c, pid_t tid, const struct cpu_set_bits *online)
 {
 	Migrate__Kind__Sched m = MIGRATE__KIND__SCHED__INIT;
-	pid_t tid = c->thread->tid;
 	struct cpu_set_bits cpus;
 	struct attr attr;
 
 	TRY(attr_get(tid, &attr));
 	TRY(ioprio_get(tid, &m.ioprio));
-	TRY(cpus_get(c->arena, tid, &cpus, &m.cpus.len));
+	TRY(cpus_get(tid, online, &cpus, &m.cpus.len));
 	m.cpus.data = cpus.bits;
 	m.tid = tid;
 	m.policy = attr.policy;
@@ -150,6 +148,16 @@ static struct err *sched_capture(struct capture *c)
 			err_new(ERR_UNSUPPORTED, "thread %d has the unknown scheduling policy %u",
 				(int)tid, attr.policy));
 	capture_emit(c, (uint64_t)tid, &m.base);
+	return NULL;
+}
+
+static struct err *sched_capture(struct capture *c)
+{
+	struct cpu_set_bits online;
+
+	TRY(cpus_online(c->arena, &online));
+	for (size_t i = 0; i < c->task->n_threads; i++)
+		TRY(capture_thread(c, c->task->threads[i]->tid, &online));
 	return NULL;
 }
 
@@ -243,7 +251,7 @@ static struct err *sched_finish(
 const struct kind kind_sched = {
 	.id = 3,
 	.name = "scheduling",
-	.scope = KIND_THREAD,
+	.scope = KIND_PROCESS, /* one object per thread, but the host's CPUs are read once */
 	.stage = STAGE_LAST,
 	.needs_stop = true,
 	.msg = &migrate__kind__sched__descriptor,

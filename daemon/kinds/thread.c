@@ -28,16 +28,11 @@
 #include "base/io.h"
 #include "kernel/restart.h"
 #include "kinds/calls.h"
+#include "kinds/thread_facts.h"
 #include "thread.pb-c.h"
 
 #ifndef PTRACE_GET_RSEQ_CONFIGURATION
 #define PTRACE_GET_RSEQ_CONFIGURATION 0x420f /* Linux 5.13 */
-#endif
-#ifndef PR_GET_TID_ADDRESS
-#define PR_GET_TID_ADDRESS 40
-#endif
-#ifndef SS_AUTODISARM
-#define SS_AUTODISARM (1U << 31)
 #endif
 
 #define COMM_BYTES 16
@@ -61,11 +56,9 @@ struct robust_head {
 	uint64_t next, futex_offset, pending;
 };
 
-/* What lies in the scratch memory during capture and finish. */
+/* What lies in the scratch memory during finish. */
 struct scratch {
-	uint64_t tid_address;
 	struct kernel_stack stack;
-	int32_t tsc_mode, pad;
 	char comm[COMM_BYTES];
 };
 
@@ -101,35 +94,6 @@ static struct err *capture_robust(pid_t tid, Migrate__Kind__Thread *m)
 		return err_errno(errno, "ask for the robust list");
 	m->robust_head = (uint64_t)(uintptr_t)head;
 	m->robust_bytes = bytes;
-	return NULL;
-}
-
-/* What only the thread itself can ask. */
-static struct err *capture_remote(struct capture *c, Migrate__Kind__Thread *m)
-{
-	struct calls calls = { 0 };
-	struct scratch s;
-	size_t slack;
-
-	CALL(&calls, "ask for the address to clear at the end", SYS_prctl, PR_GET_TID_ADDRESS,
-		place(c->task, offsetof(struct scratch, tid_address)));
-	CALL(&calls, "ask for the alternate signal stack", SYS_sigaltstack, 0,
-		place(c->task, offsetof(struct scratch, stack)));
-	slack = calls.n;
-	CALL(&calls, "ask for the timer slack", SYS_prctl, PR_GET_TIMERSLACK);
-	/* x86 only; elsewhere it fails and stays 0. */
-	CALL_MAY_FAIL(&calls, "ask for the TSC mode", SYS_prctl, PR_GET_TSC,
-		place(c->task, offsetof(struct scratch, tsc_mode)));
-	memset(&s, 0, sizeof(s));
-	TRY(remote_put(c->task, 0, &s, sizeof(s)));
-	TRY(calls_run(&calls, c->task, c->thread));
-	TRY(remote_get(c->task, 0, &s, sizeof(s)));
-	m->clear_child_tid = s.tid_address;
-	m->altstack->sp = s.stack.sp;
-	m->altstack->bytes = s.stack.bytes;
-	m->altstack->flags = (uint32_t)s.stack.flags & (SS_DISABLE | SS_AUTODISARM);
-	m->timer_slack_ns = (uint64_t)calls.v[slack].ret;
-	m->tsc_mode = (uint32_t)s.tsc_mode;
 	return NULL;
 }
 
@@ -197,6 +161,7 @@ static struct err *thread_capture(struct capture *c)
 	Migrate__Kind__Thread__AltStack altstack = MIGRATE__KIND__THREAD__ALT_STACK__INIT;
 	Migrate__Kind__Thread__Sleep sleep = MIGRATE__KIND__THREAD__SLEEP__INIT;
 	struct arch_state state = c->thread->state;
+	const struct thread_facts *facts;
 
 	TRY(arch_check_state(&state));
 	m.tid = c->thread->tid;
@@ -205,7 +170,13 @@ static struct err *thread_capture(struct capture *c)
 	TRY(capture_comm(c, &m));
 	TRY(capture_rseq(m.tid, &rseq));
 	TRY(capture_robust(m.tid, &m));
-	TRY(capture_remote(c, &m));
+	TRY(thread_facts(c, c->thread, &facts));
+	m.clear_child_tid = facts->clear_child_tid;
+	altstack.sp = facts->stack_sp;
+	altstack.bytes = facts->stack_bytes;
+	altstack.flags = facts->stack_flags;
+	m.timer_slack_ns = facts->timer_slack_ns;
+	m.tsc_mode = facts->tsc_mode;
 	TRY(capture_restart(c, &state, &m, &sleep));
 	m.sigmask = state.sigmask;
 	m.regs.data = state.regs;

@@ -164,9 +164,14 @@ static void capture_all(struct arena *a, struct task *t, struct capture_priv *p)
 {
 	struct proc_stat stat;
 	struct proc_status status;
-	struct capture c = {
-		.task = t, .stopped = true, .stat = &stat, .status = &status, .arena = a, .priv = p
-	};
+	struct thread_facts_cache *facts = NULL;
+	struct capture c = { .task = t,
+		.stopped = true,
+		.stat = &stat,
+		.status = &status,
+		.arena = a,
+		.thread_facts = &facts,
+		.priv = p };
 
 	ok(proc_stat(a, t->pid, 0, &stat), "stat");
 	ok(proc_status(a, t->pid, 0, &status), "status");

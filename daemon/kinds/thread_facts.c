@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Facts about threads: see thread_facts.h. */
+#include "kinds/thread_facts.h"
+
+#include <linux/prctl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#ifndef PR_GET_TID_ADDRESS
+#define PR_GET_TID_ADDRESS 40
+#endif
+#ifndef SS_AUTODISARM
+#define SS_AUTODISARM (1U << 31)
+#endif
+/* x86; elsewhere arch_prctl does not exist and the calls are left out. */
+#define ARCH_GET_CPUID      0x1011
+#define ARCH_GET_XCOMP_PERM 0x1022
+#define ARCH_SHSTK_STATUS   0x5005       /* Linux 6.6 */
+#define XCOMP_DYNAMIC       (1ULL << 18) /* AMX tile data: on request only */
+
+struct thread_facts_cache {
+	size_t n;
+	struct {
+		pid_t tid;
+		const struct thread_facts *facts;
+	} v[];
+};
+
+/* stack_t of a 64-bit kernel. */
+struct kernel_stack {
+	uint64_t sp;
+	int32_t flags, pad;
+	uint64_t bytes;
+};
+
+/* What lies in the scratch memory. */
+struct scratch {
+	uint64_t tid_address, shadow_stack, xcomp;
+	struct kernel_stack stack;
+	int32_t tsc_mode, death_signal;
+	uint8_t ldt[16];
+};
+
+enum {
+	CALL_TID_ADDRESS,
+	CALL_STACK,
+	CALL_SLACK,
+	CALL_SECUREBITS,
+	CALL_PERSONALITY,
+	CALL_DEATH_SIGNAL,
+	CALL_MUST, /* those above must succeed */
+	CALL_TSC = CALL_MUST,
+#ifdef SYS_arch_prctl
+	CALL_SHADOW_STACK,
+	CALL_CPUID,
+	CALL_XCOMP,
+	CALL_LDT,
+#endif
+	CALLS,
+};
+
+static const char *const names[CALL_MUST] = {
+	[CALL_TID_ADDRESS] = "ask for the address to clear at the end",
+	[CALL_STACK] = "ask for the alternate signal stack",
+	[CALL_SLACK] = "ask for the timer slack",
+	[CALL_SECUREBITS] = "ask for the securebits",
+	[CALL_PERSONALITY] = "ask for the personality",
+	[CALL_DEATH_SIGNAL] = "ask for the death signal",
+};
+
+#define AT(field) (at + offsetof(struct scratch, field))
+
+static struct err *ask(
+	struct task *t, struct thread *th, struct call calls[CALLS], struct scratch *s)
+{
+	uint64_t at = remote_scratch(t).v;
+
+	calls[CALL_TID_ADDRESS] =
+		(struct call){ .nr = SYS_prctl, .args = { PR_GET_TID_ADDRESS, AT(tid_address) } };
+	calls[CALL_STACK] = (struct call){ .nr = SYS_sigaltstack, .args = { 0, AT(stack) } };
+	calls[CALL_SLACK] = (struct call){ .nr = SYS_prctl, .args = { PR_GET_TIMERSLACK } };
+	calls[CALL_SECUREBITS] = (struct call){ .nr = SYS_prctl, .args = { PR_GET_SECUREBITS } };
+	calls[CALL_PERSONALITY] = (struct call){ .nr = SYS_personality, .args = { 0xffffffff } };
+	calls[CALL_DEATH_SIGNAL] =
+		(struct call){ .nr = SYS_prctl, .args = { PR_GET_PDEATHSIG, AT(death_signal) } };
+	calls[CALL_TSC] = (struct call){ .nr = SYS_prctl, .args = { PR_GET_TSC, AT(tsc_mode) } };
+#ifdef SYS_arch_prctl
+	calls[CALL_SHADOW_STACK] = (struct call){ .nr = SYS_arch_prctl,
+		.args = { ARCH_SHSTK_STATUS, AT(shadow_stack) } };
+	calls[CALL_CPUID] = (struct call){ .nr = SYS_arch_prctl, .args = { ARCH_GET_CPUID } };
+	calls[CALL_XCOMP] =
+		(struct call){ .nr = SYS_arch_prctl, .args = { ARCH_GET_XCOMP_PERM, AT(xcomp) } };
+	calls[CALL_LDT] =
+		(struct call){ .nr = SYS_modify_ldt, .args = { 0, AT(ldt), sizeof(s->ldt) } };
+#endif
+	memset(s, 0, sizeof(*s));
+	TRY(remote_put(t, 0, s, sizeof(*s)));
+	TRY(remote_run(t, th, calls, CALLS));
+	for (size_t i = 0; i < CALL_MUST; i++)
+		if (calls[i].ret < 0 && calls[i].ret > -4096)
+			return err_errno((int)-calls[i].ret, "%s", names[i]);
+	return remote_get(t, 0, s, sizeof(*s));
+}
+
+/* The last two are the whole process's: they are said once. */
+static const char *refusal(const struct call calls[CALLS], const struct scratch *s, bool leader)
+{
+#ifdef SYS_arch_prctl
+	if (calls[CALL_SHADOW_STACK].ret == 0 && s->shadow_stack)
+		return "it has a shadow stack";
+	if (calls[CALL_CPUID].ret == 0)
+		return "it has the CPUID instruction switched off";
+	if (leader && calls[CALL_XCOMP].ret == 0 && s->xcomp & XCOMP_DYNAMIC)
+		return "it may use AMX tiles";
+	if (leader && calls[CALL_LDT].ret > 0)
+		return "it has a local descriptor table (LDT)";
+#endif
+	return NULL;
+}
+
+static struct err *find_out(struct capture *c, struct thread *th, struct thread_facts *f)
+{
+	struct call calls[CALLS];
+	struct scratch s;
+
+	TRY(proc_status(c->arena, c->task->pid, th->tid, &f->status));
+	TRY(ask(c->task, th, calls, &s));
+	f->clear_child_tid = s.tid_address;
+	f->stack_sp = s.stack.sp;
+	f->stack_bytes = s.stack.bytes;
+	f->stack_flags = (uint32_t)s.stack.flags & (SS_DISABLE | SS_AUTODISARM);
+	f->timer_slack_ns = (uint64_t)calls[CALL_SLACK].ret;
+	f->tsc_mode = (uint32_t)s.tsc_mode;
+	f->securebits = (uint32_t)calls[CALL_SECUREBITS].ret;
+	f->personality = (uint32_t)calls[CALL_PERSONALITY].ret;
+	f->death_signal = s.death_signal;
+	f->refusal = refusal(calls, &s, th->tid == c->task->pid);
+	return NULL;
+}
+
+static struct thread_facts_cache *cache_of(struct capture *c)
+{
+	struct thread_facts_cache *k;
+
+	if (!c->thread_facts)
+		return NULL;
+	if (!*c->thread_facts) {
+		k = arena_alloc(c->arena, sizeof(*k) + c->task->n_threads * sizeof(k->v[0]));
+		k->n = c->task->n_threads;
+		*c->thread_facts = k;
+	}
+	return *c->thread_facts;
+}
+
+struct err *thread_facts(struct capture *c, struct thread *th, const struct thread_facts **ret)
+{
+	struct thread_facts_cache *k = cache_of(c);
+	struct thread_facts *f;
+	size_t i = 0;
+
+	/* Threads of a held task stay where they are in its list. */
+	while (i < c->task->n_threads && c->task->threads[i] != th)
+		i++;
+	if (k && i < k->n && k->v[i].tid == th->tid) {
+		*ret = k->v[i].facts;
+		return NULL;
+	}
+	f = arena_alloc(c->arena, sizeof(*f));
+	TRY(find_out(c, th, f));
+	if (k && i < k->n) {
+		k->v[i].tid = th->tid;
+		k->v[i].facts = f;
+	}
+	*ret = f;
+	return NULL;
+}
