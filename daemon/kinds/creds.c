@@ -32,18 +32,29 @@ struct scratch {
 };
 _Static_assert(sizeof(struct scratch) <= REMOTE_SCRATCH_BYTES, "scratch too small for groups");
 
-static struct err *creds_capture(struct capture *c)
+static bool same_creds(const struct thread_facts *x, const struct thread_facts *y)
+{
+	const struct proc_status *a = &x->status, *b = &y->status;
+
+	return memcmp(a->uid, b->uid, sizeof(a->uid)) == 0 &&
+	       memcmp(a->gid, b->gid, sizeof(a->gid)) == 0 && a->n_groups == b->n_groups &&
+	       (a->n_groups == 0 ||
+		       memcmp(a->groups, b->groups, a->n_groups * sizeof(*a->groups)) == 0) &&
+	       a->cap_inh == b->cap_inh && a->cap_prm == b->cap_prm && a->cap_eff == b->cap_eff &&
+	       a->cap_bnd == b->cap_bnd && a->cap_amb == b->cap_amb &&
+	       a->no_new_privs == b->no_new_privs && x->securebits == y->securebits;
+}
+
+static struct err *emit(struct capture *c, int32_t *tids, size_t n, const struct thread_facts *f)
 {
 	Migrate__Kind__Creds m = MIGRATE__KIND__CREDS__INIT;
-	const struct thread_facts *f;
-	struct proc_status s;
+	struct proc_status s = f->status;
 
-	TRY(thread_facts(c, c->thread, &f));
-	s = f->status;
 	if (s.n_groups > GROUPS_MAX)
 		return err_new(
 			ERR_LIMIT, "it is in %zu groups, more than %d", s.n_groups, GROUPS_MAX);
-	m.tid = c->thread->tid;
+	m.tids = tids;
+	m.n_tids = n;
 	m.uids = s.uid;
 	m.n_uids = ARRAY_LEN(s.uid);
 	m.gids = s.gid;
@@ -57,8 +68,37 @@ static struct err *creds_capture(struct capture *c)
 	m.ambient = s.cap_amb;
 	m.securebits = f->securebits;
 	m.no_new_privs = s.no_new_privs != 0;
-	capture_emit(c, (uint64_t)m.tid, &m.base);
+	capture_emit(c, (uint64_t)tids[0], &m.base);
 	return NULL;
+}
+
+static struct err *creds_capture(struct capture *c)
+{
+	const struct task *t = c->task;
+	const struct thread_facts **facts = arena_array(c->arena, t->n_threads, sizeof(*facts));
+	int32_t *tids = arena_array(c->arena, t->n_threads, sizeof(*tids));
+
+	for (size_t i = 0; i < t->n_threads; i++)
+		TRY(thread_facts(c, t->threads[i], &facts[i]));
+	for (size_t i = 0; i < t->n_threads; i++) {
+		const struct thread_facts *f = facts[i];
+		size_t n = 0;
+
+		for (size_t j = i; f && j < t->n_threads; j++) {
+			if (!facts[j] || !same_creds(f, facts[j]))
+				continue;
+			facts[j] = NULL; /* said */
+			tids[n++] = t->threads[j]->tid;
+		}
+		if (n)
+			TRY(emit(c, tids, n, f));
+	}
+	return NULL;
+}
+
+static bool makes_sense(const Migrate__Kind__Creds *m)
+{
+	return m->n_tids && m->n_uids == 4 && m->n_gids == 4 && m->n_groups <= GROUPS_MAX;
 }
 
 static void refuse_missing(struct rebuild *r, uint64_t missing, const char *set)
@@ -76,9 +116,8 @@ static struct err *creds_check(struct rebuild *r, const struct object *o, const 
 	const Migrate__Kind__Creds *m = msg;
 	struct proc_status own;
 
-	if ((uint64_t)m->tid != o->id || m->n_uids != 4 || m->n_gids != 4 ||
-		m->n_groups > GROUPS_MAX)
-		return err_new(ERR_PEER, "credentials of thread %d make no sense", m->tid);
+	if (!makes_sense(m) || (uint64_t)m->tids[0] != o->id)
+		return err_new(ERR_PEER, "credentials make no sense");
 	TRY(proc_status(r->arena, getpid(), 0, &own));
 	refuse_missing(r, m->bounding & ~own.cap_bnd, "bounding");
 	refuse_missing(r, (m->permitted | m->effective) & ~own.cap_prm, "permitted");
@@ -151,43 +190,60 @@ static bool is_done(const Migrate__Kind__Creds *m, const struct proc_status *s, 
 	       m->no_new_privs == (s->no_new_privs != 0);
 }
 
+/* The scratch memory is filled already. */
+static struct err *set_thread(struct rebuild *r, const Migrate__Kind__Creds *m, int32_t tid,
+	const struct proc_status *from)
+{
+	struct thread *th = task_thread(r->task, tid);
+	struct calls calls = { 0 };
+	struct proc_status now;
+
+	if (!th)
+		return err_new(ERR_PEER, "credentials for a thread %d that is not there", tid);
+	call_ids(&calls, m, from, remote_scratch(r->task).v);
+	call_caps(&calls, m, from, remote_scratch(r->task).v);
+	TRY(calls_run(&calls, r->task, th));
+	/* setfsuid and setfsgid have no way to say that they did nothing. */
+	TRY(proc_status(r->arena, r->task->pid, tid, &now));
+	if (!is_done(m, &now, m->securebits))
+		return err_new(
+			ERR_KERNEL, "credentials of thread %d are not what was asked for", tid);
+	return NULL;
+}
+
 static struct err *creds_finish(
 	struct rebuild *r, const struct object *o unused_arg, const void *msg)
 {
 	const Migrate__Kind__Creds *m = msg;
-	struct thread *th = task_thread(r->task, m->tid);
 	struct scratch s = { .head = { .version = _LINUX_CAPABILITY_VERSION_3 } };
-	struct calls calls = { 0 };
-	struct proc_status now;
+	struct proc_status from;
 	int64_t securebits;
 
-	if (!th || m->n_uids != 4 || m->n_gids != 4 || m->n_groups > GROUPS_MAX)
-		return err_new(ERR_PEER, "credentials for thread %d make no sense", m->tid);
-	TRY(proc_status(r->arena, r->task->pid, m->tid, &now));
-	TRY(REMOTE(
-		r->task, th, &securebits, "ask for the securebits", SYS_prctl, PR_GET_SECUREBITS));
-	if (is_done(m, &now, securebits))
+	if (!makes_sense(m))
+		return err_new(ERR_PEER, "credentials make no sense");
+	if (!task_thread(r->task, m->tids[0]))
+		return err_new(
+			ERR_PEER, "credentials for a thread %d that is not there", m->tids[0]);
+	/* All threads of the seedling were born with the same, so the first stands for all. */
+	TRY(proc_status(r->arena, r->task->pid, m->tids[0], &from));
+	TRY(REMOTE(r->task, task_thread(r->task, m->tids[0]), &securebits, "ask for the securebits",
+		SYS_prctl, PR_GET_SECUREBITS));
+	if (is_done(m, &from, securebits))
 		return NULL;
-	put_caps(s.inherit, now.cap_prm, now.cap_prm, m->inheritable);
+	put_caps(s.inherit, from.cap_prm, from.cap_prm, m->inheritable);
 	put_caps(s.final, m->effective, m->permitted, m->inheritable);
 	if (m->n_groups)
 		memcpy(s.groups, m->groups, m->n_groups * sizeof(*m->groups));
 	TRY(remote_put(r->task, 0, &s, sizeof(s)));
-	call_ids(&calls, m, &now, remote_scratch(r->task).v);
-	call_caps(&calls, m, &now, remote_scratch(r->task).v);
-	TRY(calls_run(&calls, r->task, th));
-	/* setfsuid and setfsgid have no way to say that they did nothing. */
-	TRY(proc_status(r->arena, r->task->pid, m->tid, &now));
-	if (!is_done(m, &now, m->securebits))
-		return err_new(
-			ERR_KERNEL, "credentials of thread %d are not what was asked for", m->tid);
+	for (size_t i = 0; i < m->n_tids; i++)
+		TRY(set_thread(r, m, m->tids[i], &from));
 	return NULL;
 }
 
 const struct kind kind_creds = {
 	.id = 4,
 	.name = "credentials",
-	.scope = KIND_THREAD,
+	.scope = KIND_PROCESS,
 	.stage = STAGE_CRED,
 	.needs_stop = true,
 	.msg = &migrate__kind__creds__descriptor,

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/personality.h>
 #include <sys/ptrace.h>
 #include <sys/sem.h>
 #include <sys/syscall.h>
@@ -356,10 +357,13 @@ static struct err *finish_thread(struct rebuild *r, const Migrate__Kind__Process
 
 	if (!th)
 		return err_new(ERR_PEER, "there is no thread %d", m->tid);
-	CALL(&calls, "set the personality", SYS_personality, m->personality);
+	/* Threads of the seedling have ours. */
+	if (m->personality != (uint32_t)personality(0xffffffff))
+		CALL(&calls, "set the personality", SYS_personality, m->personality);
 	/* Its parent is init by now: it will not get it because its maker ended. */
-	CALL(&calls, "set the death signal", SYS_prctl, PR_SET_PDEATHSIG,
-		(uint64_t)m->death_signal);
+	if (m->death_signal || m->tid == r->task->pid)
+		CALL(&calls, "set the death signal", SYS_prctl, PR_SET_PDEATHSIG,
+			(uint64_t)m->death_signal);
 	return calls_run(&calls, r->task, th);
 }
 

@@ -123,42 +123,79 @@ static struct err *cpus_get(
 	return NULL;
 }
 
-static struct err *capture_thread(struct capture *c, pid_t tid, const struct cpu_set_bits *online)
+/* All of one thread; without padding, so that it can be compared as bytes. */
+struct how {
+	struct attr attr;
+	uint32_t ioprio, pad;
+	size_t cpus_len;
+	struct cpu_set_bits cpus;
+};
+
+static struct err *how_get(pid_t tid, const struct cpu_set_bits *online, struct how *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	TRY(attr_get(tid, &ret->attr));
+	TRY(ioprio_get(tid, &ret->ioprio));
+	return cpus_get(tid, online, &ret->cpus, &ret->cpus_len);
+}
+
+static void emit(struct capture *c, int32_t *tids, size_t n, struct how *how)
 {
 	Migrate__Kind__Sched m = MIGRATE__KIND__SCHED__INIT;
-	struct cpu_set_bits cpus;
-	struct attr attr;
 
-	TRY(attr_get(tid, &attr));
-	TRY(ioprio_get(tid, &m.ioprio));
-	TRY(cpus_get(tid, online, &cpus, &m.cpus.len));
-	m.cpus.data = cpus.bits;
-	m.tid = tid;
-	m.policy = attr.policy;
-	m.flags = attr.flags;
-	m.nice = attr.nice;
-	m.priority = attr.priority;
-	m.runtime_ns = attr.runtime;
-	m.deadline_ns = attr.deadline;
-	m.period_ns = attr.period;
-	m.util_min = attr.util_min;
-	m.util_max = attr.util_max;
-	if (attr.policy > POLICY_MAX)
+	m.tids = tids;
+	m.n_tids = n;
+	m.policy = how->attr.policy;
+	m.flags = how->attr.flags;
+	m.nice = how->attr.nice;
+	m.priority = how->attr.priority;
+	m.runtime_ns = how->attr.runtime;
+	m.deadline_ns = how->attr.deadline;
+	m.period_ns = how->attr.period;
+	m.util_min = how->attr.util_min;
+	m.util_max = how->attr.util_max;
+	m.ioprio = how->ioprio;
+	m.cpus.data = how->cpus.bits;
+	m.cpus.len = how->cpus_len;
+	if (m.policy > POLICY_MAX)
 		capture_refuse(c,
 			err_new(ERR_UNSUPPORTED, "thread %d has the unknown scheduling policy %u",
-				(int)tid, attr.policy));
-	capture_emit(c, (uint64_t)tid, &m.base);
-	return NULL;
+				tids[0], m.policy));
+	capture_emit(c, (uint64_t)tids[0], &m.base);
 }
 
 static struct err *sched_capture(struct capture *c)
 {
+	const struct task *t = c->task;
+	struct how *hows = arena_array(c->arena, t->n_threads, sizeof(*hows));
+	bool *said = arena_array(c->arena, t->n_threads, sizeof(*said));
+	int32_t *tids = arena_array(c->arena, t->n_threads, sizeof(*tids));
 	struct cpu_set_bits online;
 
 	TRY(cpus_online(c->arena, &online));
-	for (size_t i = 0; i < c->task->n_threads; i++)
-		TRY(capture_thread(c, c->task->threads[i]->tid, &online));
+	for (size_t i = 0; i < t->n_threads; i++)
+		TRY(how_get(t->threads[i]->tid, &online, &hows[i]));
+	for (size_t i = 0; i < t->n_threads; i++) {
+		size_t n = 0;
+
+		for (size_t j = i; !said[i] && j < t->n_threads; j++)
+			if (!said[j] && memcmp(&hows[i], &hows[j], sizeof(hows[i])) == 0)
+				tids[n++] = t->threads[j]->tid;
+		for (size_t j = i, k = 0; k < n; j++)
+			if (t->threads[j]->tid == tids[k]) {
+				said[j] = true;
+				k++;
+			}
+		if (n)
+			emit(c, tids, n, &hows[i]);
+	}
 	return NULL;
+}
+
+static bool makes_sense(const Migrate__Kind__Sched *m)
+{
+	return m->n_tids && m->cpus.len <= CPUS_BYTES && m->policy <= POLICY_MAX &&
+	       m->nice >= -20 && m->nice <= 19;
 }
 
 static struct err *sched_check(struct rebuild *r, const struct object *o, const void *msg)
@@ -167,9 +204,8 @@ static struct err *sched_check(struct rebuild *r, const struct object *o, const 
 	struct cpu_set_bits online;
 	unsigned here = 0, wanted = 0;
 
-	if ((uint64_t)m->tid != o->id || m->cpus.len > CPUS_BYTES || m->policy > POLICY_MAX ||
-		m->nice < -20 || m->nice > 19)
-		return err_new(ERR_PEER, "scheduling of thread %d makes no sense", m->tid);
+	if (!makes_sense(m) || (uint64_t)m->tids[0] != o->id)
+		return err_new(ERR_PEER, "scheduling makes no sense");
 	TRY(cpus_online(r->arena, &online));
 	for (unsigned cpu = 0; cpu < m->cpus.len * 8; cpu++) {
 		bool bit = m->cpus.data[cpu / 8] >> cpu % 8 & 1;
@@ -180,29 +216,52 @@ static struct err *sched_check(struct rebuild *r, const struct object *o, const 
 	if (wanted && !here)
 		return err_hint(
 			err_new(ERR_MISMATCH, "thread %d may run only on CPUs that are not there",
-				m->tid),
+				m->tids[0]),
 			"change its CPUs first: taskset -p");
 	if (here < wanted)
 		rebuild_warn(r, "thread %d may run on %u CPUs here and finds %u of them there",
-			m->tid, wanted, here);
+			m->tids[0], wanted, here);
 	return NULL;
 }
 
-static struct err *set_cpus(const Migrate__Kind__Sched *m)
+static struct err *set_cpus(const struct how *want, const struct how *now, pid_t tid)
 {
-	struct cpu_set_bits want;
+	struct cpu_set_bits all;
 
-	memset(&want, m->cpus.len ? 0 : 0xff, sizeof(want));
-	if (m->cpus.len)
-		memcpy(want.bits, m->cpus.data, m->cpus.len);
-	if (syscall(SYS_sched_setaffinity, m->tid, sizeof(want.bits), want.bits) < 0)
-		return err_errno(errno, "set the CPUs of thread %d", m->tid);
+	if (want->cpus_len == now->cpus_len && memcmp(&want->cpus, &now->cpus, want->cpus_len) == 0)
+		return NULL;
+	memset(&all, 0xff, sizeof(all));
+	if (syscall(SYS_sched_setaffinity, tid, sizeof(all.bits),
+		    want->cpus_len ? want->cpus.bits : all.bits) < 0)
+		return err_errno(errno, "set the CPUs of thread %d", (int)tid);
 	return NULL;
 }
 
-static struct err *set_attr(const Migrate__Kind__Sched *m)
+static struct err *set_attr(const struct attr *wanted, const struct attr *was, pid_t tid)
 {
-	struct attr now, want = { .size = sizeof(want),
+	struct attr want = *wanted, now;
+
+	if (memcmp(was, &want, sizeof(want)) == 0)
+		return NULL;
+	if (want.nice != was->nice && setpriority(PRIO_PROCESS, (id_t)tid, want.nice) < 0)
+		return err_errno(errno, "set nice %d for thread %d", want.nice, (int)tid);
+	if (want.policy != POLICY_DEADLINE && want.runtime == was->runtime)
+		want.runtime = 0; /* not its own slice, but the host's */
+	if (syscall(SYS_sched_setattr, tid, &want, 0) < 0)
+		return err_errno(errno, "set the scheduling policy of thread %d", (int)tid);
+	TRY(attr_get(tid, &now));
+	if (now.util_min == want.util_min && now.util_max == want.util_max)
+		return NULL;
+	want.flags |= FLAG_UTIL_MIN | FLAG_UTIL_MAX;
+	if (syscall(SYS_sched_setattr, tid, &want, 0) < 0)
+		return err_errno(errno, "set the utilisation clamps of thread %d", (int)tid);
+	return NULL;
+}
+
+static void how_of(const Migrate__Kind__Sched *m, struct how *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->attr = (struct attr){ .size = sizeof(ret->attr),
 		.policy = m->policy,
 		.flags = m->flags & FLAGS_KEPT,
 		.nice = m->nice,
@@ -212,46 +271,48 @@ static struct err *set_attr(const Migrate__Kind__Sched *m)
 		.period = m->period_ns,
 		.util_min = m->util_min,
 		.util_max = m->util_max };
+	ret->ioprio = m->ioprio;
+	ret->cpus_len = m->cpus.len;
+	if (m->cpus.len)
+		memcpy(ret->cpus.bits, m->cpus.data, m->cpus.len);
+}
 
-	TRY(attr_get(m->tid, &now));
-	if (memcmp(&now, &want, sizeof(now)) == 0)
-		return NULL;
-	if (want.nice != now.nice && setpriority(PRIO_PROCESS, (id_t)m->tid, want.nice) < 0)
-		return err_errno(errno, "set nice %d for thread %d", want.nice, m->tid);
-	if (want.policy != POLICY_DEADLINE && want.runtime == now.runtime)
-		want.runtime = 0; /* not its own slice, but the host's */
-	if (syscall(SYS_sched_setattr, m->tid, &want, 0) < 0)
-		return err_errno(errno, "set the scheduling policy of thread %d", m->tid);
-	TRY(attr_get(m->tid, &now));
-	if (now.util_min == want.util_min && now.util_max == want.util_max)
-		return NULL;
-	want.flags |= FLAG_UTIL_MIN | FLAG_UTIL_MAX;
-	if (syscall(SYS_sched_setattr, m->tid, &want, 0) < 0)
-		return err_errno(errno, "set the utilisation clamps of thread %d", m->tid);
+static struct err *set_thread(const struct rebuild *r, pid_t tid, const struct how *want,
+	const struct cpu_set_bits *online)
+{
+	struct how now;
+
+	if (!task_thread(r->task, tid))
+		return err_new(ERR_PEER, "scheduling of a thread %d that is not there", (int)tid);
+	TRY(how_get(tid, online, &now));
+	TRY(set_cpus(want, &now, tid));
+	TRY(set_attr(&want->attr, &now.attr, tid));
+	if (now.ioprio != want->ioprio &&
+		syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, tid, want->ioprio) < 0)
+		return err_errno(errno, "set the I/O priority of thread %d", (int)tid);
 	return NULL;
 }
 
 static struct err *sched_finish(
-	struct rebuild *r unused_arg, const struct object *o unused_arg, const void *msg)
+	struct rebuild *r, const struct object *o unused_arg, const void *msg)
 {
 	const Migrate__Kind__Sched *m = msg;
-	uint32_t ioprio = 0;
+	struct cpu_set_bits online;
+	struct how want;
 
-	if (m->tid <= 1 || m->cpus.len > CPUS_BYTES || !task_thread(r->task, m->tid))
-		return err_new(ERR_PEER, "there is no thread %d", m->tid);
-	TRY(set_cpus(m));
-	TRY(set_attr(m));
-	TRY(ioprio_get(m->tid, &ioprio));
-	if (ioprio != m->ioprio &&
-		syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, m->tid, m->ioprio) < 0)
-		return err_errno(errno, "set the I/O priority of thread %d", m->tid);
+	if (!makes_sense(m))
+		return err_new(ERR_PEER, "scheduling makes no sense");
+	TRY(cpus_online(r->arena, &online));
+	how_of(m, &want);
+	for (size_t i = 0; i < m->n_tids; i++)
+		TRY(set_thread(r, m->tids[i], &want, &online));
 	return NULL;
 }
 
 const struct kind kind_sched = {
 	.id = 3,
 	.name = "scheduling",
-	.scope = KIND_PROCESS, /* one object per thread, but the host's CPUs are read once */
+	.scope = KIND_PROCESS,
 	.stage = STAGE_LAST,
 	.needs_stop = true,
 	.msg = &migrate__kind__sched__descriptor,
