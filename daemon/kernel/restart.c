@@ -9,6 +9,9 @@
  *   again as it is: the time namespace keeps the clock. FUTEX_WAIT is relative; its callers must
  * bear a wake-up without a reason, so EINTR does no harm.
  * - (clock_)nanosleep wrote what is left behind its remainder pointer when it was interrupted.
+ * - What is left of a poll, or of a sleep without such a pointer, only the old kernel knew. They
+ * begin anew: both may last longer than asked for, which every caller must bear; none expects EINTR
+ * where no signal came.
  */
 #include "kernel/restart.h"
 
@@ -37,20 +40,19 @@ static enum restart decide_futex(const struct interrupted *i)
 
 static enum restart decide_nanosleep(const struct interrupted *i)
 {
-	return i->args[1] ? RESTART_SLEEP : RESTART_EINTR;
+	return i->args[1] ? RESTART_SLEEP : RESTART_AGAIN;
 }
 
 static enum restart decide_clock_nanosleep(const struct interrupted *i)
 {
 	if (i->args[1] & TIMER_ABSTIME)
 		return RESTART_AGAIN;
-	return i->args[3] ? RESTART_SLEEP : RESTART_EINTR;
+	return i->args[3] ? RESTART_SLEEP : RESTART_AGAIN;
 }
 
-/* The timeout in milliseconds is an int; negative is for ever. */
-static enum restart decide_poll(const struct interrupted *i)
+static enum restart decide_poll(const struct interrupted *i unused_arg)
 {
-	return (int)i->args[2] < 0 ? RESTART_AGAIN : RESTART_EINTR;
+	return RESTART_AGAIN;
 }
 
 struct rule {
