@@ -320,10 +320,17 @@ static struct err *commit(void *ctx)
 {
 	struct destination *d = ctx;
 
+	struct err *e;
+
 	d->peer.ch.interrupt_fd = -1;
-	TRY(site_start(d->site));
+	e = site_start(d->site);
 	d->first_ns = clock_ns();
-	return NULL;
+	/* It ran, and ended at once: that is its own affair. */
+	if (e && err_code(e) == ERR_GONE) {
+		err_free(e);
+		return NULL;
+	}
+	return e;
 }
 
 static struct err *running(void *ctx)

@@ -324,12 +324,10 @@ static void precopy_undo(void *ctx)
 static struct err *join_group(struct source *s)
 {
 	autofree char *parent = NULL;
-	char name[64];
+	char name[128];
 
 	TRY(freezer_current(s->opt->pid, &parent));
-	/* Another pid namespace may have the same pid in a group below the same parent. */
-	snprintf(name, sizeof(name), "migrated-hold-%d-%jx", s->opt->pid,
-		(uintmax_t)clock_real_ns());
+	snprintf(name, sizeof(name), "migrated-hold-%s", s->opt->id);
 	TRY(freezer_make(parent, name, &s->freezer));
 	return freezer_join(&s->freezer, s->opt->pid);
 }

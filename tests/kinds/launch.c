@@ -43,6 +43,7 @@ struct order_msg {
 	enum order order;
 	pid_t pid;
 	char cancel[16];
+	char id[32];
 };
 struct answer_msg {
 	int result; /* enum engine_result, or -1: the subject ended with `status` */
@@ -114,7 +115,7 @@ static void run_engine(const struct order_msg *m, int stream, int reply)
 	if (m->order == ORDER_SEND)
 		engine_send(&io,
 			&(struct send_options){ .pid = m->pid,
-				.id = "test",
+				.id = m->id,
 				.downtime_us = 1000000,
 				.max_rounds = 5,
 				.force_switch = true,
@@ -356,6 +357,7 @@ static bool move(struct host *from, struct host *to, const char *cancel)
 	struct answer_msg a = { .result = -2 }, b = { .result = -2 };
 	int sp[2], want = cancel ? RESULT_KEPT : RESULT_MOVED;
 
+	snprintf(send.id, sizeof(send.id), "test-%d", getpid());
 	snprintf(send.cancel, sizeof(send.cancel), "%s", cancel ? cancel : "");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sp) < 0)
 		die("socketpair");
