@@ -203,9 +203,14 @@ static void (*const deeds[])(unsigned from, unsigned n) = { do_unmap, do_map, do
 	do_map_shared, do_protect, do_protect, do_write, do_write, do_write, do_write, do_write,
 	do_give_back, do_advise, do_move, do_move };
 
-int main(void)
+int main(int argc, char **argv)
 {
+	struct timespec now;
 	unsigned from, n;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	seed = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : (unsigned)now.tv_nsec;
+	dprintf(1, "seed %u\n", seed);
 
 	make_file();
 	base = map(PAGES, PROT_NONE, ANON | MAP_NORESERVE, -1, 0);
