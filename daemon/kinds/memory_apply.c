@@ -7,7 +7,7 @@
  * must show. MAP_STACK is never passed: since Linux 6.7 it means MADV_NOHUGEPAGE, which has its own
  * attribute.
  */
-#include "kinds/memory_priv.h"
+#include "kinds/memory_plan.h"
 
 #include <errno.h>
 #include <fcntl.h>

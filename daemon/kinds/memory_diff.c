@@ -9,6 +9,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "proto/frame.h"
+
 struct differ {
 	struct arena *a;
 	const struct layout *old, *now;
@@ -170,10 +172,10 @@ static struct err *pack(struct differ *df, const uint8_t **bytes, size_t *len)
 	size_t n = migrate__kind__layout_delta__get_packed_size(df->d);
 	uint8_t *buf;
 
-	if (n > LAYOUT_BYTES_MAX)
+	if (n > FRAME_BODY_MAX)
 		return err_new(ERR_LIMIT,
 			"the description of %zu mappings takes %zu bytes, more than %u",
-			df->now->regions.n, n, LAYOUT_BYTES_MAX);
+			df->now->regions.n, n, FRAME_BODY_MAX);
 	buf = arena_alloc(df->a, n);
 	migrate__kind__layout_delta__pack(df->d, buf);
 	*bytes = buf;

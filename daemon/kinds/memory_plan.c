@@ -3,7 +3,7 @@
  * Destination: from what is mapped and what has changed to a list of operations. Pure; one walk
  * over two sorted lists.
  */
-#include "kinds/memory_priv.h"
+#include "kinds/memory_plan.h"
 
 #include <string.h>
 #include <sys/mman.h>

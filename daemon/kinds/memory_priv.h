@@ -133,43 +133,6 @@ bool guards_supported(void);
 struct err *guards_read(
 	struct capture *c, bool all, const struct layout *before, struct layout *l) must_check;
 
-/* ---- memory_diff.c ---- */
-/* Packed deltas are limited by the frame. */
-#define LAYOUT_BYTES_MAX (16u << 20)
-
-/* ---- memory_wire.c ---- */
-/* Unpacks and checks all that a peer could get wrong: order, alignment, bounds, indexes. */
-struct delta {
-	bool first, guards_changed;
-	struct range *unmap, *guards;
-	size_t n_unmap, n_guards;
-	struct region_list map;
-	struct layout_file *files;
-	size_t n_files;
-	struct special special[SPECIALS_MAX];
-	size_t n_special;
-};
-struct err *delta_unpack(
-	struct arena *a, const uint8_t *bytes, size_t len, struct delta *ret) must_check;
-
-/* ---- memory_plan.c ---- */
-enum op_kind { OP_UNMAP, OP_MAP, OP_PROTECT, OP_ADVISE, OP_NAME, OP_KINDS };
-struct op {
-	enum op_kind kind;
-	int advice; /* OP_ADVISE */
-	bool hint;
-	struct region r;
-};
-struct plan {
-	struct op *v;
-	size_t n, cap;
-	struct region_list after;
-};
-/* What must be done to `have` so that it becomes what the delta says. The kinds of operations are
- * carried out one kind after the other, in the order of enum op_kind. */
-void plan_make(
-	struct arena *a, const struct region_list *have, const struct delta *d, struct plan *ret);
-
 /* ---- shm.c ---- */
 /* The device that all memfds and anonymous shared mappings of this kernel have. */
 struct err *shm_device(uint32_t *major, uint32_t *minor) must_check;

@@ -3,7 +3,7 @@
  * Destination: the body of a LAYOUT frame as regions. Everything that a peer could get wrong is
  * checked here, before any of it is used.
  */
-#include "kinds/memory_priv.h"
+#include "kinds/memory_plan.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -89,7 +89,7 @@ typedef struct err *(*way)(
 static struct err *place(
 	const struct page_sink *s, struct range r, const uint8_t *data, way first, way second)
 {
-	const way ways[] = { first, second, first, by_force };
+	const way ways[] = { first, second, first, second, by_force };
 
 	while (r.start < r.end) {
 		uint64_t done = 0;

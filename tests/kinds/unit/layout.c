@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Two layouts -> bytes -> plan -> layout, against a model of one byte per page. */
-#include "kinds/memory_priv.h"
+#include "kinds/memory_plan.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
