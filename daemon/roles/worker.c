@@ -35,7 +35,7 @@
 struct worker {
 	Migrate__Work *work;
 	struct receive_policy policy;
-	char *id, *comm;
+	char *id, *comm; /* owned; NULL until they are known */
 	int32_t pid;
 	struct engine_stats said; /* the last that went out */
 	struct engine_stats seen; /* the last that the engine reported */
@@ -275,8 +275,8 @@ static void run_send(struct worker *w, const struct engine_io *io, struct engine
 	struct unit unit;
 	struct err *e;
 
-	w->id = w->work->id;
-	w->comm = w->work->comm;
+	w->id = xstrdup(w->work->id);
+	w->comm = xstrdup(w->work->comm);
 	w->pid = r->pid;
 	e = unit_around(r->pid, &unit);
 	if (!e)
@@ -398,5 +398,8 @@ int worker_main(void)
 		run_send(&w, &io, &out);
 	say_done(&w, &out);
 	engine_outcome_fini(&out);
+	free(w.id);
+	free(w.comm);
+	uid_set_fini(&w.policy.uids);
 	return 0;
 }
