@@ -23,11 +23,16 @@ static const struct {
 	enum err_code code;
 	const char *name;
 } names[] = {
-	{ ERR_UNSUPPORTED, "UNSUPPORTED" }, { ERR_DENIED, "DENIED" },
-	{ ERR_GONE, "GONE" },		    { ERR_PEER, "PEER" },
-	{ ERR_LIMIT, "LIMIT" },		    { ERR_KERNEL, "KERNEL" },
-	{ ERR_CANCELLED, "CANCELLED" },	    { ERR_BUG, "BUG" },
-	{ ERR_MISMATCH, "MISMATCH" },	    { ERR_TIMEOUT, "TIMEOUT" },
+	{ ERR_UNSUPPORTED, "UNSUPPORTED" },
+	{ ERR_DENIED, "DENIED" },
+	{ ERR_GONE, "GONE" },
+	{ ERR_PEER, "PEER" },
+	{ ERR_LIMIT, "LIMIT" },
+	{ ERR_KERNEL, "KERNEL" },
+	{ ERR_CANCELLED, "CANCELLED" },
+	{ ERR_BUG, "BUG" },
+	{ ERR_MISMATCH, "MISMATCH" },
+	{ ERR_TIMEOUT, "TIMEOUT" },
 	{ ERR_INVALID, "INVALID" },
 };
 
@@ -35,14 +40,24 @@ static const struct {
 	int no;
 	enum err_code code;
 } errno_codes[] = {
-	{ ESRCH, ERR_GONE },	       { EPERM, ERR_DENIED },	      { EACCES, ERR_DENIED },
-	{ ETIMEDOUT, ERR_TIMEOUT },    { ENOMEM, ERR_LIMIT },	      { ENOSPC, ERR_LIMIT },
-	{ EMFILE, ERR_LIMIT },	       { ENFILE, ERR_LIMIT },	      { ECONNREFUSED, ERR_PEER },
-	{ ECONNRESET, ERR_PEER },      { EPIPE, ERR_PEER },	      { EHOSTUNREACH, ERR_PEER },
-	{ ENETUNREACH, ERR_PEER },     { EDQUOT, ERR_LIMIT },
+	{ ESRCH, ERR_GONE },
+	{ EPERM, ERR_DENIED },
+	{ EACCES, ERR_DENIED },
+	{ ETIMEDOUT, ERR_TIMEOUT },
+	{ ENOMEM, ERR_LIMIT },
+	{ ENOSPC, ERR_LIMIT },
+	{ EMFILE, ERR_LIMIT },
+	{ ENFILE, ERR_LIMIT },
+	{ ECONNREFUSED, ERR_PEER },
+	{ ECONNRESET, ERR_PEER },
+	{ EPIPE, ERR_PEER },
+	{ EHOSTUNREACH, ERR_PEER },
+	{ ENETUNREACH, ERR_PEER },
+	{ EDQUOT, ERR_LIMIT },
 };
 
-static void add_text(struct err *e, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void add_text(
+	struct err *e, const char *fmt, va_list ap)
 {
 	char *text;
 

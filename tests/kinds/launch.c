@@ -75,8 +75,9 @@ static void on_progress(void *arg, const struct engine_stats *s)
 	struct run *r = arg;
 
 	if (getenv("LAUNCH_VERBOSE"))
-		fprintf(stderr, "  [%d] %s round %u dirty %ju sent %ju\n", getpid(), s->state,
-			s->round, (uintmax_t)s->round_dirty_bytes, (uintmax_t)s->bytes_sent);
+		fprintf(stderr, "  %8jd us [%d] %s round %u dirty %ju sent %ju\n",
+			(intmax_t)(clock_us() - s->started_us), getpid(), s->state, s->round,
+			(uintmax_t)s->round_dirty_bytes, (uintmax_t)s->bytes_sent);
 	if (r->cancel_state && !strcmp(s->state, r->cancel_state) &&
 		write(r->cancel[1], "c", 1) < 0)
 		perror("cancel");
