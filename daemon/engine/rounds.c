@@ -148,6 +148,30 @@ static struct space_seen *seen_of(struct source *s, uint64_t space)
 	return NULL;
 }
 
+/* Is all of v still mapped to the same part of the same object? */
+static bool still_mapped(const struct vma *v, uint64_t space, const struct vma_list *now)
+{
+	const struct vma *n = vma_at(now, v->start);
+	uint64_t other;
+
+	return n && n->end >= v->end && shm_vma_space(n, &other) && other == space &&
+	       n->offset + (v->start - n->start) == v->offset;
+}
+
+void source_unmapped(struct source *s, const struct vma_list *old, const struct vma_list *now)
+{
+	for (size_t i = 0; i < old->n; i++) {
+		struct space_seen *seen;
+		uint64_t space;
+
+		if (!shm_vma_space(&old->v[i], &space) || still_mapped(&old->v[i], space, now))
+			continue;
+		seen = seen_of(s, space);
+		if (seen)
+			seen->settled = false;
+	}
+}
+
 static bool same_time(const struct timespec *a, const struct timespec *b)
 {
 	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;

@@ -239,8 +239,10 @@ struct err *source_layout(struct source *s, bool with_flags)
 		return e;
 	}
 	ranges_clear(&s->fresh);
-	if (s->layout)
+	if (s->layout) {
 		layout_fresh(s->layout, now, &s->fresh);
+		source_unmapped(s, layout_vmas(s->layout), layout_vmas(now));
+	}
 	snapshot_fini(&s->layout_of);
 	s->layout_of = next;
 	s->layout = now;

@@ -57,6 +57,9 @@ void source_progress(struct source *s);
 struct err *source_blocked(struct source *s) must_check;
 /* Sends what changed in the layout since the last call. */
 struct err *source_layout(struct source *s, bool with_flags) must_check;
+/* What was written through a mapping that is gone since the last look, nobody saw: shared memory
+ * objects that lost one are sent again. */
+void source_unmapped(struct source *s, const struct vma_list *old, const struct vma_list *now);
 /* One round: collect, send, barrier. Fills s->round. The last one runs while held. */
 struct err *source_round(struct source *s, bool last) must_check;
 
