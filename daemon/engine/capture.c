@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "kinds/files.h"
+#include "kinds/process.h"
 #include "kinds/refused.h"
 #include "kinds/shared.h"
 
@@ -220,11 +221,34 @@ static void capture_thread_kind(struct task *t, struct snapshot *s, const struct
 	}
 }
 
+/* No remote call can be made in it (seccomp): said once, with all that shows from outside. */
+static void capture_from_outside(struct task *t, struct snapshot *s, struct err *reason)
+{
+	struct capture_priv p;
+	struct capture c;
+	struct err *e;
+
+	capture_context(&c, &p, t, s);
+	capture_refuse(&c, reason);
+	c.thread = NULL;
+	p.kind = &kind_process;
+	e = kind_process.capture(&c);
+	if (e)
+		capture_refuse(&c, e);
+}
+
 struct err *capture_stopped(struct task *t, struct snapshot *s)
 {
 	size_t n;
 	const struct kind *const *kinds = kinds_all(&n);
+	struct err *e;
+	char byte;
 
+	e = remote_get(t, 0, &byte, sizeof(byte));
+	if (e) {
+		capture_from_outside(t, s, e);
+		return task_check_alive(t);
+	}
 	for (size_t i = 0; i < n; i++) {
 		if (kinds[i]->scope == KIND_PROCESS)
 			capture_process_kind(t, s, kinds[i]);

@@ -7,6 +7,8 @@
  *
  * What the kernel gives no way to see, and nobody can refuse: Landlock domains, MCL_FUTURE.
  */
+#include "kinds/process.h"
+
 #include <elf.h>
 #include <errno.h>
 #include <linux/kcmp.h>
@@ -100,7 +102,8 @@ static void check_namespaces(struct capture *c, const char *dir, size_t n, const
 	for (size_t i = 0; i < n; i++) {
 		snprintf(path, sizeof(path), "/proc/%s/ns/%s", dir, namespaces[i]);
 		read_link(path, link);
-		if (*link && *own->link[i] && strcmp(link, own->link[i]) != 0)
+		/* pid_for_children cannot be read before its first child. */
+		if (*own->link[i] && strcmp(link, own->link[i]) != 0)
 			capture_refuse(c, err_new(ERR_UNSUPPORTED,
 						  "%s is in another %s namespace than the daemon",
 						  who, namespaces[i]));
@@ -246,8 +249,7 @@ static struct err *check_process(struct capture *c, const struct own_namespaces 
 	check_time_namespace(c);
 	TRY(check_shared(c));
 	check_session(c);
-	TRY(check_loginuid(c));
-	return check_keyrings(c);
+	return check_loginuid(c);
 }
 
 /* ---- source: each thread ---- */
@@ -305,9 +307,6 @@ static struct err *capture_thread(struct capture *c, struct thread *th,
 	m->tid = th->tid;
 	m->death_signal = f->death_signal;
 	m->personality = f->personality;
-	if (f->status.seccomp)
-		capture_refuse(c, err_new(ERR_UNSUPPORTED, "thread %d is under seccomp (mode %d)",
-					  (int)th->tid, f->status.seccomp));
 	if (f->refusal)
 		capture_refuse(c, err_new(ERR_UNSUPPORTED, "thread %d cannot be carried: %s",
 					  (int)th->tid, f->refusal));
@@ -323,13 +322,17 @@ static struct err *process_capture(struct capture *c)
 	Migrate__Kind__Process m = MIGRATE__KIND__PROCESS__INIT;
 	Migrate__Kind__Process__Thread *threads =
 		arena_array(c->arena, c->task->n_threads, sizeof(*threads));
-	uint64_t scratch = remote_scratch(c->task).v;
 	struct calls calls = { 0 };
 	struct own_namespaces own;
+	uint64_t scratch;
 	int32_t subreaper;
 
 	read_own(&own);
 	TRY(check_process(c, &own));
+	if (!c->thread)
+		return NULL;
+	TRY(check_keyrings(c));
+	scratch = remote_scratch(c->task).v;
 	m.n_threads = c->task->n_threads;
 	m.threads = arena_array(c->arena, m.n_threads, sizeof(*m.threads));
 	for (size_t i = 0; i < m.n_threads; i++) {

@@ -25,7 +25,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/io.h"
 #include "kernel/restart.h"
 #include "kinds/calls.h"
 #include "kinds/thread_facts.h"
@@ -138,22 +137,6 @@ static struct err *capture_restart(struct capture *c, struct arch_state *s,
 	return NULL;
 }
 
-static struct err *capture_comm(struct capture *c, Migrate__Kind__Thread *m)
-{
-	char *text;
-	size_t len;
-
-	TRY(io_read_file(c->arena,
-		arena_printf(
-			c->arena, "/proc/%d/task/%d/comm", (int)c->task->pid, (int)c->thread->tid),
-		64, &text, &len));
-	if (len && text[len - 1] == '\n')
-		len--;
-	m->comm.data = (uint8_t *)text;
-	m->comm.len = MIN(len, COMM_BYTES - 1);
-	return NULL;
-}
-
 static struct err *thread_capture(struct capture *c)
 {
 	Migrate__Kind__Thread m = MIGRATE__KIND__THREAD__INIT;
@@ -167,10 +150,11 @@ static struct err *thread_capture(struct capture *c)
 	m.tid = c->thread->tid;
 	m.rseq = &rseq;
 	m.altstack = &altstack;
-	TRY(capture_comm(c, &m));
 	TRY(capture_rseq(m.tid, &rseq));
 	TRY(capture_robust(m.tid, &m));
 	TRY(thread_facts(c, c->thread, &facts));
+	m.comm.data = (uint8_t *)facts->comm;
+	m.comm.len = strnlen(facts->comm, sizeof(facts->comm));
 	m.clear_child_tid = facts->clear_child_tid;
 	altstack.sp = facts->stack_sp;
 	altstack.bytes = facts->stack_bytes;

@@ -40,6 +40,7 @@ struct scratch {
 	struct kernel_stack stack;
 	int32_t tsc_mode, death_signal;
 	uint8_t ldt[16];
+	char comm[16];
 };
 
 enum {
@@ -49,6 +50,7 @@ enum {
 	CALL_SECUREBITS,
 	CALL_PERSONALITY,
 	CALL_DEATH_SIGNAL,
+	CALL_COMM,
 	CALL_MUST, /* those above must succeed */
 	CALL_TSC = CALL_MUST,
 #ifdef SYS_arch_prctl
@@ -67,6 +69,7 @@ static const char *const names[CALL_MUST] = {
 	[CALL_SECUREBITS] = "ask for the securebits",
 	[CALL_PERSONALITY] = "ask for the personality",
 	[CALL_DEATH_SIGNAL] = "ask for the death signal",
+	[CALL_COMM] = "ask for the name",
 };
 
 #define AT(field) (at + offsetof(struct scratch, field))
@@ -84,6 +87,7 @@ static struct err *ask(
 	calls[CALL_PERSONALITY] = (struct call){ .nr = SYS_personality, .args = { 0xffffffff } };
 	calls[CALL_DEATH_SIGNAL] =
 		(struct call){ .nr = SYS_prctl, .args = { PR_GET_PDEATHSIG, AT(death_signal) } };
+	calls[CALL_COMM] = (struct call){ .nr = SYS_prctl, .args = { PR_GET_NAME, AT(comm) } };
 	calls[CALL_TSC] = (struct call){ .nr = SYS_prctl, .args = { PR_GET_TSC, AT(tsc_mode) } };
 #ifdef SYS_arch_prctl
 	calls[CALL_SHADOW_STACK] = (struct call){ .nr = SYS_arch_prctl,
@@ -125,7 +129,13 @@ static struct err *find_out(struct capture *c, struct thread *th, struct thread_
 	struct scratch s;
 
 	TRY(proc_status(c->arena, c->task->pid, th->tid, &f->status));
+	/* A filter would judge our calls, and may kill for them. */
+	if (f->status.seccomp) {
+		f->refusal = "it is under seccomp";
+		return NULL;
+	}
 	TRY(ask(c->task, th, calls, &s));
+	memcpy(f->comm, s.comm, sizeof(f->comm));
 	f->clear_child_tid = s.tid_address;
 	f->stack_sp = s.stack.sp;
 	f->stack_bytes = s.stack.bytes;

@@ -9,6 +9,7 @@
 
 struct thread_facts {
 	struct proc_status status;
+	char comm[16];
 	uint64_t clear_child_tid;
 	uint64_t stack_sp, stack_bytes; /* alternate signal stack */
 	uint32_t stack_flags;           /* SS_DISABLE, SS_AUTODISARM */

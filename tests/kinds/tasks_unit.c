@@ -19,7 +19,7 @@
 
 #include "base/clock.h"
 #include "kernel/remote.h"
-#include "kinds/kind.h"
+#include "kinds/process.h"
 #include "kinds/thread.h"
 #include "tests/kernel/ns.h"
 #include "thread.pb-c.h"
@@ -30,7 +30,7 @@
 #define ITIMER_KIND 8
 #define SLACK_NS    200000
 
-extern const struct kind kind_process, kind_sched, kind_creds, kind_signals, kind_pending,
+extern const struct kind kind_sched, kind_creds, kind_signals, kind_pending,
 	kind_timer, kind_itimers, kind_limits, kind_fs;
 static const struct kind *const kinds[] = { &kind_thread, &kind_fs, &kind_signals, &kind_timer,
 	&kind_itimers, &kind_limits, &kind_creds, &kind_pending, &kind_process, &kind_sched };

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What a process or a thread can be in that cannot be moved: a child for each, `check`ed without a
+ * host. The blocker names it, there is no other, and the child answers afterwards.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <pty.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/io.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/sem.h>
+#include <sys/syscall.h>
+
+#include <cmocka.h>
+
+#include "engine/engine.h"
+#include "tests/kernel/ns.h"
+
+/* ---- states; false: not possible on this machine ---- */
+
+static bool nothing(void)
+{
+	return true;
+}
+
+static bool child(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	return pid > 0;
+}
+
+static bool filter(void)
+{
+	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog prog = { 1, &allow };
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0;
+}
+
+static bool network(void)
+{
+	return unshare(CLONE_NEWNET) == 0;
+}
+
+static bool uts(void)
+{
+	return unshare(CLONE_NEWUTS) == 0;
+}
+
+static bool pid_for_children(void)
+{
+	return unshare(CLONE_NEWPID) == 0;
+}
+
+static bool time_for_children(void)
+{
+	return unshare(CLONE_NEWTIME) == 0;
+}
+
+static bool root(void)
+{
+	return chroot("/usr") == 0 && chdir("/") == 0;
+}
+
+static bool terminal(void)
+{
+	int master, slave;
+
+	if (openpty(&master, &slave, NULL, NULL, NULL) < 0 || ioctl(slave, TIOCSCTTY, 0) < 0)
+		return false;
+	close(slave); /* only the controlling terminal is left of it */
+	return fcntl(master, F_SETFD, 0) == 0;
+}
+
+static bool semaphore(void)
+{
+	struct sembuf up = { .sem_num = 0, .sem_op = 1, .sem_flg = SEM_UNDO };
+	int set = semget(IPC_PRIVATE, 1, 0600);
+
+	return set >= 0 && semop(set, &up, 1) == 0;
+}
+
+static bool ports(void)
+{
+	return ioperm(0x80, 1, 1) == 0;
+}
+
+static bool dispatch(void)
+{
+	static char selector;
+
+	return prctl(59 /* PR_SET_SYSCALL_USER_DISPATCH */, 1, 0, 0, &selector) == 0;
+}
+
+static bool ldt(void)
+{
+	struct {
+		unsigned entry, base, limit, flags;
+	} d = { 0, 0, 0xfffff, 0x51 };
+
+	return syscall(SYS_modify_ldt, 1, &d, sizeof(d)) == 0;
+}
+
+static bool (*in_thread)(void);
+static int thread_ready[2];
+
+static void *thread(void *arg)
+{
+	char ok = in_thread() ? 'y' : 'n';
+
+	if (write(thread_ready[1], &ok, 1) == 1)
+		for (;;)
+			pause();
+	return arg;
+}
+
+static bool make_thread(bool (*state)(void))
+{
+	pthread_t t;
+	char ok = 0;
+
+	in_thread = state;
+	if (pipe2(thread_ready, O_CLOEXEC) < 0 || pthread_create(&t, NULL, thread, NULL) != 0 ||
+		read(thread_ready[0], &ok, 1) != 1)
+		return false;
+	close(thread_ready[0]);
+	close(thread_ready[1]);
+	return ok == 'y';
+}
+
+static bool own_fs(void)
+{
+	return unshare(CLONE_FS) == 0;
+}
+
+static bool own_files(void)
+{
+	return unshare(CLONE_FILES) == 0;
+}
+
+static bool thread_fs(void)
+{
+	return make_thread(own_fs);
+}
+
+static bool thread_files(void)
+{
+	return make_thread(own_files);
+}
+
+static bool thread_network(void)
+{
+	return make_thread(network);
+}
+
+static bool thread_filter(void)
+{
+	return make_thread(filter);
+}
+
+/* It stands in vfork until its child, which we are asked about, ends. */
+static bool shared_memory(void)
+{
+	return true;
+}
+
+static const struct row {
+	const char *what;
+	bool (*state)(void);
+	const char *blocker; /* NULL: none */
+} rows[] = {
+	{ "an ordinary process", nothing, NULL },
+	{ "a child", child, "child processes" },
+	{ "seccomp", filter, "seccomp" },
+	{ "a network namespace", network, "net namespace" },
+	{ "a uts namespace", uts, "uts namespace" },
+	{ "a pid namespace for children", pid_for_children, "pid_for_children" },
+	{ "a time namespace for children", time_for_children, "time namespace" },
+	{ "another root", root, "root directory" },
+	{ "a terminal", terminal, "controlling terminal" },
+	{ "a semaphore", semaphore, "semaphore" },
+	{ "I/O ports", ports, "I/O ports" },
+	{ "syscall user dispatch", dispatch, "dispatch" },
+	{ "an LDT", ldt, "LDT" },
+	{ "a thread with a directory of its own", thread_fs, "working directory of its own" },
+	{ "a thread with descriptors of its own", thread_files, "descriptor table of its own" },
+	{ "a thread in another network", thread_network, "net namespace" },
+	{ "a thread under seccomp", thread_filter, "seccomp" },
+	{ "a vfork child", shared_memory, "shares its memory" },
+};
+
+/* ---- the child ---- */
+
+static void answer(int ask, int say, bool ok)
+{
+	char c = ok ? 'y' : 'n';
+
+	if (write(say, &c, 1) != 1)
+		_exit(1);
+	while (read(ask, &c, 1) == 1)
+		if (write(say, &c, 1) != 1)
+			_exit(1);
+	_exit(0);
+}
+
+/* Both ends outside of the process would be a blocker of their own: it talks through a file. */
+struct talk {
+	int ask[2], say[2];
+};
+
+static pid_t start(const struct row *row, struct talk *t)
+{
+	pid_t pid;
+
+	assert_int_equal(pipe2(t->ask, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(t->say, O_CLOEXEC), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid > 0)
+		return pid;
+	setsid();
+	if (row->state == shared_memory) {
+		pid = vfork();
+		if (pid > 0)
+			_exit(0);
+	}
+	answer(t->ask[0], t->say[1], row->state());
+	_exit(1);
+}
+
+/* Blockers but for those pipes of ours. */
+static size_t count_blockers(const struct notes *n, const char *want, bool *found)
+{
+	size_t count = 0;
+
+	*found = false;
+	for (size_t i = 0; i < n->n_blockers; i++) {
+		char *line = err_line(n->blockers[i]);
+
+		if (!strstr(line, "descriptor")) {
+			count++;
+			if (want && strstr(line, want))
+				*found = true;
+			else
+				print_message("also: %s\n", line);
+		} else if (want && strstr(line, want)) {
+			count++;
+			*found = true;
+		}
+		free(line);
+	}
+	return count;
+}
+
+static pid_t only_child(pid_t pid)
+{
+	char path[64];
+	int child_pid = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%d", &child_pid), 1);
+	fclose(f);
+	return child_pid;
+}
+
+static void check_row(const struct row *row)
+{
+	struct engine_io io = { .stream_fd = -1, .interrupt_fd = -1 };
+	struct send_options opt = { .id = "test", .dry_run = true };
+	struct engine_outcome out = { 0 };
+	struct talk t;
+	bool found;
+	size_t n;
+	char c;
+
+	opt.pid = start(row, &t);
+	assert_int_equal(read(t.say[0], &c, 1), 1);
+	if (c != 'y') {
+		print_message("%s: not possible here\n", row->what);
+	} else {
+		if (row->state == shared_memory)
+			opt.pid = only_child(opt.pid);
+		engine_send(&io, &opt, &out);
+		n = count_blockers(&out.notes, row->blocker, &found);
+		if (n != (row->blocker ? 1 : 0) || found != (row->blocker != NULL))
+			fail_msg("%s: %zu blockers, %s", row->what, n,
+				found ? "the right one among them" : "the right one is missing");
+		engine_outcome_fini(&out);
+		assert_int_equal(write(t.ask[1], "?", 1), 1);
+		assert_int_equal(read(t.say[0], &c, 1), 1);
+		assert_int_equal(c, '?');
+	}
+	kill_one(opt.pid, SIGKILL);
+	for (int i = 0; i < 2; i++) {
+		close(t.ask[i]);
+		close(t.say[i]);
+	}
+}
+
+static void table(void **state unused_arg)
+{
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		check_row(&rows[i]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(table) };
+
+	ns_enter();
+	alarm(120);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
