@@ -150,7 +150,8 @@ class Lab:
         expect(done.status == 0 and done.get("outcome") == "moved",
                "send %d %s -> %s: exit %s\n%s\n%s", pid, host, to, done.status,
                json.dumps(done, indent=1), done.err)
-        expect(self.alive(to, pid), "%d is not alive on %s after the move", pid, to)
+        expect(self.alive(to, pid), "%d is not alive on %s after the move; it said: %s", pid, to,
+               self.read()[-500:] if os.path.exists(os.path.join(self.dir, "out")) else "nothing")
         expect(not self.alive(host, pid), "%d is still alive on %s after the move", pid, host)
         return done
 
