@@ -2,9 +2,7 @@
 /*
  * Pre-copy rounds: layout, then what was written since the last round, then a barrier.
  *
- * Private memory goes by address. Shared memory objects go by offset, once, whoever maps them:
- * writes through a mapping are seen by the tracker, write(2), ftruncate and fallocate by the
- * object's time stamps, after which the whole object is sent again.
+ * Private memory goes by address, shared memory objects by offset (spaces.h).
  */
 #include <errno.h>
 #include <poll.h>
@@ -16,9 +14,6 @@
 
 /* Sent between two looks at progress and bandwidth. */
 #define SLICE_PAGES ((64ULL << 20) / PAGE_BYTES)
-/* Kernels before 6.13 stamp files with the time of the last tick, 10 ms at worst: a stamp younger
- * than this cannot tell a write that follows. */
-#define STAMP_SETTLED_NS 20000000
 /* A shorter round says nothing about the link. */
 #define BANDWIDTH_MIN_BYTES (1u << 20)
 
@@ -135,173 +130,17 @@ static struct err *send_vma(struct source *s, const struct vma_work *w)
 
 /* ---- shared memory objects ---- */
 
-struct space_work {
-	const struct shm_space *space;
-	struct ranges dirty; /* offsets written through a mapping */
-};
-
-static struct space_seen *seen_of(struct source *s, uint64_t space)
-{
-	for (size_t i = 0; i < s->n_spaces; i++)
-		if (s->spaces[i].space == space)
-			return &s->spaces[i];
-	return NULL;
-}
-
-/* Is all of v still mapped to the same part of the same object? */
-static bool still_mapped(const struct vma *v, uint64_t space, const struct vma_list *now)
-{
-	const struct vma *n = vma_at(now, v->start);
-	uint64_t other;
-
-	return n && n->end >= v->end && shm_vma_space(n, &other) && other == space &&
-	       n->offset + (v->start - n->start) == v->offset;
-}
-
-void source_unmapped(struct source *s, const struct vma_list *old, const struct vma_list *now)
-{
-	for (size_t i = 0; i < old->n; i++) {
-		struct space_seen *seen;
-		uint64_t space;
-
-		if (!shm_vma_space(&old->v[i], &space) || still_mapped(&old->v[i], space, now))
-			continue;
-		seen = seen_of(s, space);
-		if (seen)
-			seen->settled = false;
-	}
-}
-
-static bool same_time(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
-}
-
-static bool settled(const struct timespec *t)
-{
-	return clock_real_ns() - ((int64_t)t->tv_sec * 1000000000 + t->tv_nsec) > STAMP_SETTLED_NS;
-}
-
-/* Remembers the space as it is now; tells whether all of it must be sent. */
-static bool space_changed(struct source *s, const struct shm_space *sp)
-{
-	struct space_seen *seen = seen_of(s, sp->space);
-	bool changed = !seen || !seen->settled || seen->bytes != sp->bytes ||
-		       !same_time(&seen->mtime, &sp->mtime) || !same_time(&seen->ctime, &sp->ctime);
-
-	if (!seen) {
-		s->spaces = xrealloc_array(s->spaces, s->n_spaces + 1, sizeof(*s->spaces));
-		seen = &s->spaces[s->n_spaces++];
-	}
-	*seen = (struct space_seen){ sp->space, sp->bytes, sp->mtime, sp->ctime,
-		settled(&sp->mtime) && settled(&sp->ctime) };
-	return changed;
-}
-
-static struct err *send_space_range(
-	struct source *s, const struct shm_space *sp, uint64_t start, uint64_t end)
-{
-	while (start < end) {
-		uint64_t n = MIN(end - start, SLICE_PAGES * PAGE_BYTES);
-		struct pages_stats st = { 0 };
-
-		TRY(peer_reason(
-			&s->peer, s->pages_ops->send_shared(s->pages,
-					  &(struct shared_part){ sp->space, sp->fd, start, n },
-					  &s->peer.ch, &st)));
-		s->round.dirty_bytes += n;
-		s->out->stats.round_dirty_bytes = s->round.dirty_bytes;
-		s->out->stats.round_sent_bytes += n;
-		start += n;
-		source_progress(s);
-	}
-	return NULL;
-}
-
-/* Holes stay holes: only what SEEK_DATA finds. The peer drops all it had. */
-static struct err *send_space_all(struct source *s, const struct shm_space *sp, bool first)
-{
-	struct pages_stats st = { 0 };
-	off_t data = 0, hole;
-
-	if (!first && sp->bytes)
-		TRY(peer_reason(&s->peer,
-			pages_send_drop(&s->peer.ch, sp->space, 0, PAGE_UP(sp->bytes), &st)));
-	while ((data = lseek(sp->fd, data, SEEK_DATA)) >= 0) {
-		hole = lseek(sp->fd, data, SEEK_HOLE);
-		if (hole < 0)
-			return err_errno(errno, "find holes of shared memory");
-		TRY(send_space_range(s, sp, PAGE_DOWN((uint64_t)data), PAGE_UP((uint64_t)hole)));
-		data = hole;
-	}
-	return errno == ENXIO ? NULL : err_errno(errno, "find data of shared memory");
-}
-
-static struct err *send_space(struct source *s, const struct space_work *w)
-{
-	bool first = !seen_of(s, w->space->space);
-
-	if (space_changed(s, w->space))
-		return send_space_all(s, w->space, first);
-	for (size_t i = 0; i < w->dirty.n; i++)
-		TRY(send_space_range(s, w->space, w->dirty.v[i].start,
-			MIN(w->dirty.v[i].end, PAGE_UP(w->space->bytes))));
-	return NULL;
-}
-
-static void add_shared_runs(struct space_work *spaces, size_t n, const struct vma_work *w)
-{
-	uint64_t space;
-
-	if (!shm_vma_space(w->vma, &space))
-		return;
-	for (size_t i = 0; i < n; i++) {
-		if (spaces[i].space->space != space)
-			continue;
-		for (size_t j = 0; j < w->runs.n; j++) {
-			uint64_t at = w->runs.v[j].start - w->vma->start + w->vma->offset;
-
-			ranges_add(&spaces[i].dirty, at, at + w->runs.v[j].pages * PAGE_BYTES);
-		}
-	}
-}
-
-/* Objects come in the rehearsal and when all stands still, mappings with every LAYOUT: an object
- * that is younger and not mapped waits. */
-static bool peer_has(const struct source *s, uint64_t space)
-{
-	const struct object_set *sent = &s->sent.objects;
-
-	if (s->task->held || layout_has_space(s->layout, space))
-		return true;
-	for (size_t i = 0; i < sent->n; i++)
-		if (sent->v[i]->kind == &kind_shm && sent->v[i]->id == space)
-			return true;
-	return false;
-}
-
 static struct err *send_spaces(struct source *s, const struct vma_work *work, size_t n_work)
 {
-	struct capture_priv p;
-	struct capture c;
-	struct shm_space *spaces;
 	struct space_work *w;
-	struct err *e = NULL;
+	struct err *e;
 	size_t n;
 
-	capture_context(&c, &p, s->task, &s->layout_of);
-	TRY(shm_spaces(&c, &spaces, &n));
-	w = arena_array(s->layout_of.arena, n, sizeof(*w));
-	for (size_t i = 0; i < n; i++)
-		w[i].space = &spaces[i];
+	TRY(spaces_open(s, &w, &n));
 	for (size_t i = 0; i < n_work; i++)
-		add_shared_runs(w, n, &work[i]);
-	for (size_t i = 0; i < n; i++) {
-		if (!e && peer_has(s, spaces[i].space))
-			e = send_space(s, &w[i]);
-		ranges_fini(&w[i].dirty);
-		close(spaces[i].fd);
-	}
+		spaces_add_runs(w, n, work[i].vma, &work[i].runs);
+	e = spaces_send(s, w, n);
+	spaces_close(w, n);
 	return e;
 }
 

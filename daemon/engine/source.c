@@ -238,11 +238,10 @@ struct err *source_layout(struct source *s, bool with_flags)
 		snapshot_fini(&next);
 		return e;
 	}
+	spaces_compare(s, now);
 	ranges_clear(&s->fresh);
-	if (s->layout) {
+	if (s->layout)
 		layout_fresh(s->layout, now, &s->fresh);
-		source_unmapped(s, layout_vmas(s->layout), layout_vmas(now));
-	}
 	snapshot_fini(&s->layout_of);
 	s->layout_of = next;
 	s->layout = now;
@@ -602,7 +601,7 @@ static void source_fini(struct source *s)
 	snapshot_fini(&s->layout_of);
 	kind_cache_free(s->cache);
 	freezer_fini(&s->freezer);
-	mem_freep(&s->spaces);
+	spaces_fini(s);
 	ranges_fini(&s->fresh);
 	/* In doubt the frozen group holds it; without one our tracer must stay. */
 	task_free(s->task);

@@ -7,17 +7,11 @@
 #include "engine/engine.h"
 #include "engine/peer.h"
 #include "engine/precopy.h"
+#include "engine/spaces.h"
 #include "kernel/dirty.h"
 #include "kernel/freezer.h"
 #include "kinds/memory.h"
 #include "pages/pages.h"
-
-/* A shared memory object as it was when it was last sent. */
-struct space_seen {
-	uint64_t space, bytes;
-	struct timespec mtime, ctime;
-	bool settled; /* its time stamps were old enough to tell a later write */
-};
 
 struct source {
 	const struct engine_io *io;
@@ -57,9 +51,6 @@ void source_progress(struct source *s);
 struct err *source_blocked(struct source *s) must_check;
 /* Sends what changed in the layout since the last call. */
 struct err *source_layout(struct source *s, bool with_flags) must_check;
-/* What was written through a mapping that is gone since the last look, nobody saw: shared memory
- * objects that lost one are sent again. */
-void source_unmapped(struct source *s, const struct vma_list *old, const struct vma_list *now);
 /* One round: collect, send, barrier. Fills s->round. The last one runs while held. */
 struct err *source_round(struct source *s, bool last) must_check;
 

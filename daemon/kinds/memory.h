@@ -65,11 +65,23 @@ struct shm_space {
 	uint64_t space;               /* id on the wire: never SPACE_PRIVATE (0) */
 	int fd;                       /* ours; the engine closes it */
 	uint64_t bytes;               /* size */
+	bool open;                    /* the target has a descriptor of it: it can be mapped and
+				       * unmapped at any time, and such writes show nowhere */
 	struct timespec mtime, ctime; /* write(2) and ftruncate show here, mapped writes do not */
 };
 /* All shared memory objects the target maps or has open, with a descriptor each. Works while it
  * runs. */
 struct err *shm_spaces(struct capture *c, struct shm_space **ret, size_t *n) must_check;
+/* Ids of objects that `old` had mapped, shared, at addresses where `now` has something else or
+ * nothing: what was written there last was seen by nobody. Adds [id, id + 1) each. */
+void layout_lost_spaces(const struct layout *old, const struct layout *now, struct ranges *ret);
+/* What an object held when it was looked at last. */
+struct shm_sums;
+/* Looks at all of its contents (bytes: its size now) and adds the offsets that differ from what
+ * they were, in whole blocks; *sums NULL: all that is data. The caller must send what was added. */
+struct err *shm_sums_update(
+	struct shm_sums **sums, int fd, uint64_t bytes, struct ranges *changed) must_check;
+void shm_sums_free(struct shm_sums *s);
 /* Whether a LAYOUT has told the peer of this object (it makes those that it does not have yet). */
 bool layout_has_space(const struct layout *l, uint64_t space);
 extern const struct kind kind_shm;

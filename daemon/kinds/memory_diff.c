@@ -236,3 +236,26 @@ void layout_fresh(const struct layout *old, const struct layout *now, struct ran
 		ranges_add(ret, from, r->end);
 	}
 }
+
+void layout_lost_spaces(const struct layout *old, const struct layout *now, struct ranges *ret)
+{
+	size_t j = 0;
+
+	for (size_t i = 0; i < old->regions.n; i++) {
+		const struct region *o = &old->regions.v[i];
+		uint64_t kept = 0;
+
+		while (j < now->regions.n && now->regions.v[j].end <= o->start)
+			j++;
+		if (o->backing != BACKING_SHM || !o->shared)
+			continue;
+		for (size_t k = j; k < now->regions.n && now->regions.v[k].start < o->end; k++) {
+			const struct region *r = &now->regions.v[k];
+
+			if (region_same_backing(o, r))
+				kept += MIN(o->end, r->end) - MAX(o->start, r->start);
+		}
+		if (kept != o->end - o->start)
+			ranges_add(ret, o->space, o->space + 1);
+	}
+}

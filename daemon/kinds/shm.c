@@ -116,6 +116,7 @@ struct found {
 	uint64_t id;
 	const char *path;
 	int fd;
+	bool open; /* the target has a descriptor */
 	struct stat st;
 };
 
@@ -189,13 +190,19 @@ static struct err *find_open(struct finder *f)
 
 	for (size_t i = 0; t && i < t->n; i++) {
 		const struct file *file = &t->v[i];
+		struct found *known;
 		char path[64];
 		struct err *e;
 		int fd;
 
 		if (!is_memfd(file->link) || major(file->st.st_dev) != f->dev_major ||
-			minor(file->st.st_dev) != f->dev_minor || found_by_id(f, file->st.st_ino))
+			minor(file->st.st_dev) != f->dev_minor)
 			continue;
+		known = found_by_id(f, file->st.st_ino);
+		if (known) {
+			known->open = true;
+			continue;
+		}
 		/* Not by pidfd_getfd: looking for holes would move the target's position. */
 		snprintf(path, sizeof(path), "/proc/%d/fd/%d", f->c->task->pid,
 			file->slots[0].number);
@@ -207,6 +214,7 @@ static struct err *find_open(struct finder *f)
 		if (e)
 			return e;
 		TRY(found_add(f, file->link, fd));
+		f->v[f->n - 1].open = true;
 	}
 	return NULL;
 }
@@ -229,6 +237,7 @@ struct err *shm_spaces(struct capture *c, struct shm_space **ret, size_t *n)
 	for (size_t i = 0; i < f.n; i++)
 		v[i] = (struct shm_space){ .space = f.v[i].id,
 			.fd = take_fd(&f.v[i].fd),
+			.open = f.v[i].open,
 			.bytes = (uint64_t)f.v[i].st.st_size,
 			.mtime = f.v[i].st.st_mtim,
 			.ctime = f.v[i].st.st_ctim };

@@ -163,7 +163,8 @@ struct err *sink_put(
 		const uint8_t *from = data + (at - r.start);
 
 		if (v->place == PLACE_FORCE)
-			TRY(place(s, part, from, by_force, by_copy)); /* registered when it was writable */
+			/* by_copy: registered when it was writable */
+			TRY(place(s, part, from, by_force, by_copy));
 		else if (v->place == PLACE_WRITE)
 			TRY(place(s, part, from, by_write, by_write));
 		else if (there)

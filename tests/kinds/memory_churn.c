@@ -4,7 +4,7 @@
  * moves, grows, advises and gives back pages, in an arena of its own, and knows for every page what
  * must be in it. A page that is lost, or kept although it was unmapped meanwhile, shows.
  */
-#include "vmas.h"
+#include "subject_memory.h"
 
 #define PAGES 512
 #define ANON  (MAP_PRIVATE | MAP_ANONYMOUS)

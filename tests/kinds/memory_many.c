@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* As many mappings as a process may have by default, but for some: every second page is protected.
  */
-#include "vmas.h"
+#include "subject_memory.h"
 
 #define MAPS 30000UL
 

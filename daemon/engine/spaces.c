@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Shared memory objects of the source: see spaces.h. */
+#include "engine/spaces.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/source.h"
+
+/* Sent between two looks at progress. */
+#define SLICE_BYTES (64ULL << 20)
+/* Kernels before 6.13 stamp files with the time of the last tick, 10 ms at worst: a stamp younger
+ * than this cannot tell a write that follows. */
+#define STAMP_SETTLED_NS 20000000
+
+static struct space_seen *seen_of(struct source *s, uint64_t space)
+{
+	for (size_t i = 0; i < s->n_spaces; i++)
+		if (s->spaces[i].space == space)
+			return &s->spaces[i];
+	return NULL;
+}
+
+static struct space_seen *seen_new(struct source *s, uint64_t space)
+{
+	s->spaces = xrealloc_array(s->spaces, s->n_spaces + 1, sizeof(*s->spaces));
+	s->spaces[s->n_spaces] = (struct space_seen){ .space = space };
+	return &s->spaces[s->n_spaces++];
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+static bool settled(const struct timespec *t)
+{
+	return clock_real_ns() - ((int64_t)t->tv_sec * 1000000000 + t->tv_nsec) > STAMP_SETTLED_NS;
+}
+
+/* Remembers the object as it is now; tells whether all of it must be sent. */
+static bool stamps_changed(struct space_seen *seen, const struct shm_space *sp)
+{
+	bool changed = !seen->settled || seen->bytes != sp->bytes ||
+		       !same_time(&seen->mtime, &sp->mtime) || !same_time(&seen->ctime, &sp->ctime);
+
+	seen->bytes = sp->bytes;
+	seen->mtime = sp->mtime;
+	seen->ctime = sp->ctime;
+	seen->settled = settled(&sp->mtime) && settled(&sp->ctime);
+	return changed;
+}
+
+void spaces_compare(struct source *s, const struct layout *now)
+{
+	struct ranges lost AUTO(ranges_fini) = { 0 };
+
+	if (!s->layout)
+		return;
+	layout_lost_spaces(s->layout, now, &lost);
+	for (size_t i = 0; i < s->n_spaces; i++)
+		if (ranges_contain(&lost, s->spaces[i].space))
+			s->spaces[i].settled = false;
+}
+
+static struct err *send_range(
+	struct source *s, const struct shm_space *sp, uint64_t start, uint64_t end)
+{
+	end = MIN(end, PAGE_UP(sp->bytes));
+	while (start < end) {
+		uint64_t n = MIN(end - start, SLICE_BYTES);
+		struct pages_stats st = { 0 };
+
+		TRY(peer_reason(
+			&s->peer, s->pages_ops->send_shared(s->pages,
+					  &(struct shared_part){ sp->space, sp->fd, start, n },
+					  &s->peer.ch, &st)));
+		s->round.dirty_bytes += n;
+		s->out->stats.round_dirty_bytes = s->round.dirty_bytes;
+		s->out->stats.round_sent_bytes += n;
+		start += n;
+		source_progress(s);
+	}
+	return NULL;
+}
+
+static struct err *drop_all(struct source *s, const struct shm_space *sp)
+{
+	struct pages_stats st = { 0 };
+
+	if (!sp->bytes)
+		return NULL;
+	return peer_reason(
+		&s->peer, pages_send_drop(&s->peer.ch, sp->space, 0, PAGE_UP(sp->bytes), &st));
+}
+
+/* Holes stay holes: only what SEEK_DATA finds. */
+static struct err *send_all(struct source *s, const struct shm_space *sp)
+{
+	off_t data = 0, hole;
+
+	while ((data = lseek(sp->fd, data, SEEK_DATA)) >= 0) {
+		hole = lseek(sp->fd, data, SEEK_HOLE);
+		if (hole < 0)
+			return err_errno(errno, "find holes of shared memory");
+		TRY(send_range(s, sp, PAGE_DOWN((uint64_t)data), PAGE_UP((uint64_t)hole)));
+		data = hole;
+	}
+	return errno == ENXIO ? NULL : err_errno(errno, "find data of shared memory");
+}
+
+static struct err *send_tracked(
+	struct source *s, struct space_seen *seen, struct space_work *w, bool first)
+{
+	if (stamps_changed(seen, &w->space)) {
+		if (!first)
+			TRY(drop_all(s, &w->space));
+		return send_all(s, &w->space);
+	}
+	for (size_t i = 0; i < w->dirty.n; i++)
+		TRY(send_range(s, &w->space, w->dirty.v[i].start, w->dirty.v[i].end));
+	return NULL;
+}
+
+/* The sums first: what is written meanwhile differs from them in the next round. */
+static struct err *send_compared(
+	struct source *s, struct space_seen *seen, struct space_work *w, bool first)
+{
+	struct ranges changed AUTO(ranges_fini) = { 0 };
+
+	if (!first && !seen->sums)
+		TRY(drop_all(s, &w->space));
+	TRY(shm_sums_update(&seen->sums, w->space.fd, w->space.bytes, &changed));
+	/* Should it be closed, time stamps begin anew. */
+	seen->settled = false;
+	for (size_t i = 0; i < changed.n; i++)
+		TRY(send_range(s, &w->space, changed.v[i].start, changed.v[i].end));
+	return NULL;
+}
+
+/* Objects come in the rehearsal and when all stands still, mappings with every LAYOUT: an object
+ * that is younger and not mapped waits. */
+static bool peer_has(const struct source *s, uint64_t space)
+{
+	const struct object_set *sent = &s->sent.objects;
+
+	if (s->task->held || layout_has_space(s->layout, space))
+		return true;
+	for (size_t i = 0; i < sent->n; i++)
+		if (sent->v[i]->kind == &kind_shm && sent->v[i]->id == space)
+			return true;
+	return false;
+}
+
+struct err *spaces_open(struct source *s, struct space_work **ret, size_t *n)
+{
+	struct capture_priv p;
+	struct capture c;
+	struct shm_space *spaces;
+
+	capture_context(&c, &p, s->task, &s->layout_of);
+	TRY(shm_spaces(&c, &spaces, n));
+	*ret = arena_array(s->layout_of.arena, *n, sizeof(**ret));
+	for (size_t i = 0; i < *n; i++)
+		(*ret)[i].space = spaces[i];
+	return NULL;
+}
+
+void spaces_add_runs(
+	struct space_work *w, size_t n, const struct vma *v, const struct page_runs *runs)
+{
+	uint64_t space;
+
+	if (!shm_vma_space(v, &space))
+		return;
+	for (size_t i = 0; i < n; i++) {
+		if (w[i].space.space != space)
+			continue;
+		for (size_t j = 0; j < runs->n; j++) {
+			uint64_t at = runs->v[j].start - v->start + v->offset;
+
+			ranges_add(&w[i].dirty, at, at + runs->v[j].pages * PAGE_BYTES);
+		}
+	}
+}
+
+struct err *spaces_send(struct source *s, struct space_work *w, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct space_seen *seen = seen_of(s, w[i].space.space);
+		bool first = !seen;
+
+		if (!peer_has(s, w[i].space.space))
+			continue;
+		if (first)
+			seen = seen_new(s, w[i].space.space);
+		TRY(w[i].space.open ? send_compared(s, seen, &w[i], first)
+				    : send_tracked(s, seen, &w[i], first));
+	}
+	return NULL;
+}
+
+void spaces_close(struct space_work *w, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		ranges_fini(&w[i].dirty);
+		fd_closep(&w[i].space.fd);
+	}
+}
+
+void spaces_fini(struct source *s)
+{
+	for (size_t i = 0; i < s->n_spaces; i++)
+		shm_sums_free(s->spaces[i].sums);
+	mem_freep(&s->spaces);
+	s->n_spaces = 0;
+}

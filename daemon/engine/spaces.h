@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Shared memory objects of the source, round by round. They go by offset, once, whoever maps them.
+ *
+ * An object that the process has open is compared block by block (kinds/shm_sums.c). One that lives
+ * by its mappings alone changes through them: the tracker tells, as long as they stay. When one of
+ * them has gone, so may have its last writes: all of the object is sent again.
+ */
+#pragma once
+
+#include "base/ranges.h"
+#include "kernel/dirty.h"
+#include "kinds/memory.h"
+
+struct source;
+
+/* A shared memory object as it was when it was last sent. */
+struct space_seen {
+	uint64_t space, bytes;
+	struct timespec mtime, ctime;
+	bool settled;          /* its time stamps were old enough to tell a later write */
+	struct shm_sums *sums; /* only of objects that are open */
+};
+
+/* What a round has to look at. */
+struct space_work {
+	struct shm_space space; /* owns its descriptor */
+	struct ranges dirty;    /* offsets written through a mapping */
+};
+
+/* `now` follows s->layout: remembers which objects have lost mappings. */
+void spaces_compare(struct source *s, const struct layout *now);
+struct err *spaces_open(struct source *s, struct space_work **ret, size_t *n) must_check;
+/* Runs that the tracker found in a shared mapping. */
+void spaces_add_runs(
+	struct space_work *w, size_t n, const struct vma *v, const struct page_runs *runs);
+struct err *spaces_send(struct source *s, struct space_work *w, size_t n) must_check;
+void spaces_close(struct space_work *w, size_t n);
+void spaces_fini(struct source *s);
