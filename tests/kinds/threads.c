@@ -6,12 +6,14 @@
  */
 #include "subject.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -156,10 +158,34 @@ static void *dies_locked(void *arg)
 	return NULL;
 }
 
+/* A lock in a file, which both hosts see: the end of the original must not touch it. */
+static pthread_mutex_t *lock_in_file(void)
+{
+	int fd = open("lock", O_RDWR | O_CREAT, 0600);
+	pthread_mutexattr_t attr;
+	pthread_mutex_t *m;
+
+	CHECK(fd >= 0 && ftruncate(fd, 4096) == 0);
+	m = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CHECK(m != MAP_FAILED && close(fd) == 0);
+	CHECK(pthread_mutexattr_init(&attr) == 0);
+	CHECK(pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST) == 0);
+	CHECK(pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED) == 0);
+	CHECK(pthread_mutex_init(m, &attr) == 0);
+	CHECK(pthread_mutex_lock(m) == 0);
+	return m;
+}
+
+static void *tries(void *arg)
+{
+	return (void *)(intptr_t)pthread_mutex_trylock(arg);
+}
+
 int main(void)
 {
 	pthread_mutexattr_t attr;
-	pthread_t spin, die, sleepers[THREADS];
+	pthread_mutex_t *in_file = lock_in_file();
+	pthread_t spin, die, other, sleepers[THREADS];
 	void *result;
 
 	CHECK(pthread_mutexattr_init(&attr) == 0);
@@ -176,6 +202,9 @@ int main(void)
 	subject_wait_moved();
 	check_name("the leader");
 	CHECK(tls == 99 && rseq_works());
+	CHECK(pthread_create(&other, NULL, tries, in_file) == 0);
+	CHECK(pthread_join(other, &result) == 0 && result == (void *)(intptr_t)EBUSY);
+	CHECK(pthread_mutex_unlock(in_file) == 0);
 	atomic_store(&go, 1);
 	CHECK(pthread_join(die, NULL) == 0);
 	CHECK(pthread_mutex_lock(&robust) == EOWNERDEAD);
