@@ -11,8 +11,9 @@
  * (kernel/restart.h). For a relative sleep the rest of the time travels, and the destination makes
  * the kernel's restart block by sleeping and being interrupted.
  *
- * When an original ends after its move, its robust list must not be walked: locks in a shared file
- * would be marked as left by a dead owner, although the owner lives elsewhere.
+ * When an original ends after its move, or a copy that was given up, its robust list must not be
+ * walked: locks in a shared file would be marked as left by a dead owner, although the owner lives
+ * on the other host. (If our process is killed in between, the kernel ends the copy and walks it.)
  */
 #include "kinds/thread.h"
 
@@ -171,24 +172,29 @@ static struct err *thread_capture(struct capture *c)
 	return NULL;
 }
 
-/* An empty list in place of the robust list, in memory that is about to go. */
-static void thread_release(
-	struct capture *c, const struct object *o unused_arg, const void *msg, enum outcome out)
+/* Puts an empty list in place of the robust list, in memory that is about to go. */
+static void empty_robust_list(const struct task *t, const Migrate__Kind__Thread *m)
 {
-	const Migrate__Kind__Thread *m = msg;
 	struct robust_head head;
 	struct err *e;
 
-	if (out != OUTCOME_MOVED || m->robust_head == 0 || m->robust_bytes != sizeof(head))
+	if (m->robust_head == 0 || m->robust_bytes != sizeof(head))
 		return;
-	e = task_read(c->task, m->robust_head, &head, sizeof(head));
+	e = task_read(t, m->robust_head, &head, sizeof(head));
 	if (!e) {
 		head.next = m->robust_head;
 		head.pending = 0;
-		e = task_write(c->task, m->robust_head, &head, sizeof(head));
+		e = task_write(t, m->robust_head, &head, sizeof(head));
 	}
-	/* It has ended already, or has overwritten the area: then there is no list either. */
+	/* It has ended already, or never had its memory: then nobody walks the list. */
 	err_free(e);
+}
+
+static void thread_release(
+	struct capture *c, const struct object *o unused_arg, const void *msg, enum outcome out)
+{
+	if (out == OUTCOME_MOVED)
+		empty_robust_list(c->task, msg);
 }
 
 /* ---- destination ---- */
@@ -318,6 +324,12 @@ struct err *thread_set_registers(
 	return NULL;
 }
 
+static void thread_discard(struct rebuild *r, const struct object *o unused_arg, const void *msg)
+{
+	if (r->task)
+		empty_robust_list(r->task, msg);
+}
+
 const struct kind kind_thread = {
 	.id = 2,
 	.name = "thread",
@@ -330,5 +342,6 @@ const struct kind kind_thread = {
 	.rebuild = thread_rebuild,
 	.remove = thread_remove,
 	.finish = thread_finish,
+	.discard = thread_discard,
 	.release = thread_release,
 };
