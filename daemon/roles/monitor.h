@@ -33,7 +33,8 @@ struct move {
 	int interrupt_fd;           /* ours; a byte cancels */
 	uint64_t connection;        /* net's number; 0: none */
 	bool dialling, cancelled, over;
-	struct child *worker, *hooks;
+	struct child *worker;
+	struct hook_job *hooks;  /* running, not yet answered */
 	Migrate__Progress *last; /* owned; what the worker said last */
 	struct err *lost;        /* why the connection ended, as net saw it */
 };
