@@ -36,8 +36,13 @@ struct err *io_write_full(int fd, const void *buf, size_t n, const char *what)
 	return NULL;
 }
 
-struct err *io_read_fd(struct arena *a, int fd, size_t limit, const char *what, char **text,
-	size_t *len)
+struct blob {
+	char *text;
+	size_t len;
+};
+
+static struct err *read_all(
+	struct arena *a, int fd, size_t limit, const char *what, struct blob *ret)
 {
 	size_t cap = 0, n = 0;
 	char *buf = NULL;
@@ -58,18 +63,30 @@ struct err *io_read_fd(struct arena *a, int fd, size_t limit, const char *what, 
 			return err_new(ERR_LIMIT, "%s is longer than %zu bytes", what, limit);
 	}
 	buf[n] = '\0';
-	*text = buf;
-	if (len)
-		*len = n;
+	*ret = (struct blob){ buf, n };
+	return NULL;
+}
+
+struct err *io_read_fd(struct arena *a, int fd, size_t limit, const char *what, char **text)
+{
+	struct blob blob;
+
+	TRY(read_all(a, fd, limit, what, &blob));
+	*text = blob.text;
 	return NULL;
 }
 
 struct err *io_read_file(struct arena *a, const char *path, size_t limit, char **text, size_t *len)
 {
 	autoclose int fd = -1;
+	struct blob blob;
 
 	TRY(io_open(path, O_RDONLY, &fd));
-	return io_read_fd(a, fd, limit, path, text, len);
+	TRY(read_all(a, fd, limit, path, &blob));
+	*text = blob.text;
+	if (len)
+		*len = blob.len;
+	return NULL;
 }
 
 struct err *io_write_file(const char *path, const char *text)

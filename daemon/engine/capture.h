@@ -13,8 +13,8 @@ struct snapshot {
 	struct file_table files;
 	struct proc_stat stat;
 	struct proc_status status;
-	struct notes *notes;      /* borrowed: blockers go here */
-	struct kind_cache *cache; /* borrowed: one per migration */
+	struct notes *notes;                     /* borrowed: blockers go here */
+	struct kind_cache *cache;                /* borrowed: one per migration */
 	struct thread_facts_cache *thread_facts; /* in the arena; NULL: nothing yet */
 };
 

@@ -86,7 +86,11 @@ static struct err *accept_begin(struct destination *d)
 
 	TRY(check_begin(b));
 	if (d->opt->on_begin)
-		TRY(d->opt->on_begin(d->io->arg, b->id, b->pid, b->uid, b->need_bytes, b->comm));
+		TRY(d->opt->on_begin(d->io->arg, &(struct incoming){ .id = b->id,
+							 .comm = b->comm,
+							 .pid = b->pid,
+							 .uid = b->uid,
+							 .bytes = b->need_bytes }));
 	d->out->stats.resident_bytes = b->need_bytes;
 	facts_fill(d->arena, &facts);
 	m.facts = &facts;

@@ -93,15 +93,21 @@ void engine_outcome_fini(struct engine_outcome *o);
 void engine_send(
 	const struct engine_io *io, const struct send_options *opt, struct engine_outcome *out);
 
-struct receive_policy; /* roles/policy: what a peer may send; checked against Begin */
+/* What the source says it is going to send. Text from the peer: not checked for what it contains.
+ */
+struct incoming {
+	const char *id, *comm;
+	pid_t pid;
+	uint32_t uid;
+	uint64_t bytes; /* resident and swapped */
+};
+
 struct receive_options {
-	const char *id_prefix;  /* for names of groups and directories */
 	const char *state_dir;  /* scratch directories below it */
 	const char *cgroup_dir; /* v2 directory below which the process's own group is made; NULL:
 				   none */
 	/* Asked once with what the source says it will send; an error refuses. May be NULL. */
-	struct err *(*on_begin)(void *arg, const char *id, pid_t pid, uint32_t uid, uint64_t bytes,
-		const char *comm);
+	struct err *(*on_begin)(void *arg, const struct incoming *what);
 };
 /* The destination's whole life of a migration. RESULT_MOVED: it runs here. */
 void engine_receive(

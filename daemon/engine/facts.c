@@ -127,7 +127,8 @@ static void compare_cpu(const struct pair *p)
 	autotext struct text features = { 0 };
 	int moved;
 
-	cpu_compare(src.v, src.n, dst.v, dst.n, add_feature, &features);
+	cpu_compare((struct cpu_list){ src.v, src.n }, (struct cpu_list){ dst.v, dst.n },
+		add_feature, &features);
 	if (features.len)
 		notes_refuse(p->notes,
 			err_hint(err_new(ERR_MISMATCH, "the processor there (%s) lacks %s",

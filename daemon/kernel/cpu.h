@@ -19,7 +19,11 @@ void cpu_model(char *buf, size_t room);
 
 /* Calls `missing` with the name of every feature that programs use and `there` lacks. Words behind
  * the shorter list count as 0. */
-void cpu_compare(const uint32_t *here, size_t n_here, const uint32_t *there, size_t n_there,
+struct cpu_list {
+	const uint32_t *v;
+	size_t n;
+};
+void cpu_compare(struct cpu_list here, struct cpu_list there,
 	void (*missing)(void *arg, const char *feature), void *arg);
 /* Do the components that `here` has enabled lie at the same places there? Component number of the
  * first that does not, -1 if all do. */

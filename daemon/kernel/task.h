@@ -37,7 +37,8 @@ struct task {
 	size_t n_threads;
 	uint64_t start_time;   /* see proc_stat */
 	struct remote *remote; /* private to remote.c and seedling*.c: where batches lie */
-	struct restart_memory *restarts; /* private to restart.c: interrupted calls of the last hold */
+	struct restart_memory
+		*restarts; /* private to restart.c: interrupted calls of the last hold */
 };
 
 /* Finds the process and pins it (pidfd + start time). GONE if there is none. */

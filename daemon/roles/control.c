@@ -468,7 +468,7 @@ static void on_peers(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg
 
 	if (msg->n_fds != 1)
 		return;
-	e = io_read_fd(a, msg->fds[0], PEERS_TEXT_MAX, "list of peers", &text, NULL);
+	e = io_read_fd(a, msg->fds[0], PEERS_TEXT_MAX, "list of peers", &text);
 	if (!e)
 		e = peers_parse(&ct->peers, text);
 	if (e) {

@@ -291,7 +291,7 @@ static void on_peers(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg
 	char *text;
 
 	if (msg->n_fds == 1)
-		e = io_read_fd(a, msg->fds[0], PEERS_TEXT_MAX, "list of peers", &text, NULL);
+		e = io_read_fd(a, msg->fds[0], PEERS_TEXT_MAX, "list of peers", &text);
 	else
 		e = err_new(ERR_BUG, "no list of peers");
 	if (!e)

@@ -330,28 +330,26 @@ static char *clean_copy(const char *s)
 	return copy;
 }
 
-static struct err *on_begin(
-	void *arg, const char *id, pid_t pid, uint32_t uid, uint64_t bytes, const char *comm)
+static struct err *on_begin(void *arg, const struct incoming *in)
 {
 	struct worker *w = arg;
 
-	if (!id_is_sane(id))
+	if (!id_is_sane(in->id))
 		return err_new(ERR_PEER, "a migration's id is 1 to %d letters and digits", ID_MAX);
-	w->id = xstrdup(id);
-	w->comm = clean_copy(comm);
-	w->pid = pid;
-	log_info("begin id=%s peer=%s pid=%d comm=%s uid=%u bytes=%ju", id, w->work->peer, pid,
-		w->comm, uid, (uintmax_t)bytes);
+	w->id = xstrdup(in->id);
+	w->comm = clean_copy(in->comm);
+	w->pid = in->pid;
+	log_info("begin id=%s peer=%s pid=%d comm=%s uid=%u bytes=%ju", in->id, w->work->peer,
+		in->pid, w->comm, in->uid, (uintmax_t)in->bytes);
 	if (w->seen.state)
 		say_progress(w, &w->seen, false);
-	return policy_receive(&w->policy, uid, bytes);
+	return policy_receive(&w->policy, in->uid, in->bytes);
 }
 
 static void run_receive(struct worker *w, const struct engine_io *io, struct engine_outcome *out)
 {
 	AUTO(place_fini) struct place place = { .keeper = -1 };
 	const struct receive_options opt = {
-		.id_prefix = "migrated",
 		.state_dir = w->work->state_dir,
 		.cgroup_dir = NULL,
 		.on_begin = on_begin,

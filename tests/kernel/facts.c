@@ -48,9 +48,11 @@ static void processor(void **state unused_arg)
 	int missing = 0;
 
 	assert_true(n <= CPU_WORDS_MAX);
-	cpu_compare(words, n, words, n, must_not, NULL);
-	cpu_compare(none, 1, words, n, must_not, NULL);
-	cpu_compare(words, n, none, 1, count, &missing);
+	const struct cpu_list all = { words, n }, nothing = { none, 1 };
+
+	cpu_compare(all, all, must_not, NULL);
+	cpu_compare(nothing, all, must_not, NULL);
+	cpu_compare(all, nothing, count, &missing);
 	assert_true(missing > 10);
 	assert_int_equal(cpu_state_moved(cpu_state_components(), words, n, words, n), -1);
 	if (cpu_state_components() & 4) /* AVX */

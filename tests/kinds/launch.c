@@ -124,9 +124,8 @@ static void run_engine(const struct order_msg *m, int stream, int reply)
 			&out);
 	else
 		engine_receive(&io,
-			&(struct receive_options){ .id_prefix = "test",
-				.state_dir = "/tmp",
-				.cgroup_dir = getenv("LAUNCH_CGROUP") },
+			&(struct receive_options){
+				.state_dir = "/tmp", .cgroup_dir = getenv("LAUNCH_CGROUP") },
 			&out);
 	a.result = out.result;
 	describe(&out, &a);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Resource limits, OOM adjustment, core dump filter, working directory, umask. */
+/*
+ * Resource limits, OOM adjustment, core dump filter, working directory, umask.
+ * Kinds: limits, fs, process.
+ */
 #include "subject.h"
 
 #include <fcntl.h>

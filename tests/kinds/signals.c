@@ -2,6 +2,7 @@
 /*
  * Signal actions with their flags and masks, masks of threads, and pending signals with what came
  * with them, of the process and of a thread.
+ * Kinds: signals, pending.
  */
 #include "subject.h"
 

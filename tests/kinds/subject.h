@@ -3,7 +3,8 @@
  * What every subject shares: a subject makes state, says ready, waits until it was moved, verifies,
  * says ok. It links nothing of ours. The launcher starts it in an empty directory of its own with
  * stdin from /dev/null and stdout and stderr in the file `out`, moves it when `out` says "ready",
- * creates the file `go` there, and expects exit status 0. It may be moved several times before `go`.
+ * creates the file `go` there, and expects exit status 0. It may be moved several times before
+ * `go`.
  */
 #pragma once
 
@@ -17,20 +18,20 @@
 /* A subject that cannot run here exits with this and a reason on stdout. */
 #define SUBJECT_SKIP 77
 
-#define CHECK(cond)                                                                                \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			dprintf(1, "FAIL %s:%d: %s (errno %d %s)\n", __FILE__, __LINE__, #cond,    \
-				errno, strerror(errno));                                           \
-			_exit(1);                                                                  \
-		}                                                                                  \
+#define CHECK(cond) \
+	do { \
+		if (!(cond)) { \
+			dprintf(1, "FAIL %s:%d: %s (errno %d %s)\n", __FILE__, __LINE__, #cond, \
+				errno, strerror(errno)); \
+			_exit(1); \
+		} \
 	} while (0)
 
-#define SKIP(...)                                                                                  \
-	do {                                                                                       \
-		dprintf(1, "SKIP: " __VA_ARGS__);                                                  \
-		dprintf(1, "\n");                                                                  \
-		_exit(SUBJECT_SKIP);                                                               \
+#define SKIP(...) \
+	do { \
+		dprintf(1, "SKIP: " __VA_ARGS__); \
+		dprintf(1, "\n"); \
+		_exit(SUBJECT_SKIP); \
 	} while (0)
 
 static inline void subject_sleep_ms(long ms)

@@ -3,6 +3,7 @@
  * Threads: vector and mask registers that hold the only copy of their data over the move,
  * thread-local variables, names, alternate stacks, robust mutexes, rseq, and pthread_join of a
  * thread that ends after the move (clear_child_tid).
+ * Kinds: thread.
  */
 #include "subject.h"
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Every kind of kinds.def has its source, its message, a subject that proves it, and a row in
-docs/kinds.md."""
+"""Every kind of kinds.def has its source, a subject that proves it, and a row in docs/kinds.md. A
+subject is called like its kind, or names more in a comment line ` * Kinds: a, b.`"""
 import os
 import re
 import sys
@@ -28,6 +28,9 @@ def main():
     rows = set(re.findall(r"^\|\s*`?([\w-]+)`?\s*\|", read("docs/kinds.md"), re.M))
     sources = "\n".join(read("daemon/kinds", n + ".c") for n in have("daemon/kinds", ".c"))
     subjects = have("tests/kinds", ".c")
+    for subject in sorted(subjects):
+        for line in re.findall(r"^ \* Kinds: (.*)\.", read("tests/kinds", subject + ".c"), re.M):
+            subjects |= {name.strip() for name in line.split(",")}
     problems = []
     for name in names():
         if not re.search(r"const struct kind kind_%s\b" % name, sources):

@@ -99,7 +99,7 @@ static void edited(void **state unused_arg)
 	assert_code(state_reload(&s), ERR_INVALID);
 	assert_int_equal(s.peers.n, 2);
 	assert_null(state_peers_fd(&s, &fd));
-	assert_null(io_read_fd(a, fd, 1 << 20, "peers", &text, NULL));
+	assert_null(io_read_fd(a, fd, 1 << 20, "peers", &text));
 	assert_non_null(strstr(text, "\nd h2 " KEY "\n"));
 	state_fini(&s);
 	assert_int_equal(unlink(path), 0);

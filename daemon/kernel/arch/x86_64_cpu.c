@@ -222,12 +222,13 @@ static uint32_t word_at(const uint32_t *words, size_t n, size_t i)
 	return i < n ? words[i] : 0;
 }
 
-void cpu_compare(const uint32_t *here, size_t n_here, const uint32_t *there, size_t n_there,
+void cpu_compare(struct cpu_list here, struct cpu_list there,
 	void (*missing)(void *arg, const char *feature), void *arg)
 {
 	for (size_t i = 0; i < ARRAY_LEN(features); i++) {
 		const struct feature *f = &features[i];
-		uint32_t gone = word_at(here, n_here, f->word) & ~word_at(there, n_there, f->word);
+		uint32_t gone =
+			word_at(here.v, here.n, f->word) & ~word_at(there.v, there.n, f->word);
 
 		if (gone >> f->bit & 1)
 			missing(arg, f->name);
