@@ -245,7 +245,6 @@ const struct kind kind_creds = {
 	.name = "credentials",
 	.scope = KIND_PROCESS,
 	.stage = STAGE_CRED,
-	.needs_stop = true,
 	.msg = &migrate__kind__creds__descriptor,
 	.capture = creds_capture,
 	.check = creds_check,

@@ -111,7 +111,6 @@ const struct kind kind_fs = {
 	.name = "working directory",
 	.scope = KIND_PROCESS,
 	.stage = STAGE_FS,
-	.needs_stop = true,
 	.msg = &migrate__kind__fs__descriptor,
 	.capture = fs_capture,
 	.check = fs_check,

@@ -103,7 +103,6 @@ const struct kind kind_itimers = {
 	.name = "interval timers",
 	.scope = KIND_PROCESS,
 	.stage = STAGE_TIMER,
-	.needs_stop = true,
 	.msg = &migrate__kind__interval_timers__descriptor,
 	.capture = itimers_capture,
 	.finish = itimers_finish,

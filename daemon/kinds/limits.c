@@ -183,7 +183,6 @@ const struct kind kind_limits = {
 	.name = "resource limits",
 	.scope = KIND_PROCESS,
 	.stage = STAGE_LIMIT,
-	.needs_stop = true,
 	.msg = &migrate__kind__limits__descriptor,
 	.capture = limits_capture,
 	.check = limits_check,

@@ -275,7 +275,6 @@ const struct kind kind_mm = {
 	.name = "address space",
 	.scope = KIND_PROCESS,
 	.stage = STAGE_MEMORY,
-	.needs_stop = true,
 	.msg = &migrate__kind__address_space__descriptor,
 	.capture = mm_capture,
 	.check = mm_check,

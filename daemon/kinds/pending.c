@@ -165,7 +165,6 @@ const struct kind kind_pending = {
 	.name = "pending signals",
 	.scope = KIND_PROCESS,
 	.stage = STAGE_LAST,
-	.needs_stop = true,
 	.msg = &migrate__kind__pending__descriptor,
 	.capture = pending_capture,
 	.check = pending_check,

@@ -395,7 +395,6 @@ const struct kind kind_process = {
 	.name = "process",
 	.scope = KIND_PROCESS,
 	.stage = STAGE_LAST,
-	.needs_stop = true,
 	.msg = &migrate__kind__process__descriptor,
 	.capture = process_capture,
 	.finish = process_finish,

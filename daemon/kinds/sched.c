@@ -314,7 +314,6 @@ const struct kind kind_sched = {
 	.name = "scheduling",
 	.scope = KIND_PROCESS,
 	.stage = STAGE_LAST,
-	.needs_stop = true,
 	.msg = &migrate__kind__sched__descriptor,
 	.capture = sched_capture,
 	.check = sched_check,

@@ -100,7 +100,6 @@ const struct kind kind_signals = {
 	.name = "signal actions",
 	.scope = KIND_PROCESS,
 	.stage = STAGE_SIGNAL,
-	.needs_stop = true,
 	.msg = &migrate__kind__signals__descriptor,
 	.capture = signals_capture,
 	.rebuild = signals_rebuild,

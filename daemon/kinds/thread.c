@@ -335,7 +335,6 @@ const struct kind kind_thread = {
 	.name = "thread",
 	.scope = KIND_THREAD,
 	.stage = STAGE_THREAD,
-	.needs_stop = true,
 	.msg = &migrate__kind__thread__descriptor,
 	.capture = thread_capture,
 	.check = thread_check,

@@ -317,7 +317,6 @@ const struct kind kind_timer = {
 	.name = "timer",
 	.scope = KIND_PROCESS,
 	.stage = STAGE_TIMER,
-	.needs_stop = true,
 	.msg = &migrate__kind__timer__descriptor,
 	.capture = timer_capture,
 	.check = timer_check,

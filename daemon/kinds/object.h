@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Open file descriptions of the target, and kernel objects as they travel. */
+#pragma once
+
+#include <sys/stat.h>
+
+#include "base/base.h"
+
+struct fd_slot {
+	int number;
+	bool cloexec;
+};
+
+/* One open file description of the target and the descriptors that lead to it. */
+struct file {
+	uint64_t id;           /* file_id(lowest number) */
+	struct fd_slot *slots; /* ascending */
+	size_t n_slots;
+	const char *link;    /* readlink of /proc/PID/fd/N */
+	const char *fdinfo;  /* text of /proc/PID/fdinfo/N */
+	struct stat st;      /* of what the descriptor leads to */
+	uint64_t flags, pos; /* from fdinfo; flags without O_CLOEXEC */
+};
+static inline uint64_t file_id(int lowest_number)
+{
+	return (uint64_t)lowest_number + 1;
+}
+
+struct file_table {
+	struct file *v; /* by lowest number */
+	size_t n;
+};
+const struct file *file_by_number(const struct file_table *t, int number);
+
+struct object {
+	const struct kind *kind;
+	uint64_t id;
+	uint64_t group; /* KIND_FILE: objects that must be rebuilt together (pipe ends), else 0 */
+	struct fd_slot *slots; /* KIND_FILE */
+	size_t n_slots;
+	uint64_t *refs; /* ids of KIND_FILE objects this one refers to: relinked when they change */
+	size_t n_refs;
+	int32_t owner_type, owner_pid, owner_signal; /* F_SETOWN_EX, F_SETSIG; engine */
+	const uint8_t *body;                         /* packed message */
+	size_t body_len;
+};
