@@ -154,6 +154,7 @@ static struct err *take_round(struct destination *d, const struct frame_head *h)
 {
 	d->out->stats.round = (uint32_t)h->arg;
 	progress(d);
+	TRY(site_settle(d->site));
 	return channel_send(&d->peer.ch, FRAME_ROUND_OK, h->arg, NULL, 0);
 }
 

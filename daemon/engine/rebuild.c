@@ -589,6 +589,16 @@ size_t site_objects_count(const struct site *s)
 	return s->objects.n;
 }
 
+struct err *site_settle(struct site *s)
+{
+	struct rebuild r;
+
+	if (!s->layout)
+		return NULL;
+	context(s, &r);
+	return layout_settle(&r, s->layout);
+}
+
 /* ---- the end ---- */
 
 static struct err *set_registers(struct site *s, const struct object *o)

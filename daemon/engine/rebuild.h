@@ -41,6 +41,8 @@ struct task *site_task(const struct site *s);
 const struct vma_list *site_vmas(const struct site *s);
 /* For the page sink. */
 int site_space_fd(void *site, uint64_t space);
+/* A round has ended: what layout_settle can do before the freeze. */
+struct err *site_settle(struct site *s) must_check;
 /* Frozen, all pages in place: the last state of everything, registers last. The task then needs
  * nothing of ours any more. elapsed_ns: since the source's last thread stopped. */
 struct err *site_finish(struct site *s, int64_t elapsed_ns) must_check;

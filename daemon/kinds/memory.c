@@ -113,6 +113,7 @@ void region_push(struct arena *a, struct region_list *l, const struct region *r)
 	if (last && last->end == r->start && region_same(last, r)) {
 		last->end = r->end;
 		last->loose |= r->loose;
+		last->settled &= r->settled;
 		return;
 	}
 	l->v = arena_grow(a, l->v, &l->cap, l->n + 1, sizeof(*l->v));

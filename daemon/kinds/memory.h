@@ -54,6 +54,9 @@ struct err *layout_apply(struct rebuild *r, const uint8_t *bytes, size_t len,
 	struct layout_state **state) must_check;
 /* The destination's present layout, for page_sink_layout. */
 const struct vma_list *layout_state_vmas(const struct layout_state *s);
+/* Destination, at the end of each round: what needs the contents in place and can be done before
+ * the freeze. */
+struct err *layout_settle(struct rebuild *r, struct layout_state *s) must_check;
 /* Frozen, all pages in place: final protections and advice that had to wait (mlock). */
 struct err *layout_finish(struct rebuild *r, struct layout_state *s) must_check;
 void layout_state_free(struct layout_state *s);

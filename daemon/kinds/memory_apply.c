@@ -33,26 +33,8 @@
 #define PR_SET_VMA_ANON_NAME 0
 #endif
 
-#define SYS_MSEAL 462 /* Linux 6.10, the same on all architectures */
-
-#define CHUNK     512
 #define FDS_MAX   64 /* files handed over at once */
 #define NAMES_MAX (REMOTE_SCRATCH_BYTES / NAME_MAX_VMA)
-
-struct layout_state {
-	struct arena *keep;    /* names, files */
-	struct arena *present; /* now, vmas: a new one with every delta */
-	struct region_list now;
-	struct vma_list vmas;
-	struct special special[SPECIALS_MAX];
-	size_t n_special;
-	struct range *guards;
-	size_t n_guards;
-	uint64_t area;
-	struct layout_file **checked;
-	size_t n_checked, cap_checked;
-	uint32_t hints_missing; /* advice that this kernel does not have; warned once */
-};
 
 /* What is opened for a region, once per chunk. */
 struct key {
@@ -639,98 +621,4 @@ struct err *layout_apply(
 	if (d.first != first)
 		return err_new(ERR_PEER, "layout: a difference without its beginning");
 	return apply(r, *state, &d);
-}
-
-/* ---- the end ---- */
-
-struct finisher {
-	struct rebuild *r;
-	struct call calls[CHUNK];
-	bool may_fail[CHUNK];
-	size_t n;
-};
-
-static struct err *finish_flush(struct finisher *f)
-{
-	if (!f->n)
-		return NULL;
-	TRY(remote_run(f->r->task, task_leader(f->r->task), f->calls, f->n));
-	for (size_t i = 0; i < f->n; i++)
-		if (f->calls[i].ret < 0 && !f->may_fail[i])
-			return err_errno((int)-f->calls[i].ret,
-				"system call %" PRIu64 " on memory at %#" PRIx64, f->calls[i].nr,
-				f->calls[i].args[0]);
-	f->n = 0;
-	return NULL;
-}
-
-static struct err *finish_call(struct finisher *f, struct call c, bool may_fail)
-{
-	if (f->n == CHUNK)
-		TRY(finish_flush(f));
-	f->may_fail[f->n] = may_fail;
-	f->calls[f->n++] = c;
-	return NULL;
-}
-
-/* Read-only private memory that counts as committed was writable once. */
-static struct err *finish_account(struct finisher *f, const struct region *g)
-{
-	uint64_t len = g->end - g->start;
-
-	TRY(finish_call(f,
-		(struct call){
-			.nr = SYS_mprotect, .args = { g->start, len, PROT_READ | PROT_WRITE } },
-		false));
-	return finish_call(
-		f, (struct call){ .nr = SYS_mprotect, .args = { g->start, len, g->prot } }, false);
-}
-
-/* Pages that cannot be read make mlock fail after it has done its work. */
-static struct err *finish_lock(
-	struct finisher *f, const struct layout_state *s, const struct region *g)
-{
-	bool on_fault = g->attrs & ATTR_LOCKONFAULT;
-	bool may_fail = !on_fault && (s->n_guards || !(g->prot & PROT_READ));
-
-	return finish_call(f,
-		(struct call){ .nr = SYS_mlock2,
-			.args = { g->start, g->end - g->start, on_fault ? MLOCK_ONFAULT : 0 } },
-		may_fail);
-}
-
-static struct err *finish_all(struct finisher *f, const struct layout_state *s)
-{
-	for (size_t i = 0; i < s->now.n; i++)
-		if (s->now.v[i].attrs & ATTR_ACCOUNT)
-			TRY(finish_account(f, &s->now.v[i]));
-	/* Not possible in locked memory, so before it. */
-	for (size_t i = 0; i < s->n_guards; i++)
-		TRY(finish_call(f,
-			(struct call){ .nr = SYS_madvise,
-				.args = { s->guards[i].start, s->guards[i].end - s->guards[i].start,
-					MADVISE_GUARD_INSTALL } },
-			false));
-	for (size_t i = 0; i < s->now.n; i++)
-		if (s->now.v[i].attrs & ATTR_LOCKED)
-			TRY(finish_lock(f, s, &s->now.v[i]));
-	for (size_t i = 0; i < s->now.n; i++)
-		if (s->now.v[i].attrs & ATTR_SEALED)
-			TRY(finish_call(f,
-				(struct call){ .nr = SYS_MSEAL,
-					.args = { s->now.v[i].start,
-						s->now.v[i].end - s->now.v[i].start } },
-				false));
-	return finish_flush(f);
-}
-
-struct err *layout_finish(struct rebuild *r, struct layout_state *s)
-{
-	struct finisher *f = xcalloc(1, sizeof(*f));
-	struct err *e;
-
-	f->r = r;
-	e = finish_all(f, s);
-	mem_freep(&f);
-	return e;
 }

@@ -39,3 +39,23 @@ struct plan {
  * carried out one kind after the other, in the order of enum op_kind. */
 void plan_make(
 	struct arena *a, const struct region_list *have, const struct delta *d, struct plan *ret);
+
+/* ---- memory_apply.c, memory_finish.c ---- */
+/* Remote calls that are prepared at a time. */
+#define CHUNK     512
+#define SYS_MSEAL 462 /* Linux 6.10, the same on all architectures */
+
+struct layout_state {
+	struct arena *keep;    /* names, files */
+	struct arena *present; /* now, vmas: a new one with every delta */
+	struct region_list now;
+	struct vma_list vmas;
+	struct special special[SPECIALS_MAX];
+	size_t n_special;
+	struct range *guards;
+	size_t n_guards;
+	uint64_t area;
+	struct layout_file **checked;
+	size_t n_checked, cap_checked;
+	uint32_t hints_missing; /* advice that this kernel does not have; warned once */
+};

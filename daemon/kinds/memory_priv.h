@@ -65,7 +65,8 @@ struct region {
 	uint32_t attrs;
 	uint8_t prot, backing;
 	bool shared;
-	bool loose; /* attrs are a guess: nobody has read the flags of this mapping yet */
+	bool settled; /* destination: layout_settle has seen it */
+	bool loose;   /* attrs are a guess: nobody has read the flags of this mapping yet */
 };
 
 struct region_list {
