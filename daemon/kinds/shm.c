@@ -157,14 +157,23 @@ static struct err *found_add(struct finder *f, const char *path, int fd)
 	return NULL;
 }
 
+/* Most processes have none, and reading numbers takes longer than looking for words. */
+static bool any_object(const char *maps)
+{
+	return strstr(maps, MEMFD_PREFIX) || strstr(maps, ANON_PATH) || strstr(maps, NAMED_PREFIX);
+}
+
 static struct err *find_mapped(struct finder *f)
 {
 	autoarena struct arena *a = arena_new();
 	pid_t pid = f->c->task->pid;
-	struct vma_list maps;
-	char path[96];
+	struct vma_list maps = { 0 };
+	char path[96], *text;
 
-	TRY(proc_maps(a, pid, &maps));
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	TRY(io_read_file(a, path, PROC_TEXT_BYTES, &text, NULL));
+	if (any_object(text))
+		TRY(proc_parse_maps(a, text, &maps));
 	for (size_t i = 0; i < maps.n; i++) {
 		const struct vma *v = &maps.v[i];
 		int fd;
