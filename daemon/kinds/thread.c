@@ -145,6 +145,7 @@ static struct err *thread_capture(struct capture *c)
 	Migrate__Kind__Thread__AltStack altstack = MIGRATE__KIND__THREAD__ALT_STACK__INIT;
 	Migrate__Kind__Thread__Sleep sleep = MIGRATE__KIND__THREAD__SLEEP__INIT;
 	struct arch_state state = c->thread->state;
+	uint32_t speculation[THREAD_SPECULATIONS];
 	const struct thread_facts *facts;
 
 	TRY(arch_check_state(&state));
@@ -162,6 +163,12 @@ static struct err *thread_capture(struct capture *c)
 	altstack.flags = facts->stack_flags;
 	m.timer_slack_ns = facts->timer_slack_ns;
 	m.tsc_mode = facts->tsc_mode;
+	m.speculation = speculation;
+	m.n_speculation = ARRAY_LEN(speculation);
+	memcpy(speculation, facts->speculation, sizeof(speculation));
+	m.memory_failure = facts->memory_failure;
+	if (facts->numa_policy)
+		capture_warn(c, "the NUMA memory policy of thread %d is not carried", m.tid);
 	TRY(capture_restart(c, &state, &m, &sleep));
 	m.sigmask = state.sigmask;
 	m.regs.data = state.regs;
@@ -232,6 +239,22 @@ static struct err *thread_remove(
 	return seedling_thread_end(r->task, m->tid);
 }
 
+/* What the thread asked for (PR_SPEC_PRCTL: it could) and a new one has not. Where the processor
+ * has no such weakness setting it fails, and nothing is lost. */
+static void call_speculation(struct calls *calls, const Migrate__Kind__Thread *m)
+{
+	static const uint32_t usual[THREAD_SPECULATIONS] = { PR_SPEC_ENABLE, PR_SPEC_ENABLE,
+		PR_SPEC_DISABLE };
+
+	for (size_t i = 0; i < m->n_speculation && i < THREAD_SPECULATIONS; i++) {
+		uint32_t how = m->speculation[i] & ~(uint32_t)PR_SPEC_PRCTL;
+
+		if (m->speculation[i] & PR_SPEC_PRCTL && how != usual[i])
+			CALL_MAY_FAIL(calls, "control speculation", SYS_prctl,
+				PR_SET_SPECULATION_CTRL, i, how);
+	}
+}
+
 static struct err *thread_finish(
 	struct rebuild *r, const struct object *o unused_arg, const void *msg)
 {
@@ -264,6 +287,10 @@ static struct err *thread_finish(
 			m->timer_slack_ns);
 	if (m->tsc_mode == PR_TSC_SIGSEGV)
 		CALL(&calls, "set the TSC mode", SYS_prctl, PR_SET_TSC, m->tsc_mode);
+	if (m->memory_failure <= PR_MCE_KILL_EARLY)
+		CALL(&calls, "set what a memory failure does", SYS_prctl, PR_MCE_KILL,
+			PR_MCE_KILL_SET, m->memory_failure);
+	call_speculation(&calls, m);
 	return calls_run(&calls, r->task, th);
 }
 

@@ -38,7 +38,7 @@ struct kernel_stack {
 struct scratch {
 	uint64_t tid_address, shadow_stack, xcomp;
 	struct kernel_stack stack;
-	int32_t tsc_mode, death_signal;
+	int32_t tsc_mode, death_signal, numa_mode, pad;
 	uint8_t ldt[16];
 	char comm[16];
 };
@@ -53,6 +53,10 @@ enum {
 	CALL_COMM,
 	CALL_MUST, /* those above must succeed */
 	CALL_TSC = CALL_MUST,
+	CALL_MEMORY_FAILURE,
+	CALL_NUMA,
+	CALL_SPECULATION,
+	CALL_SPECULATION_LAST = CALL_SPECULATION + THREAD_SPECULATIONS - 1,
 #ifdef SYS_arch_prctl
 	CALL_SHADOW_STACK,
 	CALL_CPUID,
@@ -89,6 +93,11 @@ static struct err *ask(
 		(struct call){ .nr = SYS_prctl, .args = { PR_GET_PDEATHSIG, AT(death_signal) } };
 	calls[CALL_COMM] = (struct call){ .nr = SYS_prctl, .args = { PR_GET_NAME, AT(comm) } };
 	calls[CALL_TSC] = (struct call){ .nr = SYS_prctl, .args = { PR_GET_TSC, AT(tsc_mode) } };
+	calls[CALL_MEMORY_FAILURE] = (struct call){ .nr = SYS_prctl, .args = { PR_MCE_KILL_GET } };
+	calls[CALL_NUMA] = (struct call){ .nr = SYS_get_mempolicy, .args = { AT(numa_mode) } };
+	for (unsigned i = 0; i < THREAD_SPECULATIONS; i++)
+		calls[CALL_SPECULATION + i] =
+			(struct call){ .nr = SYS_prctl, .args = { PR_GET_SPECULATION_CTRL, i } };
 #ifdef SYS_arch_prctl
 	calls[CALL_SHADOW_STACK] = (struct call){ .nr = SYS_arch_prctl,
 		.args = { ARCH_SHSTK_STATUS, AT(shadow_stack) } };
@@ -145,6 +154,10 @@ static struct err *find_out(struct capture *c, struct thread *th, struct thread_
 	f->securebits = (uint32_t)calls[CALL_SECUREBITS].ret;
 	f->personality = (uint32_t)calls[CALL_PERSONALITY].ret;
 	f->death_signal = s.death_signal;
+	f->numa_policy = s.numa_mode != 0;
+	f->memory_failure = (uint32_t)MAX(calls[CALL_MEMORY_FAILURE].ret, 0);
+	for (unsigned i = 0; i < THREAD_SPECULATIONS; i++)
+		f->speculation[i] = (uint32_t)MAX(calls[CALL_SPECULATION + i].ret, 0);
 	f->refusal = refusal(calls, &s, th->tid == c->task->pid);
 	return NULL;
 }

@@ -7,6 +7,9 @@
 
 #include "kinds/kind.h"
 
+/* PR_SPEC_STORE_BYPASS, INDIRECT_BRANCH, L1D_FLUSH: 0, 1, 2. */
+#define THREAD_SPECULATIONS 3
+
 struct thread_facts {
 	struct proc_status status;
 	char comm[16];
@@ -16,6 +19,9 @@ struct thread_facts {
 	uint64_t timer_slack_ns;
 	uint32_t tsc_mode; /* PR_TSC_*, 0 where there is no such thing */
 	uint32_t securebits, personality;
+	uint32_t speculation[THREAD_SPECULATIONS]; /* PR_SPEC_*, 0 where it cannot be asked */
+	uint32_t memory_failure;                   /* PR_MCE_KILL_* */
+	bool numa_policy;                          /* another than the default */
 	int32_t death_signal;
 	const char *refusal; /* something of this thread that cannot be carried; NULL: nothing */
 };

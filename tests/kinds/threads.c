@@ -126,10 +126,15 @@ static void *sleeper(void *arg)
 	stack_t own = { .ss_sp = malloc(SIGSTKSZ * 4), .ss_size = (size_t)SIGSTKSZ * 4 }, now;
 	unsigned long slack = 70000 + (unsigned long)(uintptr_t)arg;
 	char name[16];
+	int speculation;
 
 	snprintf(name, sizeof(name), "sleeper-%d", (int)(uintptr_t)arg);
 	prctl(PR_SET_NAME, name);
 	CHECK(prctl(PR_SET_TIMERSLACK, slack) == 0);
+	CHECK(prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0) == 0);
+	/* Not every processor can. */
+	prctl(PR_SET_SPECULATION_CTRL, PR_SPEC_STORE_BYPASS, PR_SPEC_DISABLE, 0, 0);
+	speculation = prctl(PR_GET_SPECULATION_CTRL, PR_SPEC_STORE_BYPASS, 0, 0, 0);
 	tls = (uint64_t)(uintptr_t)arg;
 	CHECK(sigaltstack(&own, NULL) == 0);
 	CHECK(sigaction(SIGUSR1, &act, NULL) == 0);
@@ -139,6 +144,8 @@ static void *sleeper(void *arg)
 	CHECK(tls == (uint64_t)(uintptr_t)arg);
 	check_name(name);
 	CHECK((unsigned long)prctl(PR_GET_TIMERSLACK) == slack);
+	CHECK(prctl(PR_MCE_KILL_GET, 0, 0, 0, 0) == PR_MCE_KILL_EARLY);
+	CHECK(prctl(PR_GET_SPECULATION_CTRL, PR_SPEC_STORE_BYPASS, 0, 0, 0) == speculation);
 	CHECK(sigaltstack(NULL, &now) == 0);
 	CHECK(now.ss_sp == own.ss_sp && now.ss_size == own.ss_size && now.ss_flags == 0);
 	atomic_store(&on_alternate, 0);
