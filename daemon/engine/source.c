@@ -287,6 +287,7 @@ static struct err *precopy(void *ctx)
 
 		wait_at_most(s, ENGINE_PEER_TIMEOUT_US);
 		TRY(task_check_alive(s->task));
+		TRY(channel_interrupted(&s->peer.ch));
 		if (s->round.number)
 			TRY(source_layout(s, true));
 		TRY(source_blocked(s));
@@ -401,7 +402,8 @@ static struct err *offered(void *ctx)
 	void *msg;
 
 	TRY(peer_expect(&s->peer, a, FRAME_READY, &migrate__ready__descriptor, &msg));
-	return hook(s, "pre-commit");
+	TRY(hook(s, "pre-commit"));
+	return channel_interrupted(&s->peer.ch);
 }
 
 /* From here on nothing but us or the operator makes it run, not even our own death. ptrace keeps it

@@ -151,6 +151,15 @@ struct err *channel_recv(struct channel *ch, struct arena *a, struct frame_head 
 	return NULL;
 }
 
+struct err *channel_interrupted(const struct channel *ch)
+{
+	struct pollfd p = { ch->interrupt_fd, POLLIN, 0 };
+
+	if (ch->interrupt_fd >= 0 && poll(&p, 1, 0) > 0)
+		return err_new(ERR_CANCELLED, "cancelled");
+	return NULL;
+}
+
 bool channel_readable(const struct channel *ch)
 {
 	struct pollfd p = { ch->fd, POLLIN, 0 };

@@ -35,5 +35,7 @@ struct err *channel_read(struct channel *ch, void *buf, size_t n) must_check;
 /* Header and body at once; the body into the arena. */
 struct err *channel_recv(
 	struct channel *ch, struct arena *a, struct frame_head *h, uint8_t **body) must_check;
+/* CANCELLED if the interrupt came: waits notice it by themselves, work in between asks. */
+struct err *channel_interrupted(const struct channel *ch) must_check;
 /* True if a read would not block. */
 bool channel_readable(const struct channel *ch);

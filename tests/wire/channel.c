@@ -130,6 +130,9 @@ static void test_waits_end(void **state)
 	p.b.deadline = DEADLINE_NEVER;
 	assert_int_equal(write(p.interrupt[1], "c", 1), 1);
 	assert_code(channel_head(&p.b, &h), ERR_CANCELLED);
+	assert_code(channel_interrupted(&p.a), ERR_CANCELLED);
+	p.a.interrupt_fd = -1;
+	assert_null(channel_interrupted(&p.a));
 	pair_close(&p);
 }
 
