@@ -138,6 +138,14 @@ static struct err *capture_restart(struct capture *c, struct arch_state *s,
 	return NULL;
 }
 
+/* Most components are unused in most threads, and 1,000 threads travel while they stand still. */
+static size_t without_zeros(const uint8_t *bytes, size_t n)
+{
+	while (n && bytes[n - 1] == 0)
+		n--;
+	return n;
+}
+
 static struct err *thread_capture(struct capture *c)
 {
 	Migrate__Kind__Thread m = MIGRATE__KIND__THREAD__INIT;
@@ -174,7 +182,8 @@ static struct err *thread_capture(struct capture *c)
 	m.regs.data = state.regs;
 	m.regs.len = state.regs_len;
 	m.xstate.data = state.xstate;
-	m.xstate.len = state.xstate_len;
+	m.xstate.len = without_zeros(state.xstate, state.xstate_len);
+	m.xstate_bytes = (uint32_t)state.xstate_len;
 	capture_emit(c, (uint64_t)m.tid, &m.base);
 	return NULL;
 }
@@ -206,24 +215,45 @@ static void thread_release(
 
 /* ---- destination ---- */
 
+/* What comes from the peer; every changed object goes through rebuild. */
+static bool makes_sense(const struct object *o, const Migrate__Kind__Thread *m)
+{
+	return m->tid > 1 && (uint64_t)m->tid == o->id && m->comm.len < COMM_BYTES && m->rseq &&
+	       m->altstack && m->regs.len && m->regs.len <= ARCH_REGS_MAX &&
+	       m->xstate.len <= m->xstate_bytes && m->xstate_bytes <= ARCH_XSTATE_MAX &&
+	       (!m->sleep || m->sleep->left_ns >= 0);
+}
+
+static void unpack_state(const Migrate__Kind__Thread *m, struct arch_state *s)
+{
+	memset(s, 0, sizeof(*s));
+	s->regs_len = m->regs.len;
+	memcpy(s->regs, m->regs.data, m->regs.len);
+	s->xstate_len = m->xstate_bytes;
+	if (m->xstate.len)
+		memcpy(s->xstate, m->xstate.data, m->xstate.len);
+	s->sigmask = m->sigmask;
+}
+
 static struct err *thread_check(
 	struct rebuild *r unused_arg, const struct object *o, const void *msg)
 {
-	const Migrate__Kind__Thread *m = msg;
+	struct arch_state s;
 
-	if (m->tid <= 1 || (uint64_t)m->tid != o->id || m->comm.len >= COMM_BYTES || !m->rseq ||
-		!m->altstack || m->regs.len == 0 || m->regs.len > ARCH_REGS_MAX ||
-		m->xstate.len > ARCH_XSTATE_MAX)
-		return err_new(ERR_PEER, "thread %d makes no sense", m->tid);
-	return arch_check_xstate(m->xstate.data, m->xstate.len);
+	if (!makes_sense(o, msg))
+		return err_new(ERR_PEER, "it makes no sense");
+	unpack_state(msg, &s);
+	return arch_check_xstate(s.xstate, s.xstate_len);
 }
 
 static struct err *thread_rebuild(
-	struct rebuild *r, const struct object *o unused_arg, const void *msg, int *fd unused_arg)
+	struct rebuild *r, const struct object *o, const void *msg, int *fd unused_arg)
 {
 	const Migrate__Kind__Thread *m = msg;
 	struct thread *made;
 
+	if (!makes_sense(o, m))
+		return err_new(ERR_PEER, "it makes no sense");
 	if (task_thread(r->task, m->tid))
 		return NULL;
 	return seedling_thread(r->task, m->tid, &made);
@@ -329,21 +359,15 @@ static struct err *make_sleep(struct rebuild *r, const Migrate__Kind__Thread__Sl
 	return NULL;
 }
 
-struct err *thread_set_registers(
-	struct rebuild *r, const struct object *o unused_arg, const void *msg)
+struct err *thread_set_registers(struct rebuild *r, const struct object *o, const void *msg)
 {
 	const Migrate__Kind__Thread *m = msg;
 	struct thread *th = task_thread(r->task, m->tid);
-	struct arch_state s = {
-		.regs_len = m->regs.len, .xstate_len = m->xstate.len, .sigmask = m->sigmask
-	};
+	struct arch_state s;
 
-	if (!th)
+	if (!makes_sense(o, m) || !th)
 		return err_new(ERR_BUG, "thread %d was not made", m->tid);
-	if (m->regs.len > sizeof(s.regs) || m->xstate.len > sizeof(s.xstate))
-		return err_new(ERR_PEER, "registers of thread %d are too long", m->tid);
-	memcpy(s.regs, m->regs.data, m->regs.len);
-	memcpy(s.xstate, m->xstate.data, m->xstate.len);
+	unpack_state(m, &s);
 	if (m->sleep)
 		TRY_IN(make_sleep(r, m->sleep, m->tid, &s), "let thread %d sleep on", m->tid);
 	TRY(arch_set_state(m->tid, &s));

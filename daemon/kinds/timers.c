@@ -105,38 +105,22 @@ static bool is_cpu_clock(int clock)
 	return clock < 0 || clock == CLOCK_PROCESS_CPUTIME_ID || clock == CLOCK_THREAD_CPUTIME_ID;
 }
 
-static bool has_thread(const struct task *t, pid_t tid)
-{
-	return task_thread(t, tid) != NULL;
-}
-
-static void emit(struct capture *c, const struct proc_timer *t, const struct timer_spec *spec,
-	const struct ask *now)
+static void emit(struct capture *c, const struct proc_timer *t)
 {
 	Migrate__Kind__Timer m = MIGRATE__KIND__TIMER__INIT;
-	int64_t left = to_ns(spec->value);
 
 	m.timer = t->id;
 	m.clock = t->clock;
 	m.notify = t->notify;
 	m.signal = t->signal;
 	m.value = t->sigval;
-	if (t->notify & SIGEV_THREAD_ID) {
+	if (t->notify & SIGEV_THREAD_ID)
 		m.tid = t->target;
-		/* Its thread has ended: it goes on without anybody to tell. */
-		if (!has_thread(c->task, t->target)) {
-			m.notify = SIGEV_NONE;
-			m.tid = 0;
-		}
+	/* Its thread has ended: it goes on without anybody to tell. */
+	if (m.tid && !task_thread(c->task, m.tid)) {
+		m.notify = SIGEV_NONE;
+		m.tid = 0;
 	}
-	m.armed = left != 0;
-	m.interval_ns = to_ns(spec->interval);
-	m.stands_still = is_cpu_clock(t->clock);
-	m.absolute = m.armed && (t->clock == CLOCK_MONOTONIC || t->clock == CLOCK_BOOTTIME);
-	m.expires_ns = left;
-	if (m.absolute)
-		m.expires_ns = add_ns(
-			left, to_ns(t->clock == CLOCK_MONOTONIC ? now->monotonic : now->boottime));
 	capture_emit(c, (uint64_t)(uint32_t)t->id, &m.base);
 }
 
@@ -147,25 +131,69 @@ static int by_id(const void *a, const void *b)
 	return (x->id > y->id) - (x->id < y->id);
 }
 
+static struct err *read_timers(struct capture *c, struct proc_timer **timers, size_t *n)
+{
+	TRY(proc_timers(c->arena, c->task->pid, timers, n));
+	if (*n > TIMERS_MAX)
+		return err_new(ERR_LIMIT, "it has %zu timers, more than %d", *n, TIMERS_MAX);
+	/* Ascending: without a choice of ids the destination can only count up. */
+	if (*n)
+		qsort(*timers, *n, sizeof(**timers), by_id);
+	return NULL;
+}
+
 static struct err *timer_capture(struct capture *c)
 {
 	struct proc_timer *timers = NULL;
 	size_t n = 0;
 
-	TRY(proc_timers(c->arena, c->task->pid, &timers, &n));
-	if (n > TIMERS_MAX)
-		return err_new(ERR_LIMIT, "it has %zu timers, more than %d", n, TIMERS_MAX);
-	/* Ascending: without a choice of ids the destination can only count up. */
-	if (n)
-		qsort(timers, n, sizeof(*timers), by_id);
+	TRY(read_timers(c, &timers, &n));
+	for (size_t i = 0; i < n; i++)
+		emit(c, &timers[i]);
+	return NULL;
+}
+
+/* NULL when it is not armed. */
+static Migrate__Kind__TimerTimes__Time *time_of(struct capture *c, const struct proc_timer *t,
+	const struct timer_spec *spec, const struct ask *now)
+{
+	Migrate__Kind__TimerTimes__Time *m;
+	int64_t left = to_ns(spec->value);
+
+	if (left == 0)
+		return NULL;
+	m = arena_alloc(c->arena, sizeof(*m));
+	migrate__kind__timer_times__time__init(m);
+	m->timer = t->id;
+	m->interval_ns = to_ns(spec->interval);
+	m->stands_still = is_cpu_clock(t->clock);
+	m->absolute = t->clock == CLOCK_MONOTONIC || t->clock == CLOCK_BOOTTIME;
+	m->expires_ns = left;
+	if (m->absolute)
+		m->expires_ns = add_ns(
+			left, to_ns(t->clock == CLOCK_MONOTONIC ? now->monotonic : now->boottime));
+	return m;
+}
+
+static struct err *times_capture(struct capture *c)
+{
+	Migrate__Kind__TimerTimes m = MIGRATE__KIND__TIMER_TIMES__INIT;
+	struct proc_timer *timers = NULL;
+	size_t n = 0;
+
+	TRY(read_timers(c, &timers, &n));
+	m.times = arena_array(c->arena, n, sizeof(*m.times));
 	for (size_t at = 0; at < n; at += ASK_AT_ONCE) {
 		size_t some = MIN(n - at, (size_t)ASK_AT_ONCE);
 		struct ask now;
 
 		TRY(ask(c, timers + at, some, &now));
-		for (size_t i = 0; i < some; i++)
-			emit(c, &timers[at + i], &now.specs[i], &now);
+		for (size_t i = 0; i < some; i++) {
+			m.times[m.n_times] = time_of(c, &timers[at + i], &now.specs[i], &now);
+			m.n_times += m.times[m.n_times] != NULL;
+		}
 	}
+	capture_emit(c, 0, &m.base);
 	return NULL;
 }
 
@@ -176,16 +204,6 @@ struct make {
 	struct event event;
 	int32_t id, pad;
 };
-
-static struct err *timer_check(
-	struct rebuild *r unused_arg, const struct object *o, const void *msg)
-{
-	const Migrate__Kind__Timer *m = msg;
-
-	if (m->timer < 0 || (uint64_t)m->timer != o->id || m->interval_ns < 0 || m->expires_ns < 0)
-		return err_new(ERR_PEER, "timer %d makes no sense", m->timer);
-	return NULL;
-}
 
 static bool same_timer(const Migrate__Kind__Timer *m, const struct proc_timer *t)
 {
@@ -269,19 +287,25 @@ static struct err *create_by_counting(struct rebuild *r, const Migrate__Kind__Ti
 }
 
 static struct err *timer_rebuild(
-	struct rebuild *r, const struct object *o unused_arg, const void *msg, int *fd unused_arg)
+	struct rebuild *r, const struct object *o, const void *msg, int *fd unused_arg)
 {
 	const Migrate__Kind__Timer *m = msg;
-	struct call probe = { .nr = SYS_prctl,
-		.args = { PR_TIMER_CREATE_RESTORE_IDS, RESTORE_GET } };
-	bool made;
+	struct call probe[] = {
+		{ .nr = SYS_timer_gettime,
+			.args = { (uint64_t)m->timer, remote_scratch(r->task).v } },
+		{ .nr = SYS_prctl, .args = { PR_TIMER_CREATE_RESTORE_IDS, RESTORE_GET } },
+	};
+	bool made = false;
 
-	TRY(find_made(r, m, &made));
+	if (m->timer < 0 || (uint64_t)m->timer != o->id)
+		return err_new(ERR_PEER, "timer %d makes no sense", m->timer);
+	TRY(remote_run(r->task, r->thread, probe, ARRAY_LEN(probe)));
+	if (probe[0].ret == 0)
+		TRY(find_made(r, m, &made));
 	if (made)
 		return NULL;
-	TRY(remote_run(r->task, r->thread, &probe, 1));
 	TRY(put_event(r, m));
-	return probe.ret >= 0 ? create_by_choice(r, m) : create_by_counting(r, m);
+	return probe[1].ret >= 0 ? create_by_choice(r, m) : create_by_counting(r, m);
 }
 
 static struct err *timer_remove(
@@ -293,23 +317,45 @@ static struct err *timer_remove(
 		r->task, r->thread, NULL, "delete a timer", SYS_timer_delete, (uint64_t)m->timer);
 }
 
-static struct err *timer_finish(
-	struct rebuild *r, const struct object *o unused_arg, const void *msg)
-{
-	const Migrate__Kind__Timer *m = msg;
-	int64_t at = m->expires_ns;
-	struct timer_spec spec;
+/* How many are armed at once. */
+#define ARM_AT_ONCE 64
 
-	if (!m->armed)
-		return NULL;
+static struct timer_spec spec_of(const struct rebuild *r, const Migrate__Kind__TimerTimes__Time *m)
+{
+	int64_t at = m->expires_ns;
+
 	if (!m->absolute && !m->stands_still)
 		at -= r->elapsed_ns;
 	/* 0 would disarm it: it is due now. */
-	spec.value = from_ns(MAX(at, 1));
-	spec.interval = from_ns(m->interval_ns);
-	TRY(remote_put(r->task, 0, &spec, sizeof(spec)));
-	return REMOTE(r->task, r->thread, NULL, "arm a timer", SYS_timer_settime,
-		(uint64_t)m->timer, m->absolute ? TIMER_ABSTIME : 0, remote_scratch(r->task).v, 0);
+	return (struct timer_spec){ .value = from_ns(MAX(at, 1)),
+		.interval = from_ns(m->interval_ns) };
+}
+
+static struct err *times_finish(
+	struct rebuild *r, const struct object *o unused_arg, const void *msg)
+{
+	const Migrate__Kind__TimerTimes *m = msg;
+	struct timer_spec specs[ARM_AT_ONCE];
+
+	_Static_assert(sizeof(specs) <= REMOTE_SCRATCH_BYTES, "scratch too small");
+	for (size_t at = 0; at < m->n_times; at += ARM_AT_ONCE) {
+		size_t some = MIN(m->n_times - at, (size_t)ARM_AT_ONCE);
+		struct calls calls = { 0 };
+
+		for (size_t i = 0; i < some; i++) {
+			const Migrate__Kind__TimerTimes__Time *t = m->times[at + i];
+
+			if (t->interval_ns < 0 || t->expires_ns < 0)
+				return err_new(ERR_PEER, "timer %d makes no sense", t->timer);
+			specs[i] = spec_of(r, t);
+			CALL(&calls, "arm a timer", SYS_timer_settime, (uint64_t)t->timer,
+				t->absolute ? TIMER_ABSTIME : 0,
+				remote_scratch(r->task).v + i * sizeof(specs[0]), 0);
+		}
+		TRY(remote_put(r->task, 0, specs, some * sizeof(specs[0])));
+		TRY(calls_run(&calls, r->task, r->thread));
+	}
+	return NULL;
 }
 
 const struct kind kind_timer = {
@@ -319,8 +365,16 @@ const struct kind kind_timer = {
 	.stage = STAGE_TIMER,
 	.msg = &migrate__kind__timer__descriptor,
 	.capture = timer_capture,
-	.check = timer_check,
 	.rebuild = timer_rebuild,
 	.remove = timer_remove,
-	.finish = timer_finish,
+};
+
+const struct kind kind_timer_times = {
+	.id = 13,
+	.name = "times of timers",
+	.scope = KIND_PROCESS,
+	.stage = STAGE_TIMER,
+	.msg = &migrate__kind__timer_times__descriptor,
+	.capture = times_capture,
+	.finish = times_finish,
 };

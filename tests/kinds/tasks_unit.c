@@ -26,14 +26,15 @@
 
 #define OBJECTS_MAX 1000
 #define PAGES_MAX   200
-#define TIMER_KIND  7
+#define TIMES_KIND  13
 #define ITIMER_KIND 8
 #define SLACK_NS    200000
 
-extern const struct kind kind_sched, kind_creds, kind_signals, kind_pending,
-	kind_timer, kind_itimers, kind_limits, kind_fs;
+extern const struct kind kind_sched, kind_creds, kind_signals, kind_pending, kind_timer,
+	kind_timer_times, kind_itimers, kind_limits, kind_fs;
 static const struct kind *const kinds[] = { &kind_thread, &kind_fs, &kind_signals, &kind_timer,
-	&kind_itimers, &kind_limits, &kind_creds, &kind_pending, &kind_process, &kind_sched };
+	&kind_timer_times, &kind_itimers, &kind_limits, &kind_creds, &kind_pending, &kind_process,
+	&kind_sched };
 
 struct capture_priv {
 	const struct kind *kind;
@@ -287,7 +288,7 @@ static void compare(struct arena *a, const struct object *x, const struct object
 	size_t len_x, len_y;
 	void *mx, *my;
 
-	if (x->kind->id == TIMER_KIND || x->kind->id == ITIMER_KIND)
+	if (x->kind->id == TIMES_KIND || x->kind->id == ITIMER_KIND)
 		return; /* nobody reads two clocks in one instant: see subject timers */
 	ok(kind_unpack(a, x, &mx), "unpack");
 	ok(kind_unpack(a, y, &my), "unpack");
