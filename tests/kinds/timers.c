@@ -3,7 +3,7 @@
  * Timers of timer_create and setitimer: those that are far away have what was left of them, those
  * that were due meanwhile have fired, ids and targets are the same, monotonic time went on without
  * a jump.
- * Kinds: timer, itimers.
+ * Kinds: timer, itimers, timer_times.
  */
 #include "subject.h"
 
