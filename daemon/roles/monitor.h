@@ -29,9 +29,9 @@ struct move {
 	int64_t began_us;           /* CLOCK_BOOTTIME */
 	Migrate__SendRequest *send; /* source; owned */
 	char *comm, *peer;          /* owned; peer: its name */
-	int stream_fd;              /* the worker's end until the worker has it; -1: none */
-	int interrupt_fd;           /* ours; a byte cancels */
-	uint64_t connection;        /* net's number; 0: none */
+	int stream_fd; /* the worker's end: until it has it, or (receive) until it ends; -1: none */
+	int interrupt_fd;    /* ours; a byte cancels */
+	uint64_t connection; /* net's number; 0: none */
 	bool dialling, cancelled, over;
 	struct child *worker;
 	struct hook_job *hooks;  /* running, not yet answered */

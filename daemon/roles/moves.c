@@ -299,6 +299,8 @@ static void end_dead(struct move *v, int status)
 		outcome = "in_doubt";
 	else if (strcmp(owner, "destination") == 0)
 		outcome = "moved";
+	else if (v->stream_fd >= 0)
+		refuse_stream(v->stream_fd, e);
 	end_with(v, outcome, e);
 }
 
@@ -360,7 +362,9 @@ static struct err *start_worker(struct move *v)
 		(struct child_spec){ ROLE_WORKER, monitor_debug(v->monitor), &worker_ops }, v,
 		&v->worker));
 	post_work(v, theirs);
-	fd_closep(&v->stream_fd);
+	/* An incoming stream is kept, so that the peer can be told if the worker dies. */
+	if (!v->receive)
+		fd_closep(&v->stream_fd);
 	return NULL;
 }
 
