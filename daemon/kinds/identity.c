@@ -31,6 +31,7 @@
 #define MAGIC_LUSTR 0x0BD00BD0
 #define MAGIC_GPFS  0x47504653
 
+#define DELETED      " (deleted)"
 #define BUILD_ID_MAX 64
 #define PHDRS_MAX    128
 #define NOTES_MAX    65536
@@ -355,9 +356,15 @@ struct err *file_path_check(int fd, const char *path)
 	struct stat st, st_named;
 
 	named = open(path, O_PATH | O_CLOEXEC | O_NOFOLLOW);
-	if (named < 0)
-		return err_hint(err_new(ERR_UNSUPPORTED, "%s is deleted", path),
+	if (named < 0) {
+		size_t n = strlen(path), tail = strlen(DELETED);
+
+		/* The kernel says so, too, behind the name. */
+		if (n > tail && !strcmp(path + n - tail, DELETED))
+			n -= tail;
+		return err_hint(err_new(ERR_UNSUPPORTED, "%.*s is deleted", (int)n, path),
 			"restart the program if its files were upgraded");
+	}
 	if (fstat(fd, &st) < 0 || fstat(named, &st_named) < 0)
 		return err_errno(errno, "look at %s", path);
 	if (st.st_ino == st_named.st_ino && st.st_dev == st_named.st_dev)

@@ -55,6 +55,23 @@ uint64_t flags_of_attrs(uint32_t attrs)
 	return vmf;
 }
 
+static ProtobufCBinaryData bytes_dup(struct arena *a, ProtobufCBinaryData b)
+{
+	return (ProtobufCBinaryData){ b.len, b.len ? arena_dup(a, b.data, b.len) : NULL };
+}
+
+struct layout_file *layout_file_dup(struct arena *a, const struct layout_file *f)
+{
+	struct layout_file *to = arena_dup(a, f, sizeof(*f));
+
+	to->path = arena_strdup(a, f->path);
+	to->id = arena_dup(a, f->id, sizeof(*f->id));
+	to->id->boot_id = bytes_dup(a, f->id->boot_id);
+	to->id->build_id = bytes_dup(a, f->id->build_id);
+	to->id->digest = bytes_dup(a, f->id->digest);
+	return to;
+}
+
 bool file_equal(const struct layout_file *a, const struct layout_file *b)
 {
 	if (a == b)

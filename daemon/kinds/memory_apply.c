@@ -106,36 +106,13 @@ static struct err *check_file(struct rebuild *r, int fd, const struct layout_fil
 	return NULL;
 }
 
-/* Opens f and makes sure once that it is the right one. */
-static struct err *file_open(
-	struct rebuild *r, struct layout_state *s, struct layout_file *f, int *ret)
+/* Opens f and makes sure that it is the right one; the cache remembers. */
+static struct err *file_open(struct rebuild *r, const struct layout_file *f, int *ret)
 {
 	autoclose int fd = -1;
-	struct stat st;
 
 	TRY(open_file(f, &fd));
-	if (fstat(fd, &st) < 0)
-		return err_errno(errno, "look at %s", f->path);
-	for (size_t i = 0; i < s->n_checked && !f->checked; i++) {
-		const struct layout_file *c = s->checked[i];
-
-		if (!file_equal(c, f))
-			continue;
-		f->checked = true;
-		f->here_dev = c->here_dev;
-		f->here_inode = c->here_inode;
-	}
-	if (!f->checked) {
-		TRY(check_file(r, fd, f));
-		f->checked = true;
-		f->here_dev = st.st_dev;
-		f->here_inode = st.st_ino;
-		s->checked = arena_grow(s->keep, s->checked, &s->cap_checked, s->n_checked + 1,
-			sizeof(*s->checked));
-		s->checked[s->n_checked++] = f;
-	}
-	if (f->here_dev != st.st_dev || f->here_inode != st.st_ino)
-		return err_new(ERR_MISMATCH, "%s was replaced meanwhile", f->path);
+	TRY(check_file(r, fd, f));
 	*ret = take_fd(&fd);
 	return NULL;
 }
@@ -339,8 +316,8 @@ static struct err *need_file(struct applier *ap, const struct region *g)
 	if (h->n == FDS_MAX)
 		TRY(flush(ap));
 	if (g->backing == BACKING_FILE)
-		TRY_IN(file_open(ap->r, ap->s, g->file, &fd), "map %#" PRIx64 "-%#" PRIx64,
-			g->start, g->end);
+		TRY_IN(file_open(ap->r, g->file, &fd), "map %#" PRIx64 "-%#" PRIx64, g->start,
+			g->end);
 	else
 		TRY(space_open(ap->r, g, &fd));
 	h->key[h->n] = key_of(g);
@@ -582,43 +559,75 @@ static struct err *check_overlap(const struct layout_state *s, const struct delt
 
 static struct err *begin(struct layout_state *s, const struct delta *d)
 {
-	memcpy(s->special, d->special, sizeof(s->special));
+	for (size_t i = 0; i < d->n_special; i++) {
+		s->special[i] = d->special[i];
+		s->special[i].name = arena_strdup(s->keep, d->special[i].name);
+	}
 	s->n_special = d->n_special;
 	return area_of(d, SEEDLING_AREA_BYTES, &s->area);
 }
 
-static struct err *apply(struct rebuild *r, struct layout_state *s, const struct delta *d)
+static struct layout_file *file_copy(struct arena *a, struct layout_file *f)
 {
-	autoarena struct arena *next = arena_new(), *gone = NULL;
+	if (!f->copy) {
+		f->copy = layout_file_dup(a, f);
+		f->copy->copy = NULL;
+	}
+	return f->copy;
+}
+
+/* The new layout with all that it refers to, so that the one before can go. */
+static void state_replace(struct layout_state *s, const struct region_list *after,
+	const struct range *guards, size_t n_guards)
+{
+	struct arena *a = arena_new();
+	struct region *v = arena_array(a, after->n, sizeof(*v));
+
+	for (size_t i = 0; i < after->n; i++) {
+		v[i] = after->v[i];
+		v[i].name = *v[i].name ? arena_strdup(a, v[i].name) : "";
+		if (v[i].file)
+			v[i].file = file_copy(a, v[i].file);
+		if (v[i].space_path)
+			v[i].space_path = arena_strdup(a, v[i].space_path);
+	}
+	s->guards = n_guards ? arena_dup(a, guards, n_guards * sizeof(*guards)) : NULL;
+	s->n_guards = n_guards;
+	s->now = (struct region_list){ v, after->n, after->n };
+	arena_free(s->present);
+	s->present = a;
+	list_vmas(s);
+}
+
+static struct err *apply(
+	struct rebuild *r, struct arena *tmp, struct layout_state *s, const struct delta *d)
+{
 	struct plan p;
 
 	if (d->first)
 		TRY(begin(s, d));
 	TRY(check_overlap(s, d));
 	TRY(area_move(r, s, d));
-	plan_make(next, &s->now, d, &p);
+	plan_make(tmp, &s->now, d, &p);
 	TRY(run_plan(r, s, &p));
-	gone = s->present;
-	s->present = take(&next);
-	s->now = p.after;
-	if (d->guards_changed) {
-		s->guards = d->guards;
-		s->n_guards = d->n_guards;
-	}
-	list_vmas(s);
+	if (d->guards_changed)
+		state_replace(s, &p.after, d->guards, d->n_guards);
+	else
+		state_replace(s, &p.after, s->guards, s->n_guards);
 	return NULL;
 }
 
 struct err *layout_apply(
 	struct rebuild *r, const uint8_t *bytes, size_t len, struct layout_state **state)
 {
+	autoarena struct arena *tmp = arena_new();
 	bool first = !*state;
 	struct delta d;
 
-	if (first)
-		*state = state_new();
-	TRY(delta_unpack((*state)->keep, bytes, len, &d));
+	TRY(delta_unpack(tmp, bytes, len, &d));
 	if (d.first != first)
 		return err_new(ERR_PEER, "layout: a difference without its beginning");
-	return apply(r, *state, &d);
+	if (first)
+		*state = state_new();
+	return apply(r, tmp, *state, &d);
 }

@@ -33,6 +33,9 @@
 /* Reading smaps costs about 6 ms per GiB: below this it may be done frozen. */
 #define SMAPS_RSS_MAX (256ULL << 20)
 
+/* A larger file that is new to us in the frozen stretch is not read: only the same file will do. */
+#define FROZEN_READ_MAX (16 << 20)
+
 struct reader {
 	struct capture *c;
 	const struct layout *before;
@@ -122,23 +125,6 @@ static void file_add(struct reader *rd, struct layout_file *f)
 	rd->hash[i & (rd->hash_size - 1)] = (uint32_t)l->n_files;
 }
 
-static ProtobufCBinaryData bytes_dup(struct arena *a, ProtobufCBinaryData b)
-{
-	return (ProtobufCBinaryData){ b.len, b.len ? arena_dup(a, b.data, b.len) : NULL };
-}
-
-static struct layout_file *file_dup(struct arena *a, const struct layout_file *f)
-{
-	struct layout_file *to = arena_dup(a, f, sizeof(*f));
-
-	to->path = arena_strdup(a, f->path);
-	to->id = arena_dup(a, f->id, sizeof(*f->id));
-	to->id->boot_id = bytes_dup(a, f->id->boot_id);
-	to->id->build_id = bytes_dup(a, f->id->build_id);
-	to->id->digest = bytes_dup(a, f->id->digest);
-	return to;
-}
-
 static void map_files_path(const struct reader *rd, const struct vma *v, char path[96])
 {
 	snprintf(path, 96, "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, rd->c->task->pid, v->start,
@@ -208,8 +194,9 @@ static struct err *file_new(
 	if (!e)
 		e = file_path_check(fd, v->path);
 	if (!e)
-		e = writable ? file_identity(a, fd, false, &f->id)
-			     : file_identity_known(a, rd->c->cache, fd, &f->id);
+		e = writable || (rd->c->stopped && st.st_size > FROZEN_READ_MAX)
+			    ? file_identity(a, fd, false, &f->id)
+			    : file_identity_known(a, rd->c->cache, fd, &f->id);
 	if (e) {
 		refuse(rd, v, e);
 		return NULL;
@@ -351,12 +338,46 @@ static struct err *shm_nowrite(struct reader *rd, const struct vma *v, uint32_t 
 	return NULL;
 }
 
+static struct err *region_shm(struct reader *rd, const struct vma *v, struct region *r)
+{
+	struct err *e = shm_true_path(rd->c->arena, rd->c->task->pid, v, &r->space_path);
+
+	if (e && rd->c->stopped)
+		return e;
+	rd->again |= e != NULL; /* unmapped meanwhile */
+	err_free(e);
+	r->backing = BACKING_SHM;
+	r->space = v->inode;
+	r->offset = v->offset;
+	return shm_nowrite(rd, v, &r->attrs);
+}
+
+/* r->file stays NULL when the mapping is refused or must be read again. */
+static struct err *region_file(struct reader *rd, const struct vma *v, struct region *r)
+{
+	struct err *bad = check_path(v);
+
+	if (!bad && !v->inode)
+		bad = err_new(ERR_UNSUPPORTED, "memory of an unknown sort cannot be moved");
+	if (bad) {
+		refuse(rd, v, bad);
+		return NULL;
+	}
+	r->backing = BACKING_FILE;
+	r->offset = v->offset;
+	return file_of(rd, v, &r->file);
+}
+
 /* Fills r; *take false when the mapping is refused (said) or must be read again. */
 static struct err *region_of(struct reader *rd, const struct vma *v, struct region *r, bool *take)
 {
-	struct err *e = check_flags(v);
+	struct err *bad = check_flags(v);
 
-	*take = false;
+	*take = !bad;
+	if (bad) {
+		refuse(rd, v, bad);
+		return NULL;
+	}
 	*r = (struct region){ .start = v->start,
 		.end = v->end,
 		.shared = v->shared,
@@ -365,32 +386,17 @@ static struct err *region_of(struct reader *rd, const struct vma *v, struct regi
 	r->attrs = attrs_plain(attrs_of_flags(v->flags), v);
 	if (!v->inode && anon_path(v->path)) {
 		r->backing = BACKING_ANON;
-		if (!strcmp(v->path, "[stack]"))
-			r->attrs |= ATTR_GROWSDOWN;
-	} else if (v->inode && v->dev_major == rd->shm_major && v->dev_minor == rd->shm_minor &&
-		   shm_path(v->path)) {
-		r->backing = BACKING_SHM;
-		r->space = v->inode;
-		r->space_path = v->path;
-		r->offset = v->offset;
-		TRY(shm_nowrite(rd, v, &r->attrs));
-		if (rd->again)
-			return NULL;
-	} else if (!e) {
-		e = check_path(v);
-		if (!e && !v->inode)
-			e = err_new(ERR_UNSUPPORTED, "memory of an unknown sort cannot be moved");
-		r->backing = BACKING_FILE;
-		r->offset = v->offset;
-		if (!e) {
-			TRY(file_of(rd, v, &r->file));
-			*take = r->file;
-			return NULL;
-		}
+		r->attrs |= strcmp(v->path, "[stack]") ? 0 : ATTR_GROWSDOWN;
+		return NULL;
 	}
-	if (e)
-		refuse(rd, v, e);
-	*take = !e;
+	if (v->inode && v->dev_major == rd->shm_major && v->dev_minor == rd->shm_minor &&
+		shm_path(v->path)) {
+		TRY(region_shm(rd, v, r));
+		*take = !rd->again;
+		return NULL;
+	}
+	TRY(region_file(rd, v, r));
+	*take = r->file;
 	return NULL;
 }
 
@@ -486,7 +492,7 @@ static void hash_init(struct reader *rd, struct layout_file **files, size_t n_fi
 		rd->hash_size *= 2;
 	rd->hash = arena_array(rd->c->arena, rd->hash_size, sizeof(*rd->hash));
 	for (size_t i = 0; i < n_files; i++)
-		file_add(rd, file_dup(rd->c->arena, files[i]));
+		file_add(rd, layout_file_dup(rd->c->arena, files[i]));
 }
 
 static struct err *read_once(struct reader *rd, const struct layout *files_of)
@@ -523,16 +529,24 @@ static bool any_loose(const struct layout *l)
 	return false;
 }
 
-struct err *layout_capture(
-	struct capture *c, bool with_flags, const struct layout *before, struct layout **ret)
+static bool is_small(struct capture *c, uint64_t rss_max)
+{
+	autoerr struct err *e = NULL;
+	struct proc_status st;
+
+	e = proc_status(c->arena, c->task->pid, 0, &st);
+	return !e && st.vm_rss_bytes < rss_max;
+}
+
+struct err *layout_capture_within(struct capture *c, bool with_flags, const struct layout *before,
+	uint64_t smaps_rss_max, struct layout **ret)
 {
 	struct reader rd = { .c = c, .before = before, .with_flags = with_flags };
 	struct err *e = shm_device(&rd.shm_major, &rd.shm_minor);
 
 	if (!e)
 		e = read_layout(&rd);
-	if (!e && !with_flags && any_loose(rd.l) && c->status &&
-		c->status->vm_rss_bytes < SMAPS_RSS_MAX) {
+	if (!e && !with_flags && any_loose(rd.l) && is_small(c, smaps_rss_max)) {
 		rd.with_flags = true;
 		rd.before = rd.l;
 		e = read_layout(&rd);
@@ -546,4 +560,10 @@ struct err *layout_capture(
 		TRY(shm_check_outside(c));
 	*ret = rd.l;
 	return NULL;
+}
+
+struct err *layout_capture(
+	struct capture *c, bool with_flags, const struct layout *before, struct layout **ret)
+{
+	return layout_capture_within(c, with_flags, before, SMAPS_RSS_MAX, ret);
 }

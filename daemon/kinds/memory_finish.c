@@ -9,6 +9,9 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+/* So many are quickly done twice, once of them frozen. */
+#define ACCOUNT_AGAIN_MAX 256
+
 struct finisher {
 	struct rebuild *r;
 	struct call calls[CHUNK];
@@ -66,21 +69,32 @@ static struct err *finish_lock(
 		may_fail);
 }
 
-static struct err *settle_all(struct finisher *f, struct layout_state *s)
+static struct err *settle_all(struct finisher *f, struct layout_state *s, bool again)
 {
 	for (size_t i = 0; i < s->now.n; i++) {
 		struct region *g = &s->now.v[i];
 
-		if ((g->attrs & ATTR_ACCOUNT) && !g->settled)
+		if ((g->attrs & ATTR_ACCOUNT) && (again || !g->settled))
 			TRY(finish_account(f, g));
 		g->settled = true;
 	}
 	return finish_flush(f);
 }
 
+static size_t count_accounted(const struct layout_state *s)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->now.n; i++)
+		n += (s->now.v[i].attrs & ATTR_ACCOUNT) != 0;
+	return n;
+}
+
 static struct err *finish_all(struct finisher *f, struct layout_state *s)
 {
-	TRY(settle_all(f, s));
+	/* While pages came in, neighbours that are registered and not did not join; a page without
+	 * contents lost its count then. */
+	TRY(settle_all(f, s, count_accounted(s) <= ACCOUNT_AGAIN_MAX));
 	/* Not possible in locked memory, so before it. */
 	for (size_t i = 0; i < s->n_guards; i++)
 		TRY(finish_call(f,
@@ -107,7 +121,7 @@ struct err *layout_settle(struct rebuild *r, struct layout_state *s)
 	struct err *e;
 
 	f->r = r;
-	e = settle_all(f, s);
+	e = settle_all(f, s, false);
 	mem_freep(&f);
 	return e;
 }

@@ -46,8 +46,8 @@ void plan_make(
 #define SYS_MSEAL 462 /* Linux 6.10, the same on all architectures */
 
 struct layout_state {
-	struct arena *keep;    /* names, files */
-	struct arena *present; /* now, vmas: a new one with every delta */
+	struct arena *keep;    /* names of special mappings */
+	struct arena *present; /* all that follows: a new one with every delta */
 	struct region_list now;
 	struct vma_list vmas;
 	struct special special[SPECIALS_MAX];
@@ -55,7 +55,5 @@ struct layout_state {
 	struct range *guards;
 	size_t n_guards;
 	uint64_t area;
-	struct layout_file **checked;
-	size_t n_checked, cap_checked;
 	uint32_t hints_missing; /* advice that this kernel does not have; warned once */
 };

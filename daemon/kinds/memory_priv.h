@@ -8,6 +8,7 @@
 #include "base/ranges.h"
 #include "identity.pb-c.h"
 #include "kinds/memory.h"
+#include "kinds/shm_priv.h"
 #include "memory.pb-c.h"
 
 /* Values are on the wire. */
@@ -48,9 +49,8 @@ struct layout_file {
 	const char *path;
 	Migrate__Kind__FileIdentity *id;
 	bool writable;
-	uint32_t number; /* source: index in layout.files */
-	bool checked;    /* destination: compared with what is there, which was this: */
-	uint64_t here_dev, here_inode;
+	uint32_t number;          /* source: index in layout.files */
+	struct layout_file *copy; /* destination: while a state is copied */
 	/* source: as /proc/PID/maps names it, to recognise it without asking again */
 	uint32_t dev_major, dev_minor;
 	uint64_t inode;
@@ -109,6 +109,7 @@ uint64_t flags_of_attrs(uint32_t attrs);
 
 /* A mapping that the kernel itself makes. */
 bool path_special(const char *path);
+struct layout_file *layout_file_dup(struct arena *a, const struct layout_file *f);
 bool file_equal(const struct layout_file *a, const struct layout_file *b);
 /* The same memory behind both where they overlap: what the destination has may stay. */
 bool region_same_backing(const struct region *a, const struct region *b);
@@ -127,20 +128,14 @@ struct err *hole_find(
  * a moment must be closed again: the target's own descriptors may come later. */
 struct err *free_numbers(const struct task *t, size_t n, int *first) must_check;
 
+/* ---- memory_capture.c ---- */
+/* layout_capture with a bound of one's own for reading smaps of a process with new mappings. */
+struct err *layout_capture_within(struct capture *c, bool with_flags, const struct layout *before,
+	uint64_t smaps_rss_max, struct layout **ret) must_check;
+
 /* ---- memory_guard.c ---- */
 #define MADVISE_GUARD_INSTALL 102
 bool guards_supported(void);
 /* Fills l->guards: of all its regions, or (fast) of those that `before` had and of loose ones. */
 struct err *guards_read(
 	struct capture *c, bool all, const struct layout *before, struct layout *l) must_check;
-
-/* ---- shm.c ---- */
-/* The device that all memfds and anonymous shared mappings of this kernel have. */
-struct err *shm_device(uint32_t *major, uint32_t *minor) must_check;
-/* The path of such an object in /proc/PID/maps. */
-bool shm_path(const char *path);
-/* An empty object, which maps shows under the same path. */
-struct err *shm_make(const char *path, int *fd) must_check;
-/* Refuses objects that a process other than the target has, too. While the target runs, and once:
- * it looks at all processes. */
-struct err *shm_check_outside(struct capture *c) must_check;

@@ -185,11 +185,25 @@ static struct err *mm_check(struct rebuild *r, const struct object *o unused_arg
 	return err_hint(open_exe(r, m, &fd), "install the same version of the program there");
 }
 
-/* The executable as a descriptor of the seedling, at a number that is free. */
+/* An executable that is mapped cannot be set again (EBUSY). */
+static bool exe_is_set(const struct rebuild *r, int fd)
+{
+	struct stat want, have;
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", r->task->pid);
+	return fstat(fd, &want) == 0 && stat(path, &have) == 0 && want.st_dev == have.st_dev &&
+	       want.st_ino == have.st_ino;
+}
+
+/* The executable as a descriptor of the seedling, at a number that is free; -1 when it is set. */
 static struct err *hand_over(struct rebuild *r, int fd, int *number)
 {
 	bool cloexec = true;
 
+	*number = -1;
+	if (exe_is_set(r, fd))
+		return NULL;
 	TRY(free_numbers(r->task, 1, number));
 	return seedling_install(r->task, &fd, number, &cloexec, 1);
 }
@@ -238,7 +252,6 @@ static struct err *mm_rebuild(
 {
 	const Migrate__Kind__AddressSpace *m = msg;
 	autoclose int fd = -1;
-	struct err *e;
 	int number;
 
 	TRY(check_message(m));
@@ -246,9 +259,9 @@ static struct err *mm_rebuild(
 	if (has_exe(r->task, fd))
 		return set_fields(r, m, -1);
 	TRY(hand_over(r, fd, &number));
-	e = set_fields(r, m, number);
-	if (e)
-		return e;
+	TRY(set_fields(r, m, number));
+	if (number < 0)
+		return NULL;
 	return REMOTE(
 		r->task, r->thread, NULL, "close the executable", SYS_close, (uint64_t)number);
 }

@@ -59,6 +59,19 @@ bool shm_vma_space(const struct vma *v, uint64_t *space)
 	return true;
 }
 
+struct err *shm_true_path(struct arena *a, pid_t pid, const struct vma *v, const char **ret)
+{
+	char *path;
+
+	*ret = v->path;
+	if (strncmp(v->path, NAMED_PREFIX, strlen(NAMED_PREFIX)) != 0)
+		return NULL;
+	TRY(proc_link(a, pid, arena_printf(a, "map_files/%" PRIx64 "-%" PRIx64, v->start, v->end),
+		&path));
+	*ret = shm_path(path) ? path : ANON_PATH;
+	return NULL;
+}
+
 struct err *shm_device(uint32_t *major_ret, uint32_t *minor_ret)
 {
 	autoclose int fd = memfd_create("migrated", MFD_CLOEXEC);
@@ -176,6 +189,8 @@ static struct err *find_mapped(struct finder *f)
 		TRY(proc_parse_maps(a, text, &maps));
 	for (size_t i = 0; i < maps.n; i++) {
 		const struct vma *v = &maps.v[i];
+		const char *object_path;
+		struct err *e;
 		int fd;
 
 		if (!v->inode || v->dev_major != f->dev_major || v->dev_minor != f->dev_minor ||
@@ -188,7 +203,12 @@ static struct err *find_mapped(struct finder *f)
 			continue; /* unmapped meanwhile */
 		if (fd < 0)
 			return err_errno(errno, "open the shared memory at %#" PRIx64, v->start);
-		TRY(found_add(f, v->path, fd));
+		e = shm_true_path(f->c->arena, pid, v, &object_path);
+		if (e) {
+			close(fd);
+			return e;
+		}
+		TRY(found_add(f, object_path, fd));
 	}
 	return NULL;
 }

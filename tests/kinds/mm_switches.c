@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What prctl(2) keeps for a whole address space. */
+#include <sys/prctl.h>
+
+#include "subject_memory.h"
+
+#ifndef PR_SET_MDWE
+#define PR_SET_MDWE         65
+#define PR_GET_MDWE         66
+#define PR_SET_MEMORY_MERGE 67
+#define PR_GET_MEMORY_MERGE 68
+#endif
+
+int main(void)
+{
+	int mdwe = prctl(PR_SET_MDWE, 1, 0, 0, 0) == 0;
+	int merge = prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0) == 0;
+	int thp = prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0;
+
+	subject_wait_moved();
+	CHECK(!mdwe || prctl(PR_GET_MDWE, 0, 0, 0, 0) == 1);
+	CHECK(!merge || prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 1);
+	CHECK(!thp || prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1);
+	dprintf(1, "mdwe %d, merge %d, no huge pages %d\n", mdwe, merge, thp);
+	return subject_ok();
+}
