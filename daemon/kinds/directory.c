@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -39,15 +40,19 @@ static struct err *directory_capture(struct capture *c)
 
 static struct err *open_directory(const Migrate__Kind__Directory *m, int *ret)
 {
-	int flags = (int)(m->flags & (O_NOFOLLOW | STATUS_FLAGS)) | O_DIRECTORY | O_CLOEXEC;
-	autoclose int fd = -1;
+	int flags = (int)(m->flags & (O_DIRECTORY | O_NOFOLLOW | STATUS_FLAGS)) | O_CLOEXEC;
+	autoclose int found = -1, fd = -1;
+	char again[40];
 
 	if (m->path[0] != '/')
 		return err_new(ERR_PEER, "path %s is not absolute", m->path);
-	fd = open(m->path, flags);
-	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
+	found = open(m->path, O_PATH | O_DIRECTORY | (flags & O_NOFOLLOW) | O_CLOEXEC);
+	if (found < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return err_hint(err_new(ERR_MISMATCH, "%s is no directory there", m->path),
 			"make the directory on that host");
+	/* Without O_DIRECTORY, where the process did without; the dot is no link. */
+	snprintf(again, sizeof(again), "/proc/self/fd/%d/.", found);
+	fd = found < 0 ? -1 : open(again, flags);
 	if (fd < 0)
 		return err_errno(errno, "open %s", m->path);
 	if (m->pos && (!m->identity || !file_identity_same(fd, m->identity)))

@@ -3,9 +3,11 @@
  * Moves a subject between two hosts of one program: two pid, mount, network and time namespaces,
  * joined by a socketpair, with the real engine on both sides and no daemon around it.
  *
- *     launch [--moves N] [--cancel STATE] SUBJECT [ARG...]
+ *     launch [--moves N] [--cancel STATE] [--fixpoint no] SUBJECT [ARG...]
  *
  * Exit: 0 the subject verified itself after N moves, 1 not, 77 it cannot run here.
+ * After every move the kernel must say the same about it as before (fixpoint.h), but for subjects
+ * that change all the time (--fixpoint no).
  * --cancel STATE: every move is cancelled when the source enters STATE; the subject must stay and
  * be unharmed.
  */
@@ -19,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -29,16 +32,19 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "engine/engine.h"
+#include "fixpoint.h"
 
-#define SKIP_STATUS 77
-#define READY_MS    20000
-#define END_MS      20000
-#define CLOCK_AHEAD "monotonic 1000000 0\nboottime 1000000 0\n"
+#define SKIP_STATUS   77
+#define READY_MS      20000
+#define END_MS        20000
+#define LOOKS         10
+#define LOOK_AGAIN_US 30000
+#define CLOCK_AHEAD   "monotonic 1000000 0\nboottime 1000000 0\n"
 /* High enough that neither host has it. */
 #define SUBJECT_PID 4000
 
 /* What the launcher asks of a host's init, and what comes back. */
-enum order { ORDER_START, ORDER_SEND, ORDER_RECEIVE };
+enum order { ORDER_START, ORDER_SEND, ORDER_RECEIVE, ORDER_LOOK };
 struct order_msg {
 	enum order order;
 	pid_t pid;
@@ -135,6 +141,18 @@ static void run_engine(const struct order_msg *m, int stream, int reply)
 	_exit(0);
 }
 
+/* What the kernel says about the subject, into fd. */
+static void look(int fd, int reply)
+{
+	struct answer_msg a = { .result = RESULT_KEPT };
+	autotext struct text t = { 0 };
+
+	fixpoint_look(SUBJECT_PID, &t);
+	err_free(io_write_full(fd, text_str(&t), t.len, "what the kernel says"));
+	if (write(reply, &a, sizeof(a)) < 0)
+		perror("answer");
+}
+
 static pid_t start_subject(char **argv)
 {
 	pid_t pid;
@@ -225,6 +243,8 @@ static void host_init(int fd, char **argv)
 			_exit(0);
 		if (m.order == ORDER_START)
 			start_subject(argv);
+		else if (m.order == ORDER_LOOK)
+			look(stream, fd);
 		else if (!fork())
 			run_engine(&m, stream, fd);
 		if (stream >= 0)
@@ -378,6 +398,42 @@ static bool move(struct host *from, struct host *to, const char *cancel)
 	return true;
 }
 
+/* NULL when it has ended. The caller frees it. */
+static char *host_look(struct host *h)
+{
+	autoarena struct arena *a = arena_new();
+	autoclose int fd = memfd_create("look", MFD_CLOEXEC);
+	struct answer_msg ans;
+	char *text;
+	size_t n;
+
+	if (fd < 0)
+		die("memfd");
+	order(h, &(struct order_msg){ .order = ORDER_LOOK }, fd);
+	if (!answer(h, END_MS, &ans) || ans.result == -1)
+		return NULL;
+	if (lseek(fd, 0, SEEK_SET) < 0 || io_read_fd(a, fd, 64 << 20, "the look", &text, &n))
+		die("look");
+	return strdup(text);
+}
+
+/* Is it as it was? What changes while one looks is looked at again. */
+static bool fixpoint(struct host *h, const char *before)
+{
+	for (int i = 1; i <= LOOKS; i++) {
+		autofree char *was = strdup(before), *now = host_look(h);
+
+		if (!now)
+			return false;
+		if (fixpoint_compare(was, now, i == LOOKS) == 0)
+			return true;
+		usleep(LOOK_AGAIN_US);
+	}
+	fprintf(stderr, "the kernel does not say the same about it on %s (- before, + now)\n",
+		h->name);
+	return false;
+}
+
 static int verdict(struct host *h)
 {
 	struct answer_msg a;
@@ -392,35 +448,48 @@ static int verdict(struct host *h)
 	return subject_ended(&a);
 }
 
-static int launch(char **argv, int moves, const char *cancel)
+struct what {
+	int moves;
+	const char *cancel;
+	bool fixpoint;
+};
+
+static int launch(char **argv, const struct what *w)
 {
 	struct host hosts[2] = { { .name = "a" }, { .name = "b" } };
+	autofree char *before = NULL;
 	int at = 0, status;
 
 	host_start(&hosts[0], false, argv);
 	host_start(&hosts[1], true, argv);
 	order(&hosts[0], &(struct order_msg){ .order = ORDER_START }, -1);
 	status = wait_ready(&hosts[0]);
-	for (int i = 0; i < moves && !status; i++) {
-		if (!move(&hosts[at], &hosts[!at], cancel))
+	if (!status && w->fixpoint)
+		before = host_look(&hosts[0]);
+	for (int i = 0; i < w->moves && !status; i++) {
+		if (!move(&hosts[at], &hosts[!at], w->cancel))
 			status = 1;
-		else if (!cancel)
+		else if (!w->cancel)
 			at = !at;
+		if (!status && before && !fixpoint(&hosts[at], before))
+			status = 1;
 	}
 	return status ? status : verdict(&hosts[at]);
 }
 
 int main(int argc, char **argv)
 {
-	const char *cancel = NULL;
+	struct what w = { .moves = 1, .fixpoint = true };
 	char dir[] = "/tmp/subject-XXXXXX", rm[64];
-	int moves = 1, i, status;
+	int i, status;
 
 	for (i = 1; i + 1 < argc && argv[i][0] == '-'; i += 2) {
 		if (!strcmp(argv[i], "--moves"))
-			moves = atoi(argv[i + 1]);
+			w.moves = atoi(argv[i + 1]);
 		else if (!strcmp(argv[i], "--cancel"))
-			cancel = argv[i + 1];
+			w.cancel = argv[i + 1];
+		else if (!strcmp(argv[i], "--fixpoint"))
+			w.fixpoint = strcmp(argv[i + 1], "no") != 0;
 	}
 	if (i >= argc)
 		return 2;
@@ -431,7 +500,7 @@ int main(int argc, char **argv)
 	argv[i] = realpath(argv[i], NULL);
 	if (!argv[i] || !mkdtemp(dir) || chmod(dir, 0755) < 0 || chdir(dir) < 0)
 		die("set up");
-	status = launch(argv + i, moves, cancel);
+	status = launch(argv + i, &w);
 	snprintf(rm, sizeof(rm), "rm -rf %s", dir);
 	if (!getenv("LAUNCH_KEEP") && system(rm))
 		perror(rm);
