@@ -405,14 +405,13 @@ static char *host_look(struct host *h)
 	autoclose int fd = memfd_create("look", MFD_CLOEXEC);
 	struct answer_msg ans;
 	char *text;
-	size_t n;
 
 	if (fd < 0)
 		die("memfd");
 	order(h, &(struct order_msg){ .order = ORDER_LOOK }, fd);
 	if (!answer(h, END_MS, &ans) || ans.result == -1)
 		return NULL;
-	if (lseek(fd, 0, SEEK_SET) < 0 || io_read_fd(a, fd, 64 << 20, "the look", &text, &n))
+	if (lseek(fd, 0, SEEK_SET) < 0 || io_read_fd(a, fd, 64 << 20, "the look", &text))
 		die("look");
 	return strdup(text);
 }
