@@ -12,9 +12,12 @@
 #include "engine/clocks.h"
 #include "engine/facts.h"
 #include "engine/machine.h"
+#include "kernel/trace.h"
 #include "kinds/cache.h"
 #include "session.pb-c.h"
 #include "wire/err_wire.h"
+
+#define ENDING_US 100000
 
 enum source_state {
 	S_BUG,
@@ -406,12 +409,23 @@ static struct err *offered(void *ctx)
 	return channel_interrupted(&s->peer.ch);
 }
 
+/* Who has ended it while it stood still meant the process, not this copy of it. A thread that has
+ * SIGKILL pending answers to no ptrace request, before it has ended too. */
+static struct err *still_there(const struct source *s)
+{
+	uint64_t mask;
+	autoerr struct err *e = trace_get_mask(s->opt->pid, &mask);
+
+	return e ? err_new(ERR_GONE, "process %d has ended", s->opt->pid) : NULL;
+}
+
 /* From here on nothing but us or the operator makes it run, not even our own death. ptrace keeps it
  * still until the group is frozen. */
 static struct err *hold(void *ctx)
 {
 	struct source *s = ctx;
 
+	TRY(still_there(s));
 	if (!s->freezer.dir)
 		return NULL;
 	TRY(freezer_set(&s->freezer, true, false));
@@ -580,6 +594,29 @@ static void on_state(void *ctx, const struct state_row *row)
 	source_progress(s);
 }
 
+/* When the process ends, any of our calls may be the one that finds nothing: what the user has to
+ * know is that it has ended, which takes a moment after its threads are gone. Takes and returns e.
+ */
+static struct err *ended_instead(const struct source *s, struct err *e)
+{
+	struct deadline d = deadline_in(ENDING_US);
+	int no = err_sysno(e);
+
+	if (s->peer.failed_there || !s->task ||
+		(err_code(e) != ERR_GONE && no != ESRCH && no != ENOENT))
+		return e;
+	do {
+		autoerr struct err *gone = task_check_alive(s->task);
+
+		if (gone) {
+			err_free(e);
+			return err_new(ERR_GONE, "process %d has ended", s->opt->pid);
+		}
+		usleep(1000);
+	} while (!deadline_passed(d));
+	return e;
+}
+
 static void on_error(void *ctx, const struct state_row *row, struct err *e)
 {
 	struct source *s = ctx;
@@ -588,7 +625,7 @@ static void on_error(void *ctx, const struct state_row *row, struct err *e)
 		err_free(e);
 		return;
 	}
-	s->out->error = e;
+	s->out->error = ended_instead(s, e);
 	s->out->side = s->peer.failed_there ? "destination" : "source";
 	snprintf(s->out->state, sizeof(s->out->state), "%s", row->name);
 }
