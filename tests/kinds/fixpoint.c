@@ -89,6 +89,9 @@ static const struct {
 	{ SOL_TCP, 35, "TCP_ZEROCOPY_RECEIVE: not only read" },
 };
 
+/* Of a restless process. */
+static const char *const memory_lines[] = { "VmSize:", "VmData:", "VmStk:", "VmLck:" };
+
 static bool is_volatile(const char *file, const char *line)
 {
 	for (size_t i = 0; i < ARRAY_LEN(volatile_lines); i++)
@@ -98,10 +101,19 @@ static bool is_volatile(const char *file, const char *line)
 	return false;
 }
 
+static bool is_memory(const char *line)
+{
+	for (size_t i = 0; i < ARRAY_LEN(memory_lines); i++)
+		if (!strncmp(line, memory_lines[i], strlen(memory_lines[i])))
+			return true;
+	return false;
+}
+
 /* ---- plain files ---- */
 
 struct look {
 	pid_t pid;
+	bool restless; /* its mappings change all the time */
 	struct arena *arena;
 	struct text *t;
 	/* Descriptors that were looked at already. */
@@ -129,7 +141,7 @@ static void add_lines(const struct look *l, const char *dir, const char *file)
 
 	for (char *p = text ? strtok_r(text, "\n", &save) : NULL; p;
 		p = strtok_r(NULL, "\n", &save))
-		if (!is_volatile(file, p))
+		if (!is_volatile(file, p) && !(l->restless && is_memory(p)))
 			text_addf(l->t, "%s/%s: %s\n", dir, file, p);
 }
 
@@ -175,7 +187,6 @@ static const struct {
 	{ 18, "priority" },
 	{ 19, "nice" },
 	{ 20, "num_threads" },
-	{ 23, "vsize" },
 	{ 26, "startcode" },
 	{ 27, "endcode" },
 	{ 28, "startstack" },
@@ -457,7 +468,7 @@ static void add_autogroup(const struct look *l)
 		text_addf(l->t, "autogroup: %s", nice);
 }
 
-void fixpoint_look(pid_t pid, struct text *t)
+void fixpoint_look(pid_t pid, bool restless, struct text *t)
 {
 	static const char *const files[] = { "limits", "timers", "oom_score_adj", "coredump_filter",
 		"uid_map", "gid_map", "setgroups", "loginuid" };
@@ -465,7 +476,7 @@ void fixpoint_look(pid_t pid, struct text *t)
 		"ns/cgroup" };
 	static const char *const binaries[] = { "environ", "cmdline", "auxv" };
 	autoarena struct arena *a = arena_new();
-	struct look l = { .pid = pid, .arena = a, .t = t };
+	struct look l = { .pid = pid, .restless = restless, .arena = a, .t = t };
 	char *dir = arena_printf(a, "%d", pid);
 
 	for (size_t i = 0; i < ARRAY_LEN(files); i++)
@@ -475,8 +486,10 @@ void fixpoint_look(pid_t pid, struct text *t)
 	for (size_t i = 0; i < ARRAY_LEN(binaries); i++)
 		add_binary(&l, dir, binaries[i]);
 	add_autogroup(&l);
-	add_smaps(&l);
-	add_numa(&l);
+	if (!restless) {
+		add_smaps(&l);
+		add_numa(&l);
+	}
 	each_number(&l, arena_printf(a, "/proc/%d/task", pid), add_thread);
 	each_number(&l, arena_printf(a, "/proc/%d/fd", pid), add_fd);
 }

@@ -3,11 +3,10 @@
  * Moves a subject between two hosts of one program: two pid, mount, network and time namespaces,
  * joined by a socketpair, with the real engine on both sides and no daemon around it.
  *
- *     launch [--moves N] [--cancel STATE] [--fixpoint no] SUBJECT [ARG...]
+ *     launch [--moves N] [--cancel STATE] SUBJECT [ARG...]
  *
  * Exit: 0 the subject verified itself after N moves, 1 not, 77 it cannot run here.
- * After every move the kernel must say the same about it as before (fixpoint.h), but for subjects
- * that change all the time (--fixpoint no).
+ * After every move the kernel must say the same about it as before (fixpoint.h).
  * --cancel STATE: every move is cancelled when the source enters STATE; the subject must stay and
  * be unharmed.
  */
@@ -141,13 +140,23 @@ static void run_engine(const struct order_msg *m, int stream, int reply)
 	_exit(0);
 }
 
+static bool out_has(const char *word)
+{
+	autoarena struct arena *a = arena_new();
+	autoerr struct err *e = NULL;
+	char *text;
+
+	e = io_read_file(a, "out", 1 << 20, &text, NULL);
+	return !e && strstr(text, word);
+}
+
 /* What the kernel says about the subject, into fd. */
 static void look(int fd, int reply)
 {
 	struct answer_msg a = { .result = RESULT_KEPT };
 	autotext struct text t = { 0 };
 
-	fixpoint_look(SUBJECT_PID, &t);
+	fixpoint_look(SUBJECT_PID, out_has("restless\n"), &t);
 	err_free(io_write_full(fd, text_str(&t), t.len, "what the kernel says"));
 	if (write(reply, &a, sizeof(a)) < 0)
 		perror("answer");
@@ -328,16 +337,6 @@ static void show_out(void)
 	err_free(e);
 }
 
-static bool out_has(const char *word)
-{
-	autoarena struct arena *a = arena_new();
-	autoerr struct err *e = NULL;
-	char *text;
-
-	e = io_read_file(a, "out", 1 << 20, &text, NULL);
-	return !e && strstr(text, word);
-}
-
 static int subject_ended(const struct answer_msg *a)
 {
 	if (WIFEXITED(a->status) && WEXITSTATUS(a->status) == SKIP_STATUS) {
@@ -450,7 +449,6 @@ static int verdict(struct host *h)
 struct what {
 	int moves;
 	const char *cancel;
-	bool fixpoint;
 };
 
 static int launch(char **argv, const struct what *w)
@@ -463,7 +461,7 @@ static int launch(char **argv, const struct what *w)
 	host_start(&hosts[1], true, argv);
 	order(&hosts[0], &(struct order_msg){ .order = ORDER_START }, -1);
 	status = wait_ready(&hosts[0]);
-	if (!status && w->fixpoint)
+	if (!status)
 		before = host_look(&hosts[0]);
 	for (int i = 0; i < w->moves && !status; i++) {
 		if (!move(&hosts[at], &hosts[!at], w->cancel))
@@ -478,7 +476,7 @@ static int launch(char **argv, const struct what *w)
 
 int main(int argc, char **argv)
 {
-	struct what w = { .moves = 1, .fixpoint = true };
+	struct what w = { .moves = 1 };
 	char dir[] = "/tmp/subject-XXXXXX", rm[64];
 	int i, status;
 
@@ -487,8 +485,6 @@ int main(int argc, char **argv)
 			w.moves = atoi(argv[i + 1]);
 		else if (!strcmp(argv[i], "--cancel"))
 			w.cancel = argv[i + 1];
-		else if (!strcmp(argv[i], "--fixpoint"))
-			w.fixpoint = strcmp(argv[i + 1], "no") != 0;
 	}
 	if (i >= argc)
 		return 2;

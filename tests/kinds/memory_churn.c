@@ -215,6 +215,7 @@ int main(int argc, char **argv)
 	make_file();
 	base = map(PAGES, PROT_NONE, ANON | MAP_NORESERVE, -1, 0);
 	do_unmap(0, PAGES);
+	subject_restless();
 	dprintf(1, "ready\n");
 	while (access("go", F_OK) < 0) {
 		for (int i = 0; i < 50; i++, steps++) {

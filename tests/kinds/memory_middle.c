@@ -29,6 +29,7 @@ int main(void)
 	uint64_t n = 0;
 	char *p = NULL;
 
+	subject_restless();
 	dprintf(1, "ready\n");
 	while (access("go", F_OK) < 0) {
 		if (p)

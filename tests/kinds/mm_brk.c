@@ -7,6 +7,7 @@ int main(void)
 	char *start = sbrk(0);
 	uint64_t pages = 0, n = 0;
 
+	subject_restless();
 	dprintf(1, "ready\n");
 	start = sbrk(0);
 	start += -(uintptr_t)start % PAGE;

@@ -81,6 +81,7 @@ int main(void)
 	/* A second mapping of the same: shows what was written through the first. */
 	again = mremap(anon, 0, PAGES * PAGE, MREMAP_MAYMOVE);
 	CHECK(again != MAP_FAILED);
+	subject_restless();
 	dprintf(1, "ready\n");
 	while (access("go", F_OK) < 0) {
 		for (int i = 0; i < 20; i++)

@@ -42,6 +42,13 @@ static inline void subject_sleep_ms(long ms)
 		;
 }
 
+/* For a subject whose mappings change all the time, before it says ready: only what the kernel says
+ * about the rest of it must be the same after a move. */
+static inline void subject_restless(void)
+{
+	dprintf(1, "restless\n");
+}
+
 /* Says ready and returns when the launcher has moved us. Uses nothing but nanosleep and access. */
 static inline void subject_wait_moved(void)
 {
