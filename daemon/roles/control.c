@@ -27,12 +27,13 @@
 #include "session/peers.h"
 #include "wire/err_wire.h"
 
-#define CLIENTS_MAX  256
-#define REQUEST_MAX  (64 << 10)
-#define REQUEST_S    10
-#define SLOW_BYTES   (256 << 10) /* waiting for one client: no more progress for it */
-#define STUCK_BYTES  (4 << 20)   /* and this ends it */
-#define LAST_WRITE_S 10
+#define CLIENTS_MAX      256
+#define CLIENTS_PER_USER 32 /* root has no limit of its own */
+#define REQUEST_MAX      (64 << 10)
+#define REQUEST_S        10
+#define SLOW_BYTES       (256 << 10) /* waiting for one client: no more progress for it */
+#define STUCK_BYTES      (4 << 20)   /* and this ends it */
+#define LAST_WRITE_S     10
 
 struct control;
 
@@ -41,6 +42,7 @@ struct client {
 	struct control *control;
 	struct bufferevent *bev;
 	uint64_t cookie;
+	uid_t uid;        /* for fairness only: who may do what is the monitor's to find out */
 	bool asked;       /* the request is in */
 	bool left;        /* it closed its side */
 	bool ending;      /* the last reply is in the buffer */
@@ -360,20 +362,38 @@ static void on_client_event(struct bufferevent *bev, short what, void *arg)
 			bev, EV_READ | EV_WRITE); /* the answer brings the id to cancel */
 }
 
+static bool has_room(const struct control *ct, int fd, uid_t *uid)
+{
+	struct ucred cred = { .uid = (uid_t)-1 };
+	socklen_t len = sizeof(cred);
+	size_t n = 0;
+
+	if (ct->n_clients >= CLIENTS_MAX ||
+		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+		return false;
+	*uid = cred.uid;
+	for (const struct client *c = ct->clients; c; c = c->next)
+		n += c->uid == cred.uid;
+	return cred.uid == 0 || n < CLIENTS_PER_USER;
+}
+
 static void on_accept(evutil_socket_t listener, short what unused_arg, void *arg)
 {
 	const struct timeval limit = { REQUEST_S, 0 };
 	struct control *ct = arg;
 	autoclose int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct client *c;
+	uid_t uid;
 
-	if (fd < 0 || ct->n_clients >= CLIENTS_MAX) {
+	if (fd < 0 || !has_room(ct, fd, &uid)) {
 		if (fd < 0 && errno == EMFILE)
 			usleep(1000); /* level-triggered: do not spin */
 		return;
 	}
 	c = xcalloc(1, sizeof(*c));
-	*c = (struct client){ .next = ct->clients, .control = ct, .cookie = ++ct->last_cookie };
+	*c = (struct client){
+		.next = ct->clients, .control = ct, .cookie = ++ct->last_cookie, .uid = uid
+	};
 	c->bev = bufferevent_socket_new(ct->base, take_fd(&fd), BEV_OPT_CLOSE_ON_FREE);
 	if (!c->bev)
 		abort();

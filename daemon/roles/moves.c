@@ -337,6 +337,8 @@ static void post_work(struct move *v, int interrupt)
 	work.send = v->send;
 	work.start_time = v->start_time;
 	work.comm = v->comm ? v->comm : none;
+	work.asker = v->asker;
+	work.users_own = c->allow_users_own;
 	work.max_memory = c->receive.max_memory;
 	work.allow_uids = uids;
 	work.allow_capabilities = c->receive.allow_capabilities;

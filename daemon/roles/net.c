@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,9 +22,10 @@
 #include "roles/role.h"
 #include "wire/err_wire.h"
 
-#define UNKNOWN_MAX     32
-#define CONNECTIONS_MAX 512
-#define RETRY_MS        200 /* after accept ran out of descriptors */
+#define UNKNOWN_MAX      160
+#define UNKNOWN_PER_HOST 96 /* more than 64 migrations that begin at once */
+#define CONNECTIONS_MAX  512
+#define RETRY_MS         200 /* after accept ran out of descriptors */
 
 struct net;
 
@@ -35,6 +37,7 @@ struct child {
 	char *id; /* dialled for this migration; NULL: accepted */
 	uint64_t number;
 	bool connected;
+	struct in6_addr from; /* accepted: IPv4 mapped */
 };
 
 struct net {
@@ -206,10 +209,37 @@ static void on_retry(evutil_socket_t fd unused_arg, short what unused_arg, void 
 	listen_if_room(arg);
 }
 
+static struct in6_addr address_in6(const struct sockaddr_storage *ss)
+{
+	struct in6_addr a = IN6ADDR_ANY_INIT;
+
+	if (ss->ss_family == AF_INET6)
+		return ((const struct sockaddr_in6 *)ss)->sin6_addr;
+	if (ss->ss_family == AF_INET)
+		memcpy(a.s6_addr + 12, &((const struct sockaddr_in *)ss)->sin_addr, 4);
+	a.s6_addr[10] = a.s6_addr[11] = 0xff;
+	return a;
+}
+
+/* One stranger cannot take all places. */
+static bool too_many_from(const struct net *n, const struct in6_addr *from)
+{
+	size_t count = 0;
+
+	for (const struct child *c = n->children; c; c = c->next)
+		if (!c->id && !c->connected && memcmp(&c->from, from, sizeof(*from)) == 0)
+			count++;
+	return count >= UNKNOWN_PER_HOST;
+}
+
 static void on_accept(evutil_socket_t listener, short what unused_arg, void *arg)
 {
 	struct net *n = arg;
-	autoclose int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct sockaddr_storage ss = { .ss_family = AF_UNSPEC };
+	socklen_t len = sizeof(ss);
+	autoclose int fd =
+		accept4(listener, (struct sockaddr *)&ss, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct in6_addr from = address_in6(&ss);
 	autoerr struct err *e = NULL;
 
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
@@ -219,10 +249,12 @@ static void on_accept(evutil_socket_t listener, short what unused_arg, void *arg
 		listen_more(n, false);
 		event_add(n->retry, &soon);
 	}
-	if (fd < 0)
-		return; /* the stranger has gone again */
+	if (fd < 0 || too_many_from(n, &from))
+		return; /* the stranger has gone again, or is one of too many */
 	e = start_child(n, NULL, fd);
-	if (e) {
+	if (!e) {
+		n->children->from = from;
+	} else {
 		autofree char *line = err_line(e);
 
 		log_warn("accept error=\"%s\"", line);

@@ -141,11 +141,19 @@ struct err *policy_receive(const struct receive_policy *p, uint32_t uid, uint64_
 	return NULL;
 }
 
-struct err *policy_receive_capabilities(const struct receive_policy *p, uint64_t capabilities)
+void rights_fini(struct rights *r)
 {
-	if (p->allow_capabilities || !capabilities)
+	free(r->uids);
+	*r = (struct rights){ NULL, 0, 0, 0 };
+}
+
+struct err *policy_rebuilt(const struct receive_policy *p, const struct rights *r)
+{
+	for (size_t i = 0; i < r->n_uids; i++)
+		TRY(policy_receive(p, r->uids[i], r->memory_bytes));
+	if (p->allow_capabilities || !r->capabilities)
 		return NULL;
 	return err_hint(err_new(ERR_DENIED, "a process with capabilities (%#jx) may not come here",
-				(uintmax_t)capabilities),
+				(uintmax_t)r->capabilities),
 		"see allow_capabilities in migrated.conf of the destination");
 }

@@ -48,7 +48,12 @@ struct err *policy_cancel(uint32_t who, uint32_t owner) must_check;
 struct err *policy_peers(uint32_t who) must_check;
 /* What the peer announces. */
 struct err *policy_receive(const struct receive_policy *p, uint32_t uid, uint64_t bytes) must_check;
-/* What was rebuilt from what the peer sent: permitted and inheritable sets of all threads, or'ed.
- */
-struct err *policy_receive_capabilities(
-	const struct receive_policy *p, uint64_t capabilities) must_check;
+/* What was rebuilt from what the peer sent, over all threads. */
+struct rights {
+	uint32_t *uids; /* real, effective, saved, file system; owned */
+	size_t n_uids;
+	uint64_t capabilities; /* permitted and inheritable, or'ed */
+	uint64_t memory_bytes;
+};
+void rights_fini(struct rights *r);
+struct err *policy_rebuilt(const struct receive_policy *p, const struct rights *r) must_check;

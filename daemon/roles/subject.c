@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "roles/subject.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -62,6 +63,9 @@ static struct err *read_facts(struct arena *a, struct subject *s)
 					(uintmax_t)tgid),
 			"name the process");
 	snprintf(s->comm, sizeof(s->comm), "%s", facts.comm);
+	for (char *c = s->comm; *c; c++) /* the process chose it, and it goes to logs */
+		if (!isprint((unsigned char)*c) || *c == '"')
+			*c = '?';
 	s->start_time = facts.start_time;
 	memcpy(s->uids, status.uid, sizeof(s->uids));
 	s->owner = st.st_uid;
@@ -90,10 +94,10 @@ struct err *subject_read(int32_t pid, struct subject *ret)
 	return NULL;
 }
 
-struct err *subject_capabilities(pid_t pid, uint64_t *ret)
+struct err *subject_rights(pid_t pid, struct rights *ret)
 {
 	autoarena struct arena *a = arena_new();
-	uint64_t all = 0;
+	AUTO(rights_fini) struct rights r = { NULL, 0, 0, 0 };
 	pid_t *tids;
 	size_t n;
 
@@ -102,9 +106,14 @@ struct err *subject_capabilities(pid_t pid, uint64_t *ret)
 		struct proc_status status;
 
 		TRY(proc_status(a, pid, tids[i], &status));
-		all |= status.cap_prm | status.cap_inh;
+		r.uids = xrealloc_array(r.uids, r.n_uids + 4, sizeof(*r.uids));
+		memcpy(r.uids + r.n_uids, status.uid, sizeof(status.uid));
+		r.n_uids += 4;
+		r.capabilities |= status.cap_prm | status.cap_inh;
+		r.memory_bytes = status.vm_rss_bytes + status.vm_swap_bytes;
 	}
-	*ret = all;
+	*ret = r;
+	r = (struct rights){ NULL, 0, 0, 0 };
 	return NULL;
 }
 

@@ -6,8 +6,8 @@
 
 /* GONE if there is no such process (a thread's id is not a process). */
 struct err *subject_read(int32_t pid, struct subject *ret) must_check;
-/* Permitted and inheritable capabilities of all threads, or'ed. */
-struct err *subject_capabilities(pid_t pid, uint64_t *ret) must_check;
+/* What all threads together may do. For rights_fini. */
+struct err *subject_rights(pid_t pid, struct rights *ret) must_check;
 
 /* The uid of a connected client, from the kernel. A client in another pid namespace is DENIED: the
  * numbers in its request would mean other processes to us. */

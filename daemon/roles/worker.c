@@ -120,11 +120,11 @@ static void on_progress(void *arg, const struct engine_stats *s)
 	bool round_end = precopy && w->seen.round_dirty_bytes + w->seen.round_sent_bytes > 0 &&
 			 (new_state || w->seen.round != s->round);
 
-	if (!w->id) /* a peer that has not said what it wants */
-		return;
 	if (round_end)
 		say_progress(w, &w->seen, true);
 	w->seen = *s;
+	if (!w->id) /* a peer that has not said what it wants: on_begin says it */
+		return;
 	if (new_state || clock_us() - w->said_us >= NUMBERS_MIN_US)
 		say_progress(w, s, false);
 }
@@ -166,12 +166,22 @@ static struct err *ask_hooks(struct worker *w, const char *event, const struct e
 /* What came in is looked at as the kernel shows it, not as the peer described it. */
 static struct err *check_rebuilt(const struct worker *w)
 {
-	uint64_t capabilities;
+	AUTO(rights_fini) struct rights r = { NULL, 0, 0, 0 };
 
-	if (w->policy.allow_capabilities)
+	TRY(subject_rights(w->pid, &r));
+	return policy_rebuilt(&w->policy, &r);
+}
+
+/* It stands still now: is it still what its user may move? It may have executed a set-user-id
+ * program since, with the same number and start time. */
+static struct err *check_again(const struct worker *w)
+{
+	struct subject s;
+
+	if (w->work->asker == 0)
 		return NULL;
-	TRY(subject_capabilities(w->pid, &capabilities));
-	return policy_receive_capabilities(&w->policy, capabilities);
+	TRY(subject_read(w->pid, &s));
+	return policy_send(w->work->asker, w->work->users_own, &s);
 }
 
 static struct err *on_hook(void *arg, const char *event, const struct engine_stats *s)
@@ -180,6 +190,8 @@ static struct err *on_hook(void *arg, const char *event, const struct engine_sta
 
 	if (w->work->receive && strcmp(event, "pre-commit") == 0)
 		TRY(check_rebuilt(w));
+	if (!w->work->receive && strcmp(event, "frozen") == 0)
+		TRY(check_again(w));
 	return ask_hooks(w, event, s);
 }
 

@@ -174,6 +174,8 @@ static void what_cannot_be_sent(void **state unused_arg)
 static void others(void **state unused_arg)
 {
 	struct receive_policy p = { .allow_capabilities = true };
+	uint32_t uids[] = { 1000, 1000, 1001, 1000 };
+	struct rights r = { uids, 4, 1 << 21, 1 << 20 };
 
 	assert_null(policy_cancel(0, 7));
 	assert_null(policy_cancel(7, 7));
@@ -189,10 +191,16 @@ static void others(void **state unused_arg)
 	assert_null(uid_set_parse(&p.uids, "1000-1001"));
 	assert_error(policy_receive(&p, 0, 1), ERR_DENIED, "uid 0");
 	assert_null(policy_receive(&p, 1000, 1));
-	assert_null(policy_receive_capabilities(&p, 0xff));
+	assert_null(policy_rebuilt(&p, &r));
 	p.allow_capabilities = false;
-	assert_null(policy_receive_capabilities(&p, 0));
-	assert_error(policy_receive_capabilities(&p, 1 << 21), ERR_DENIED, "0x200000");
+	assert_error(policy_rebuilt(&p, &r), ERR_DENIED, "0x200000");
+	r.capabilities = 0;
+	assert_null(policy_rebuilt(&p, &r));
+	r.memory_bytes = 200 << 20;
+	assert_error(policy_rebuilt(&p, &r), ERR_DENIED, "200 MiB");
+	r.memory_bytes = 0;
+	uids[2] = 0;
+	assert_error(policy_rebuilt(&p, &r), ERR_DENIED, "uid 0");
 	uid_set_fini(&p.uids);
 }
 
