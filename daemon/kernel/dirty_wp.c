@@ -49,7 +49,7 @@ struct dirty {
 	int uffd, pagemap_fd;
 	uint64_t guard;         /* PAGE_CAT_GUARD where the kernel knows it, else 0 */
 	struct pagebits blocks; /* 2 MiB blocks that have had pages */
-	struct pagebits own;    /* private file mappings: the process's own pages, as sent */
+	struct pagebits own;    /* the process's own pages, as sent; of use in file mappings */
 };
 
 /* ---- scans ---- */
@@ -301,8 +301,8 @@ static struct err *wp_collect(
 	} else if (no) {
 		return scan_err(no, v);
 	}
-	if (v->inode)
-		remember_own(d, &l.out);
+	/* Also where the list of mappings has no file: it may be older than the mapping. */
+	remember_own(d, &l.out);
 	info->fresh = l.fresh;
 	return NULL;
 }

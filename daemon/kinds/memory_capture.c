@@ -41,6 +41,7 @@ struct reader {
 	const struct layout *before;
 	struct layout *l;
 	bool with_flags, again;
+	size_t cap_raw;
 	size_t at; /* first region of `before` that may overlap what comes */
 	uint32_t shm_major, shm_minor;
 	uint32_t *hash; /* index into l->files + 1, by what maps says of a file */
@@ -344,10 +345,14 @@ static struct err *region_shm(struct reader *rd, const struct vma *v, struct reg
 
 	if (e && rd->c->stopped)
 		return e;
-	rd->again |= e != NULL; /* unmapped meanwhile */
-	err_free(e);
+	if (e) {
+		err_free(e);
+		rd->again = true; /* unmapped meanwhile */
+		return NULL;
+	}
 	r->backing = BACKING_SHM;
 	r->space = v->inode;
+	r->space_path = arena_strdup(rd->c->arena, r->space_path);
 	r->offset = v->offset;
 	return shm_nowrite(rd, v, &r->attrs);
 }
@@ -409,9 +414,46 @@ static bool carries(const struct region *old, const struct region *r)
 	return region_same_backing(old, &with);
 }
 
+static const char *same_string(struct arena *a, const char *known, const char *s)
+{
+	if (!*s)
+		return "";
+	return known && !strcmp(known, s) ? known : arena_strdup(a, s);
+}
+
+/* [start, end) of v, for the tracker. */
+static void push_raw(struct reader *rd, const struct vma *v, const struct region *piece)
+{
+	struct arena *a = rd->c->arena;
+	struct vma_list *raw = &rd->l->raw;
+	const struct vma *last = raw->n ? &raw->v[raw->n - 1] : NULL;
+	struct vma to = *v;
+
+	to.path = same_string(a, last ? last->path : NULL, v->path);
+	to.unknown_flags = same_string(a, last ? last->unknown_flags : NULL, v->unknown_flags);
+	if (piece) {
+		to.start = piece->start;
+		to.end = piece->end;
+		to.offset = v->inode ? piece->offset : v->offset;
+		to.flags |= flags_of_attrs(piece->attrs);
+	}
+	raw->v = arena_grow(a, raw->v, &rd->cap_raw, raw->n + 1, sizeof(*raw->v));
+	raw->v[raw->n++] = to;
+}
+
+static void push_piece(struct reader *rd, const struct vma *v, const struct region *r,
+	uint64_t start, uint64_t end)
+{
+	struct region piece = region_clip(r, start, end);
+
+	push_raw(rd, v, &piece);
+	region_push(rd->c->arena, &rd->l->regions, &piece);
+}
+
 /* Pushes r in pieces, with the attributes that its addresses had before. A piece that was not there
- * belongs to a mapping that has grown: it has the attributes of its neighbour. */
-static void push_carried(struct reader *rd, struct vma *v, struct region r)
+ * belongs to a mapping that has grown: it has the attributes of its neighbour. Where they differ
+ * within one mapping of the kernel, some have changed meanwhile: a guess. */
+static void push_carried(struct reader *rd, const struct vma *v, struct region r)
 {
 	const struct region_list *old = rd->before ? &rd->before->regions : NULL;
 	bool known = false;
@@ -425,33 +467,33 @@ static void push_carried(struct reader *rd, struct vma *v, struct region r)
 		if (!carries(&old->v[i], &r))
 			continue;
 		if (known && attrs != r.attrs) {
-			struct region piece = region_clip(&r, from, old->v[i].start);
-
-			region_push(rd->c->arena, &rd->l->regions, &piece);
+			r.loose = true;
+			push_piece(rd, v, &r, from, old->v[i].start);
 			from = old->v[i].start;
+		} else {
+			r.loose |= old->v[i].loose;
 		}
-		r.loose = old->v[i].loose;
 		r.attrs = attrs;
 		known = true;
 	}
-	r.loose = known ? r.loose : true;
-	v->flags |= flags_of_attrs(r.attrs);
-	r = region_clip(&r, from, r.end);
-	region_push(rd->c->arena, &rd->l->regions, &r);
+	r.loose |= !known;
+	push_piece(rd, v, &r, from, r.end);
 }
 
-static struct err *take_vma(struct reader *rd, struct vma *v)
+static struct err *take_vma(struct reader *rd, const struct vma *v)
 {
 	struct region r;
 	bool take;
 
-	if (!v->inode && path_special(v->path))
+	if (!v->inode && path_special(v->path)) {
+		push_raw(rd, v, NULL);
 		return add_special(rd, v);
+	}
 	TRY(region_of(rd, v, &r, &take));
 	if (!take)
-		return NULL;
-	if (rd->with_flags)
-		region_push(rd->c->arena, &rd->l->regions, &r);
+		push_raw(rd, v, NULL);
+	else if (rd->with_flags)
+		push_piece(rd, v, &r, r.start, r.end);
 	else
 		push_carried(rd, v, r);
 	return NULL;
@@ -459,33 +501,9 @@ static struct err *take_vma(struct reader *rd, struct vma *v)
 
 /* ---- the whole ---- */
 
-/* maps and smaps text is large: only the list goes to the caller's arena. */
-static struct err *read_raw(struct reader *rd)
+static void hash_init(struct reader *rd, size_t n_maps, struct layout_file **files, size_t n_files)
 {
-	autoarena struct arena *tmp = arena_new();
-	struct arena *a = rd->c->arena;
-	struct vma_list raw;
-	const char *path = "", *unknown = "";
-
-	TRY(rd->with_flags ? proc_smaps(tmp, rd->c->task->pid, &raw)
-			   : proc_maps(tmp, rd->c->task->pid, &raw));
-	rd->l->raw = (struct vma_list){ arena_dup(a, raw.v, raw.n * sizeof(*raw.v)), raw.n };
-	for (size_t i = 0; i < raw.n; i++) {
-		struct vma *v = &rd->l->raw.v[i];
-
-		if (strcmp(path, v->path))
-			path = arena_strdup(a, v->path);
-		if (strcmp(unknown, v->unknown_flags))
-			unknown = arena_strdup(a, v->unknown_flags);
-		v->path = *v->path ? path : "";
-		v->unknown_flags = *v->unknown_flags ? unknown : "";
-	}
-	return NULL;
-}
-
-static void hash_init(struct reader *rd, struct layout_file **files, size_t n_files)
-{
-	size_t want = 2 * (rd->l->raw.n + n_files) + 16;
+	size_t want = 2 * (n_maps + n_files) + 16;
 
 	rd->hash_size = 1;
 	while (rd->hash_size < want)
@@ -495,16 +513,21 @@ static void hash_init(struct reader *rd, struct layout_file **files, size_t n_fi
 		file_add(rd, layout_file_dup(rd->c->arena, files[i]));
 }
 
+/* The text of maps and smaps is large: it does not stay. */
 static struct err *read_once(struct reader *rd, const struct layout *files_of)
 {
+	autoarena struct arena *tmp = arena_new();
+	struct vma_list maps;
+
 	refusals_drop(rd);
 	rd->l = arena_alloc(rd->c->arena, sizeof(*rd->l));
-	rd->at = 0;
+	rd->at = rd->cap_raw = 0;
 	rd->again = false;
-	TRY(read_raw(rd));
-	hash_init(rd, files_of ? files_of->files : NULL, files_of ? files_of->n_files : 0);
-	for (size_t i = 0; i < rd->l->raw.n && !rd->again; i++)
-		TRY(take_vma(rd, &rd->l->raw.v[i]));
+	TRY(rd->with_flags ? proc_smaps(tmp, rd->c->task->pid, &maps)
+			   : proc_maps(tmp, rd->c->task->pid, &maps));
+	hash_init(rd, maps.n, files_of ? files_of->files : NULL, files_of ? files_of->n_files : 0);
+	for (size_t i = 0; i < maps.n && !rd->again; i++)
+		TRY(take_vma(rd, &maps.v[i]));
 	return NULL;
 }
 
