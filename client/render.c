@@ -72,14 +72,17 @@ void render_progress(struct text *out, const Migrate__Progress *p, unsigned widt
 
 void render_round(struct text *out, const Migrate__Progress *p)
 {
-	text_addf(out, "round %u: sent ", p->round);
+	text_addf(out, "round %u: sent ", p->round + 1);
 	render_bytes(out, p->round_sent_bytes);
 	text_addf(out, " at ");
 	render_bytes(out, p->bandwidth_bytes_s);
-	text_addf(out, "/s, dirty ");
-	render_bytes(out, p->dirty_rate_bytes_s);
-	text_addf(out, "/s, stopping now would take ");
-	render_us(out, p->predicted_downtime_us);
+	text_addf(out, "/s");
+	if (p->predicted_downtime_us) { /* not known in the first one */
+		text_addf(out, ", dirty ");
+		render_bytes(out, p->dirty_rate_bytes_s);
+		text_addf(out, "/s, stopping now would take ");
+		render_us(out, p->predicted_downtime_us);
+	}
 	text_addf(out, "\n");
 }
 

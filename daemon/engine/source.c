@@ -462,6 +462,20 @@ static struct err *commit(void *ctx)
 	return NULL;
 }
 
+/* Our hold, and the group that was made for the process when it came here by a move itself. */
+static void remove_groups(struct source *s)
+{
+	char name[32];
+	const char *base = s->freezer.home ? strrchr(s->freezer.home, '/') : NULL;
+
+	if (!s->freezer.dir)
+		return;
+	rmdir(s->freezer.dir);
+	snprintf(name, sizeof(name), "/pid-%d", s->opt->pid);
+	if (base && strcmp(base, name) == 0)
+		rmdir(s->freezer.home); /* stays if somebody else is in it */
+}
+
 static struct err *done(void *ctx)
 {
 	struct source *s = ctx;
@@ -482,8 +496,7 @@ static struct err *done(void *ctx)
 		notes_warn(&s->out->notes, line);
 		err_free(e);
 	}
-	if (s->freezer.dir)
-		rmdir(s->freezer.dir);
+	remove_groups(s);
 	s->out->result = RESULT_MOVED;
 	err_free(channel_send(&s->peer.ch, FRAME_BYE, 0, NULL, 0));
 	err_free(hook(s, "committed"));

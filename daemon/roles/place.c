@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "roles/place.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -21,6 +24,7 @@
 #define GROUP_NAME    "migrated.moved"
 #define SCOPE_WAIT_US 5000000
 #define SCOPE_POLL_US 5000
+#define SWEEP_AGE_S   60
 
 /* systemd makes a scope only around a process; this one does nothing and dies with us. */
 static struct err *start_keeper(pid_t *ret)
@@ -103,6 +107,25 @@ static struct err *make_scope(struct place *p)
 	return wait_scope(name, p->keeper, &p->dir);
 }
 
+/* Nobody tells when a moved process ends, so its group is removed when the next one comes. A group
+ * that is not empty stays anyhow; one that was just made waits for its process. */
+static void sweep(const char *dir)
+{
+	DIR *d = opendir(dir);
+	const struct dirent *entry;
+
+	while (d && (entry = readdir(d))) {
+		struct stat st;
+
+		if (strncmp(entry->d_name, "pid-", 4) == 0 &&
+			fstatat(dirfd(d), entry->d_name, &st, 0) == 0 &&
+			st.st_mtime < time(NULL) - SWEEP_AGE_S)
+			(void)unlinkat(dirfd(d), entry->d_name, AT_REMOVEDIR);
+	}
+	if (d)
+		closedir(d);
+}
+
 static struct err *make_group(struct place *p, const char *configured)
 {
 	autofree char *root = NULL, *dir = NULL;
@@ -122,6 +145,7 @@ static struct err *make_group(struct place *p, const char *configured)
 	}
 	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
 		return err_errno(errno, "make the control group %s", dir);
+	sweep(dir);
 	p->dir = take(&dir);
 	return NULL;
 }
