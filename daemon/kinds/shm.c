@@ -335,6 +335,25 @@ static void outside_opens(struct finder *f, pid_t pid)
 	}
 }
 
+/* Ourselves, or another worker of ours: the one that has just built this process may not have ended
+ * yet. */
+static bool is_ours(pid_t pid)
+{
+	autoarena struct arena *a = arena_new();
+	autoerr struct err *e = NULL;
+	struct stat mine, other;
+	struct proc_stat st;
+	char path[40];
+
+	if (pid == getpid())
+		return true;
+	e = proc_stat(a, pid, 0, &st);
+	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+	return !e && st.ppid == getppid() && stat(path, &other) == 0 &&
+	       stat("/proc/self/exe", &mine) == 0 && mine.st_ino == other.st_ino &&
+	       mine.st_dev == other.st_dev;
+}
+
 struct err *shm_check_outside(struct capture *c)
 {
 	struct finder found AUTO(finder_fini) = { 0 }, *f = &found;
@@ -350,7 +369,7 @@ struct err *shm_check_outside(struct capture *c)
 	for (const struct dirent *de; (de = readdir(d));) {
 		pid_t pid = (pid_t)strtol(de->d_name, NULL, 10);
 
-		if (pid > 0 && pid != getpid() && pid != f->c->task->pid && !outside_maps(f, pid))
+		if (pid > 0 && pid != f->c->task->pid && !is_ours(pid) && !outside_maps(f, pid))
 			outside_opens(f, pid);
 	}
 	closedir(d);
