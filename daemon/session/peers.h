@@ -11,7 +11,7 @@
 #include "session/identity.h"
 
 #define PEER_NAME_BYTES 64
-#define PEERS_MAX	2000
+#define PEERS_MAX       2000
 #define PEERS_TEXT_MAX  (PEERS_MAX * (PEER_NAME_BYTES + ADDRESS_BYTES + FINGERPRINT_BYTES))
 
 struct peer {

@@ -78,7 +78,7 @@ static struct err *fill_out(struct relay *r)
 
 	if (w->ended || held(w))
 		return NULL;
-	n = recv(r->fd, w->buf, RELAY_BUFFER_BYTES, MSG_DONTWAIT);
+	n = recv(r->fd, w->buf, RELAY_OUT_BYTES, MSG_DONTWAIT);
 	if (n > 0)
 		w->end = (size_t)n;
 	else if (n == 0 || errno == ECONNRESET)
@@ -137,13 +137,13 @@ static bool fill_in(struct relay *r)
 {
 	struct way *w = &r->in;
 
-	while (!w->ended && w->end < RELAY_BUFFER_BYTES) {
+	while (!w->ended && w->end < RELAY_IN_BYTES) {
 		size_t n;
 		int rc;
 
 		ERR_clear_error();
 		errno = 0;
-		rc = SSL_read_ex(r->tls->ssl, w->buf + w->end, RELAY_BUFFER_BYTES - w->end, &n);
+		rc = SSL_read_ex(r->tls->ssl, w->buf + w->end, RELAY_IN_BYTES - w->end, &n);
 		if (rc != 1) {
 			if (tls_waits(r, rc))
 				return false;
@@ -232,8 +232,8 @@ static struct err *pump(struct relay *r)
 
 struct err *relay_run(struct tls *t, int fd, struct relay_stats *stats)
 {
-	autofree uint8_t *out = xcalloc(1, RELAY_BUFFER_BYTES);
-	autofree uint8_t *in = xcalloc(1, RELAY_BUFFER_BYTES);
+	autofree uint8_t *out = xcalloc(1, RELAY_OUT_BYTES);
+	autofree uint8_t *in = xcalloc(1, RELAY_IN_BYTES);
 	struct relay r = { .tls = t, .fd = fd, .stats = stats };
 	struct err *e;
 

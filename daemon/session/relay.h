@@ -10,7 +10,10 @@
 
 #include "session/tls.h"
 
-#define RELAY_BUFFER_BYTES (256 << 10)
+/* Small enough that what one copy has written is still in the cache for the next one: with 256 KiB
+ * both ways the receiving relay took 10 to 30 % more CPU per byte. */
+#define RELAY_OUT_BYTES (128 << 10)
+#define RELAY_IN_BYTES  (64 << 10)
 /* A connection's keys are renewed after this much (AES-GCM is good for 2^24.5 records). */
 #define RELAY_REKEY_BYTES (64ULL << 30)
 

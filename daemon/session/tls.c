@@ -15,7 +15,7 @@
 
 /* The fastest first, where the CPU has AES; both are as good as needed. */
 #define SUITES     "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
-#define READ_AHEAD (256 << 10) /* ciphertext per system call */
+#define READ_AHEAD (64 << 10) /* ciphertext per system call */
 /* How long a refused peer may take to read our alert. */
 #define LINGER_US 1000000
 

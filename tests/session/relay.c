@@ -178,7 +178,7 @@ static void carry(size_t forth, size_t back, unsigned seed)
 
 static void exact(void **state unused_arg)
 {
-	static const size_t sizes[] = { 0, 1, 16383, 16384, 16385, 262143, 262144, 262145,
+	static const size_t sizes[] = { 0, 1, 16383, 16384, 16385, 65535, 65537, 131071, 131073,
 		5000000 };
 
 	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
