@@ -2,12 +2,15 @@
 /* The destination's states. Until COMMIT everything is undone by forgetting it: the seedling dies.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "engine/facts.h"
 #include "engine/machine.h"
 #include "engine/peer.h"
@@ -37,6 +40,7 @@ struct destination {
 	struct arena *arena;
 	Migrate__Begin *begin;
 	char scratch[256];
+	int scratch_fd; /* holds the lock; -1: none */
 	struct site *site;
 	struct page_sink *sink;
 	int64_t frozen_at_ns; /* when FINAL came: the freeze is a little older */
@@ -196,9 +200,12 @@ static struct err *take_until(struct destination *d, uint16_t last, struct frame
 
 static struct err *make_scratch(struct destination *d)
 {
-	snprintf(d->scratch, sizeof(d->scratch), "%s/moving-XXXXXX", d->opt->state_dir);
+	snprintf(d->scratch, sizeof(d->scratch), "%s/" ENGINE_SCRATCH "XXXXXX", d->opt->state_dir);
 	if (!mkdtemp(d->scratch))
 		return err_errno(errno, "make a directory below %s", d->opt->state_dir);
+	TRY(io_open(d->scratch, O_RDONLY | O_DIRECTORY, &d->scratch_fd));
+	if (flock(d->scratch_fd, LOCK_EX | LOCK_NB) < 0)
+		return err_errno(errno, "lock %s", d->scratch);
 	return NULL;
 }
 
@@ -335,6 +342,8 @@ static struct err *commit(void *ctx)
 		err_free(e);
 		return NULL;
 	}
+	if (e) /* it is ours, and stands still */
+		d->out->result = RESULT_IN_DOUBT;
 	return e;
 }
 
@@ -421,7 +430,9 @@ static void on_error(void *ctx, const struct state_row *row, struct err *e)
 void engine_receive(
 	const struct engine_io *io, const struct receive_options *opt, struct engine_outcome *out)
 {
-	struct destination d = { .io = io, .opt = opt, .out = out, .arena = arena_new() };
+	struct destination d = {
+		.io = io, .opt = opt, .out = out, .arena = arena_new(), .scratch_fd = -1
+	};
 	static const struct machine m = {
 		.rows = rows,
 		.n_rows = ARRAY_LEN(rows),
@@ -438,6 +449,7 @@ void engine_receive(
 		machine_run(&m, &d);
 	page_sink_close(d.sink);
 	site_free(d.site);
+	fd_closep(&d.scratch_fd);
 	notes_fini(&d.notes);
 	arena_free(d.arena);
 }

@@ -50,6 +50,15 @@ void notes_refuse(struct notes *n, struct err *e); /* takes e */
 void notes_warn(struct notes *n, const char *text);
 void notes_fini(struct notes *n);
 
+/* Control groups of the engine's own, by which whoever cleans up after its death finds a process:
+ * the source holds it in the first (below the group that it was in; the migration's id), the
+ * destination builds it in the second (below receive_options.cgroup_dir; the pid). */
+#define ENGINE_HOLD_GROUP "migrated-hold-"
+#define ENGINE_SITE_GROUP "pid-"
+/* The destination's scratch directory, below receive_options.state_dir. It is locked (flock) as
+ * long as somebody uses it: one that is not is a dead worker's. */
+#define ENGINE_SCRATCH "moving-"
+
 struct engine_io {
 	int stream_fd;    /* frames; -1 for a check without a host */
 	int interrupt_fd; /* readable: cancel; -1 for none */
@@ -58,6 +67,9 @@ struct engine_io {
 	void (*on_progress)(void *arg, const struct engine_stats *s);
 	/* A hook event ("pre-freeze", ...): an error vetoes before COMMIT. May be NULL. */
 	struct err *(*on_hook)(void *arg, const char *event, const struct engine_stats *s);
+	/* Source: the process is held, COMMIT goes out next. When this returns without an error,
+	 * somebody who survives us knows that from now on the peer may run it. May be NULL. */
+	struct err *(*on_commit)(void *arg, const struct engine_stats *s);
 };
 
 struct send_options {

@@ -53,6 +53,14 @@ struct err *peer_unexpected(struct peer *p, struct arena *a, const struct frame_
 	return err_new(ERR_PEER, "unexpected %s frame", frame_name(h->type));
 }
 
+struct err *peer_next(struct peer *p, struct arena *a)
+{
+	struct frame_head h;
+
+	TRY(channel_head(&p->ch, &h));
+	return peer_unexpected(p, a, &h);
+}
+
 struct err *peer_expect(struct peer *p, struct arena *a, uint16_t type,
 	const ProtobufCMessageDescriptor *desc, void **msg)
 {
@@ -85,7 +93,7 @@ struct err *peer_reason(struct peer *p, struct err *e)
 	/* Acknowledgements of rounds may stand in front of the reason. */
 	do {
 		why = channel_head(&p->ch, &h);
-	} while (!why && h.length == 0);
+	} while (!why && h.length == 0 && !deadline_passed(p->ch.deadline));
 	if (why) {
 		err_free(why);
 		return e;

@@ -19,6 +19,8 @@ struct err *peer_send(struct peer *p, uint16_t type, const ProtobufCMessage *msg
  * desc NULL: no body wanted. *msg lives in the arena. */
 struct err *peer_expect(struct peer *p, struct arena *a, uint16_t type,
 	const ProtobufCMessageDescriptor *desc, void **msg) must_check;
+/* Takes a frame where none is expected. */
+struct err *peer_next(struct peer *p, struct arena *a) must_check;
 /* Takes a frame that is no expected one: the peer's error, or PEER. */
 struct err *peer_unexpected(struct peer *p, struct arena *a, const struct frame_head *h) must_check;
 /* A send failed with `e`: if the peer said why before it closed, that is returned instead. */

@@ -540,7 +540,7 @@ static struct err *make_seedling(struct site *s)
 	char name[64];
 
 	if (s->spec.cgroup_dir) {
-		snprintf(name, sizeof(name), "pid-%d", s->spec.pid);
+		snprintf(name, sizeof(name), ENGINE_SITE_GROUP "%d", s->spec.pid);
 		TRY(freezer_make(s->spec.cgroup_dir, name, &s->freezer));
 		spec.cgroup_dir = s->freezer.dir;
 	}

@@ -71,6 +71,35 @@ struct err *source_blocked(struct source *s)
 
 /* ---- hello: who is it, what do the hosts have ---- */
 
+/* An earlier migration may have left it in its group: held because its outcome is in doubt, then
+ * another copy may run elsewhere; or running because the daemon died before that. */
+static struct err *leave_old_hold(pid_t pid)
+{
+	struct freezer old AUTO(freezer_fini) = { 0 };
+	bool frozen = false;
+	struct err *e = freezer_current(pid, &old.dir);
+	char *name;
+
+	if (e && err_code(e) == ERR_UNSUPPORTED) {
+		err_free(e);
+		return NULL;
+	}
+	TRY(e);
+	name = strrchr(old.dir, '/');
+	if (!name || strncmp(name + 1, ENGINE_HOLD_GROUP, strlen(ENGINE_HOLD_GROUP)) != 0)
+		return NULL;
+	TRY(freezer_get(&old, &frozen));
+	if (frozen)
+		return err_hint(err_new(ERR_LIMIT,
+					"process %d is held: the outcome of migration %s is in "
+					"doubt",
+					pid, name + 1 + strlen(ENGINE_HOLD_GROUP)),
+			"migratectl resolve %s here|there", name + 1 + strlen(ENGINE_HOLD_GROUP));
+	old.home = xstrdup(old.dir);
+	old.home[name - old.dir] = '\0';
+	return freezer_undo(&old, pid);
+}
+
 static struct err *open_process(struct source *s)
 {
 	const struct send_options *o = s->opt;
@@ -78,7 +107,7 @@ static struct err *open_process(struct source *s)
 	TRY(task_open(o->pid, &s->task));
 	if (o->start_time && s->task->start_time != o->start_time)
 		return err_new(ERR_GONE, "process %d ended and another one has its number", o->pid);
-	return NULL;
+	return leave_old_hold(o->pid);
 }
 
 static struct err *fill_begin(struct source *s, struct arena *a, Migrate__Begin *m)
@@ -332,7 +361,7 @@ static struct err *join_group(struct source *s)
 	char name[128];
 
 	TRY(freezer_current(s->opt->pid, &parent));
-	snprintf(name, sizeof(name), "migrated-hold-%s", s->opt->id);
+	snprintf(name, sizeof(name), ENGINE_HOLD_GROUP "%s", s->opt->id);
 	TRY(freezer_make(parent, name, &s->freezer));
 	return freezer_join(&s->freezer, s->opt->pid);
 }
@@ -406,7 +435,12 @@ static struct err *offered(void *ctx)
 
 	TRY(peer_expect(&s->peer, a, FRAME_READY, &migrate__ready__descriptor, &msg));
 	TRY(hook(s, "pre-commit"));
-	return channel_interrupted(&s->peer.ch);
+	TRY(channel_interrupted(&s->peer.ch));
+	/* Hooks take their time: a peer that is gone by now must not get the process. */
+	if (!channel_readable(&s->peer.ch))
+		return NULL;
+	wait_at_most(s, ENGINE_FROZEN_TIMEOUT_US);
+	return peer_next(&s->peer, a);
 }
 
 /* Who has ended it while it stood still meant the process, not this copy of it. A thread that has
@@ -419,18 +453,34 @@ static struct err *still_there(const struct source *s)
 	return e ? err_new(ERR_GONE, "process %d has ended", s->opt->pid) : NULL;
 }
 
+static struct err *hold_by_group(struct source *s)
+{
+	autofree char *now = NULL;
+
+	/* Somebody may have moved it: then freezing the group would hold nobody. */
+	TRY(freezer_current(s->opt->pid, &now));
+	if (strcmp(now, s->freezer.dir) != 0)
+		return err_new(ERR_KERNEL, "%d was moved to control group %s", s->opt->pid, now);
+	TRY(freezer_set(&s->freezer, true, false));
+	s->group_frozen = true;
+	return NULL;
+}
+
 /* From here on nothing but us or the operator makes it run, not even our own death. ptrace keeps it
- * still until the group is frozen. */
+ * still until the group is frozen. Without cgroup v2 it is stopped, which any SIGCONT ends: no
+ * hold, but all there is. */
 static struct err *hold(void *ctx)
 {
 	struct source *s = ctx;
 
 	TRY(still_there(s));
-	if (!s->freezer.dir)
-		return NULL;
-	TRY(freezer_set(&s->freezer, true, false));
-	s->group_frozen = true;
-	return NULL;
+	if (s->freezer.dir)
+		TRY(hold_by_group(s));
+	else if (syscall(SYS_pidfd_send_signal, s->task->pidfd, SIGSTOP, NULL, 0) < 0)
+		return err_errno(errno, "stop %d", s->opt->pid);
+	else
+		s->stopped = true;
+	return s->io->on_commit ? s->io->on_commit(s->io->arg, &s->out->stats) : NULL;
 }
 
 static void hold_undo(void *ctx)
@@ -439,7 +489,9 @@ static void hold_undo(void *ctx)
 
 	if (s->group_frozen)
 		err_free(freezer_set(&s->freezer, false, false));
-	s->group_frozen = false;
+	if (s->stopped) /* it was not delivered yet: this takes it back */
+		(void)syscall(SYS_pidfd_send_signal, s->task->pidfd, SIGCONT, NULL, 0);
+	s->group_frozen = s->stopped = false;
 }
 
 /* ---- commit and the ends ---- */
@@ -470,8 +522,8 @@ static void remove_groups(struct source *s)
 
 	if (!s->freezer.dir)
 		return;
-	rmdir(s->freezer.dir);
-	snprintf(name, sizeof(name), "/pid-%d", s->opt->pid);
+	err_free(freezer_remove(&s->freezer));
+	snprintf(name, sizeof(name), "/" ENGINE_SITE_GROUP "%d", s->opt->pid);
 	if (base && strcmp(base, name) == 0)
 		rmdir(s->freezer.home); /* stays if somebody else is in it */
 }
@@ -508,10 +560,6 @@ static struct err *in_doubt(void *ctx)
 	struct source *s = ctx;
 
 	s->out->result = RESULT_IN_DOUBT;
-	/* No hold against a SIGCONT from anybody, but all there is without cgroup v2. */
-	if (!s->group_frozen &&
-		syscall(SYS_pidfd_send_signal, s->task->pidfd, SIGSTOP, NULL, 0) < 0)
-		return err_errno(errno, "stop %d", s->opt->pid);
 	return NULL;
 }
 
@@ -655,7 +703,7 @@ static void source_fini(struct source *s)
 	freezer_fini(&s->freezer);
 	spaces_fini(s);
 	ranges_fini(&s->fresh);
-	/* In doubt the frozen group holds it; without one our tracer must stay. */
+	/* In doubt it stays held without us. */
 	task_free(s->task);
 }
 

@@ -39,9 +39,9 @@ struct source {
 	int64_t first_round_us; /* throttle: when sending began, and how much then */
 	uint64_t first_round_bytes;
 	struct freezer freezer;
-	bool group_frozen;
-	int64_t frozen_ns; /* CLOCK_MONOTONIC when the last thread stood still */
-	int64_t first_ns;  /* of the peer: the first instruction there */
+	bool group_frozen, stopped; /* how it is held: by its group, else by SIGSTOP */
+	int64_t frozen_ns;          /* CLOCK_MONOTONIC when the last thread stood still */
+	int64_t first_ns;           /* of the peer: the first instruction there */
 	size_t known_blockers;
 };
 

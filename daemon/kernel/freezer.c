@@ -179,16 +179,31 @@ struct err *freezer_set(struct freezer *f, bool frozen, bool wait)
 	return frozen && wait ? await_frozen(f->dir) : NULL;
 }
 
+struct err *freezer_get(const struct freezer *f, bool *frozen)
+{
+	autoarena struct arena *a = arena_new();
+	char *text;
+
+	TRY(io_read_file(a, arena_printf(a, "%s/cgroup.freeze", f->dir), 64, &text, NULL));
+	*frozen = text[0] == '1';
+	return NULL;
+}
+
+struct err *freezer_kill(const struct freezer *f)
+{
+	return write_in(f->dir, "cgroup.kill", 1);
+}
+
 /* A group is busy until its last process has been reaped or moved, all of it. */
-static struct err *remove_dir(const char *dir)
+struct err *freezer_remove(const struct freezer *f)
 {
 	struct deadline d = deadline_in(THAW_US);
 
-	while (rmdir(dir) < 0) {
+	while (rmdir(f->dir) < 0) {
 		if (errno == ENOENT)
 			return NULL;
 		if (errno != EBUSY || deadline_passed(d))
-			return err_errno(errno, "remove control group %s", dir);
+			return err_errno(errno, "remove control group %s", f->dir);
 		usleep(1000);
 	}
 	return NULL;
@@ -205,7 +220,7 @@ struct err *freezer_undo(struct freezer *f, pid_t pid)
 			e = NULL;
 		}
 	}
-	return e ? e : remove_dir(f->dir);
+	return e ? e : freezer_remove(f);
 }
 
 void freezer_fini(struct freezer *f)

@@ -23,6 +23,12 @@ struct err *freezer_make(const char *parent, const char *name, struct freezer *r
 struct err *freezer_join(struct freezer *f, pid_t pid) must_check;
 /* Freezes or thaws; freezing waits (at most 1 s) until cgroup.events says so unless !wait. */
 struct err *freezer_set(struct freezer *f, bool frozen, bool wait) must_check;
+/* Whether it was told to be frozen. */
+struct err *freezer_get(const struct freezer *f, bool *frozen) must_check;
+/* Ends all processes in it. */
+struct err *freezer_kill(const struct freezer *f) must_check;
+/* Removes the group; waits at most 1 s for processes that are ending. No error if there is none. */
+struct err *freezer_remove(const struct freezer *f) must_check;
 /* Moves the process back to f->home and removes the group. */
 struct err *freezer_undo(struct freezer *f, pid_t pid) must_check;
 void freezer_fini(struct freezer *f);
