@@ -13,6 +13,7 @@ struct child {
 	void *arg;
 	struct ipc_handlers handlers;
 	struct ipc *ipc; /* NULL once it is closed */
+	bool cut;
 	pid_t pid;
 	int pidfd;
 	struct event *ended;
@@ -24,6 +25,7 @@ static void on_closed(void *arg, struct ipc *from)
 	struct child *c = arg;
 
 	c->ipc = NULL;
+	c->cut = ipc_was_cut(from);
 	ipc_free(from);
 	child_kill(c);
 }
@@ -37,7 +39,7 @@ static void on_ended(evutil_socket_t fd unused_arg, short what unused_arg, void 
 		ipc_drain(c->ipc); /* ends with on_closed */
 	while (waitpid(c->pid, &status, 0) < 0 && errno == EINTR)
 		;
-	c->ops->ended(c->arg, status);
+	c->ops->ended(c->arg, status, !c->cut);
 	child_free(c);
 }
 

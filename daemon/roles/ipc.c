@@ -238,6 +238,11 @@ void ipc_post(struct ipc *p, const Migrate__Ipc *m, const int *fds, size_t n_fds
 	on_writable(-1, EV_WRITE, p);
 }
 
+bool ipc_was_cut(const struct ipc *p)
+{
+	return p->cut;
+}
+
 bool ipc_pending(const struct ipc *p)
 {
 	return p->first != NULL;
@@ -256,9 +261,11 @@ static bool handle_one(struct ipc *p)
 	if (again)
 		return false;
 	if (e || p->cut) {
+		bool end = e && err_code(e) == ERR_GONE;
+
 		err_free(e);
 		event_del(p->readable);
-		p->cut = true;
+		p->cut = !end;
 		p->handlers->closed(p->arg, p);
 		return false;
 	}

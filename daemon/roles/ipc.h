@@ -54,5 +54,7 @@ void ipc_free(struct ipc *p);
 void ipc_post(struct ipc *p, const Migrate__Ipc *m, const int *fds, size_t n_fds);
 /* True while something waits to be sent. */
 bool ipc_pending(const struct ipc *p);
+/* For `closed`: whether there may have been more to read. */
+bool ipc_was_cut(const struct ipc *p);
 /* Reads and handles what is there already: the last words of a process that has ended. */
 void ipc_drain(struct ipc *p);

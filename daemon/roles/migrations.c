@@ -83,14 +83,23 @@ void migrations_progress(struct migrations *ms, Migrate__Progress *p)
 	m->progress = p;
 }
 
+/* What is in doubt somebody still has to settle. */
 static void forget_oldest(struct migrations *ms)
 {
-	struct migration *m = ms->first;
+	struct migration *oldest = NULL;
 
-	while (m && !m->done)
-		m = m->next;
-	if (m)
-		remove_entry(ms, m);
+	for (struct migration *m = ms->first; m; m = m->next) {
+		if (!m->done)
+			continue;
+		if (!oldest)
+			oldest = m;
+		if (strcmp(m->done->outcome, "in_doubt") != 0) {
+			oldest = m;
+			break;
+		}
+	}
+	if (oldest)
+		remove_entry(ms, oldest);
 }
 
 void migrations_done(struct migrations *ms, Migrate__Done *d)

@@ -16,6 +16,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "roles/recover.h"
 
 #define DEATHS_MAX      5 /* of one service; the count goes down by one a minute */
 #define AGAIN_S         1
@@ -172,17 +173,19 @@ void monitor_post_peers(struct monitor *m)
 	post_peers_to(m, &m->net);
 }
 
+/* The listeners last: nobody is answered before all is known. */
 static void set_up_control(struct monitor *m)
 {
 	Migrate__ControlSetup setup = MIGRATE__CONTROL_SETUP__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
 
+	post_peers_to(m, &m->control);
+	moves_tell_ended(m);
+	moves_tell(m, NULL);
 	setup.fingerprint = m->state.identity->fingerprint;
 	ipc.body_case = MIGRATE__IPC__BODY_CONTROL_SETUP;
 	ipc.control_setup = &setup;
 	child_post(m->control.child, &ipc, m->unix_fds, m->n_unix);
-	post_peers_to(m, &m->control);
-	moves_tell(m, NULL);
 }
 
 /* The peers first: nobody is accepted before they are known. */
@@ -225,7 +228,7 @@ static void on_ready(void *arg, struct ipc_msg *msg unused_arg)
 	sd_notify(0, "READY=1");
 }
 
-static void on_service_ended(void *arg, int status)
+static void on_service_ended(void *arg, int status, bool heard unused_arg)
 {
 	const struct timeval again = { AGAIN_S, 0 };
 	struct service *s = arg;
@@ -393,6 +396,7 @@ static struct err *start(struct monitor *m)
 	TRY(config_load(&m->config, o->config_path, o->config_required));
 	TRY(read_boot_id(m));
 	TRY(state_open(&m->state, o->state_dir));
+	recover_scratch(m->state.dir);
 	TRY(open_sockets(m));
 	if (chdir("/") < 0)
 		return err_errno(errno, "change to /");
@@ -407,6 +411,7 @@ static struct err *start(struct monitor *m)
 static void finish(struct monitor *m)
 {
 	moves_fini(m);
+	migrations_fini(&m->ended);
 	child_free(m->control.child);
 	child_free(m->net.child);
 	if (m->made_socket)

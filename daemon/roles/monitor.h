@@ -11,6 +11,7 @@
 
 #include "roles/child.h"
 #include "roles/config.h"
+#include "roles/migrations.h"
 #include "roles/state.h"
 
 #define MOVE_ID_BYTES 65
@@ -68,6 +69,7 @@ struct monitor {
 	struct service control, net;
 	struct move *moves;
 	size_t n_moves;
+	struct migrations ended; /* for a control that is started anew; without their notes */
 	bool ready, ending;
 	int status;
 };
@@ -102,5 +104,7 @@ void monitor_lost(void *arg, struct ipc_msg *msg);
 void moves_net_died(struct monitor *m);
 /* Tells control the numbers of one migration, or of all (NULL: control is new). */
 void moves_tell(struct monitor *m, const char *id);
+/* The outcomes of what is over, to a control that is new. */
+void moves_tell_ended(struct monitor *m);
 void moves_cancel_all(struct monitor *m);
 void moves_fini(struct monitor *m);

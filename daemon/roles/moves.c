@@ -114,6 +114,19 @@ static void log_done(const struct move *v, const Migrate__Done *d)
 			(uintmax_t)d->last->bytes_sent);
 }
 
+static void remember(struct monitor *m, const Migrate__Done *d)
+{
+	Migrate__Done brief = *d;
+	size_t len;
+	autofree uint8_t *buf = NULL;
+
+	brief.n_blockers = brief.n_warnings = 0;
+	len = migrate__done__get_packed_size(&brief);
+	buf = xcalloc(1, len + 1);
+	migrate__done__pack(&brief, buf);
+	migrations_done(&m->ended, migrate__done__unpack(NULL, len, buf));
+}
+
 static void post_done(struct move *v, Migrate__Done *d)
 {
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
@@ -127,6 +140,7 @@ static void post_done(struct move *v, Migrate__Done *d)
 	ipc.body_case = MIGRATE__IPC__BODY_DONE;
 	ipc.done = d;
 	post_control(v->monitor, &ipc);
+	remember(v->monitor, d);
 }
 
 /* An outcome that no worker says. Takes e. */
@@ -230,7 +244,7 @@ static void fail_hooks(struct hook_job *job, struct err *e)
 	answer_hooks(job, &ipc);
 }
 
-static void on_hooks_ended(void *arg, int status)
+static void on_hooks_ended(void *arg, int status, bool heard unused_arg)
 {
 	struct hook_job *job = arg;
 
@@ -277,9 +291,18 @@ static void on_worker_hook(void *arg, struct ipc_msg *msg)
 
 /* It died without a word. Who runs the process follows from its last state; recover_* make it so.
  */
-static void end_dead(struct move *v, int status)
+static void end_dead(struct move *v, int status, bool heard)
 {
-	const char *owner = v->last ? v->last->owner : "source", *outcome = "kept";
+	const struct recover r = {
+		.id = v->id,
+		.pid = v->pid,
+		.start_time = v->start_time,
+		.began_us = v->began_us,
+		.owner = v->last->owner,
+		.heard = heard,
+		.cgroup_dir = v->monitor->config.cgroup_dir ? v->monitor->config.cgroup_dir : "",
+	};
+	const char *outcome;
 	struct err *e =
 		WIFSIGNALED(status)
 			? err_new(ERR_BUG, "the worker was ended by signal %d", WTERMSIG(status))
@@ -287,24 +310,21 @@ static void end_dead(struct move *v, int status)
 	struct err *failed;
 
 	e = err_hint(e, "the daemon's log may tell more");
-	failed = v->receive ? recover_destination(v->pid, v->began_us, owner)
-			    : recover_source(v->pid, v->start_time, owner);
+	failed = v->receive ? recover_destination(&r, &outcome) : recover_source(&r, &outcome);
+	if (v->receive)
+		recover_scratch(v->monitor->state.dir);
 	if (failed) {
 		autofree char *line = err_line(failed);
 
 		log_error("recover id=%s error=\"%s\"", v->id, line);
 		err_free(failed);
 	}
-	if (strcmp(owner, "unknown") == 0)
-		outcome = "in_doubt";
-	else if (strcmp(owner, "destination") == 0)
-		outcome = "moved";
-	else if (v->stream_fd >= 0)
+	if (strcmp(outcome, "kept") == 0 && v->stream_fd >= 0)
 		refuse_stream(v->stream_fd, e);
 	end_with(v, outcome, e);
 }
 
-static void on_worker_ended(void *arg, int status)
+static void on_worker_ended(void *arg, int status, bool heard)
 {
 	struct move *v = arg;
 
@@ -313,7 +333,7 @@ static void on_worker_ended(void *arg, int status)
 	if (v->over)
 		move_check_end(v);
 	else
-		end_dead(v, status);
+		end_dead(v, status, heard);
 }
 
 static const struct child_ops worker_ops = {
@@ -659,6 +679,17 @@ void moves_tell(struct monitor *m, const char *id)
 	for (struct move *v = m->moves; v; v = v->next)
 		if (!v->over && v->id[0] && (!id || strcmp(id, v->id) == 0))
 			post_progress(m, v->last);
+}
+
+void moves_tell_ended(struct monitor *m)
+{
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+
+	ipc.body_case = MIGRATE__IPC__BODY_DONE;
+	for (const struct migration *e = m->ended.first; e; e = e->next) {
+		ipc.done = e->done;
+		post_control(m, &ipc);
+	}
 }
 
 void moves_fini(struct monitor *m)

@@ -18,6 +18,7 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/engine.h"
 #include "kernel/freezer.h"
 #include "roles/systemd.h"
 
@@ -117,7 +118,7 @@ static void sweep(const char *dir)
 	while (d && (entry = readdir(d))) {
 		struct stat st;
 
-		if (strncmp(entry->d_name, "pid-", 4) == 0 &&
+		if (strncmp(entry->d_name, ENGINE_SITE_GROUP, strlen(ENGINE_SITE_GROUP)) == 0 &&
 			fstatat(dirfd(d), entry->d_name, &st, 0) == 0 &&
 			st.st_mtime < time(NULL) - SWEEP_AGE_S)
 			(void)unlinkat(dirfd(d), entry->d_name, AT_REMOVEDIR);
@@ -126,23 +127,34 @@ static void sweep(const char *dir)
 		closedir(d);
 }
 
-static struct err *make_group(struct place *p, const char *configured)
+struct err *place_group(const char *configured, char **dir)
 {
-	autofree char *root = NULL, *dir = NULL;
+	autofree char *root = NULL;
 	struct err *e;
 
+	*dir = NULL;
 	if (configured[0]) {
-		dir = xstrdup(configured);
-	} else {
-		e = freezer_root(&root);
-		if (e && err_code(e) == ERR_UNSUPPORTED) {
-			err_free(e); /* no cgroup v2: the engine does without */
-			return NULL;
-		}
-		TRY(e);
-		if (asprintf(&dir, "%s/%s", root, GROUP_NAME) < 0)
-			abort();
+		*dir = xstrdup(configured);
+		return NULL;
 	}
+	e = freezer_root(&root);
+	if (e && err_code(e) == ERR_UNSUPPORTED) {
+		err_free(e); /* no cgroup v2: the engine does without */
+		return NULL;
+	}
+	TRY(e);
+	if (asprintf(dir, "%s/%s", root, GROUP_NAME) < 0)
+		abort();
+	return NULL;
+}
+
+static struct err *make_group(struct place *p, const char *configured)
+{
+	autofree char *dir = NULL;
+
+	TRY(place_group(configured, &dir));
+	if (!dir)
+		return NULL;
 	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
 		return err_errno(errno, "make the control group %s", dir);
 	sweep(dir);

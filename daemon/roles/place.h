@@ -16,3 +16,5 @@ struct place {
 /* `configured`: the directory from the config, "" for automatic. */
 struct err *place_make(struct place *p, const char *configured) must_check;
 void place_fini(struct place *p);
+/* Where place_make makes groups when there is no scope; *dir is NULL without cgroup v2. */
+struct err *place_group(const char *configured, char **dir) must_check;

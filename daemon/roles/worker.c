@@ -37,10 +37,9 @@ struct worker {
 	struct receive_policy policy;
 	char *id, *comm; /* owned; NULL until they are known */
 	int32_t pid;
-	struct engine_stats said; /* the last that went out */
 	struct engine_stats seen; /* the last that the engine reported */
 	int64_t said_us;
-	bool monitor_gone;
+	bool monitor_gone, monitor_hangs;
 };
 
 static const char *side(const struct worker *w)
@@ -48,15 +47,22 @@ static const char *side(const struct worker *w)
 	return w->work->receive ? "destination" : "source";
 }
 
-static void say(struct worker *w, const Migrate__Ipc *m)
+/* A monitor that hangs is waited for once: the process may stand still meanwhile. */
+static struct err *tell(struct worker *w, const Migrate__Ipc *m)
 {
-	autoerr struct err *e = NULL;
+	struct err *e;
 
 	if (w->monitor_gone)
-		return;
-	e = ipc_send(IPC_FD, m, NULL, 0, deadline_in(SAY_US));
-	if (e && err_code(e) == ERR_GONE)
-		w->monitor_gone = true;
+		return err_new(ERR_GONE, "the monitor has ended");
+	e = ipc_send(IPC_FD, m, NULL, 0, deadline_in(w->monitor_hangs ? 0 : SAY_US));
+	w->monitor_gone = e && err_code(e) == ERR_GONE;
+	w->monitor_hangs = e && err_code(e) == ERR_TIMEOUT;
+	return e;
+}
+
+static void say(struct worker *w, const Migrate__Ipc *m)
+{
+	err_free(tell(w, m));
 }
 
 static char *text_of(const char *s)
@@ -92,7 +98,7 @@ static void fill_progress(
 	p->tracker = text_of(s->tracker);
 }
 
-static void say_progress(struct worker *w, const struct engine_stats *s, bool round_end)
+static struct err *tell_progress(struct worker *w, const struct engine_stats *s, bool round_end)
 {
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
 	Migrate__Progress p;
@@ -101,9 +107,14 @@ static void say_progress(struct worker *w, const struct engine_stats *s, bool ro
 	p.round_end = round_end;
 	ipc.body_case = MIGRATE__IPC__BODY_PROGRESS;
 	ipc.progress = &p;
-	say(w, &ipc);
-	w->said = *s;
+	TRY(tell(w, &ipc));
 	w->said_us = clock_us();
+	return NULL;
+}
+
+static void say_progress(struct worker *w, const struct engine_stats *s, bool round_end)
+{
+	err_free(tell_progress(w, s, round_end));
 }
 
 static bool same_state(const struct engine_stats *a, const struct engine_stats *b)
@@ -127,6 +138,19 @@ static void on_progress(void *arg, const struct engine_stats *s)
 		return;
 	if (new_state || clock_us() - w->said_us >= NUMBERS_MIN_US)
 		say_progress(w, s, false);
+}
+
+/* The monitor must not believe that the process can go on here when it may run there already. */
+static struct err *on_commit(void *arg, const struct engine_stats *s)
+{
+	struct worker *w = arg;
+	struct engine_stats next = *s;
+
+	next.state = "commit";
+	next.owner = OWNER_UNKNOWN;
+	TRY_IN(tell_progress(w, &next, false), "tell the monitor");
+	w->seen = next;
+	return NULL;
 }
 
 /* ---- hooks ---- */
@@ -253,6 +277,7 @@ static void say_done(struct worker *w, const struct engine_outcome *out)
 	if (out->error)
 		d.error = err_to_wire(a, out->error, where, out->state);
 	fill_notes(a, &out->notes, where, &d);
+	w->monitor_hangs = false; /* this one is worth waiting for */
 	ipc.body_case = MIGRATE__IPC__BODY_DONE;
 	ipc.done = &d;
 	say(w, &ipc);
@@ -393,7 +418,8 @@ int worker_main(void)
 		.interrupt_fd = -1,
 		.arg = &w,
 		.on_progress = on_progress,
-		.on_hook = on_hook };
+		.on_hook = on_hook,
+		.on_commit = on_commit };
 	autoerr struct err *e = ipc_recv(IPC_FD, &msg);
 
 	if (e || msg.m->body_case != MIGRATE__IPC__BODY_WORK || msg.n_fds < 1)
