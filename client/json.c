@@ -135,17 +135,28 @@ json_t *json_done(const Migrate__Done *d, const char *host)
 	return j;
 }
 
-json_t *json_not_begun(int32_t pid, const char *host, const struct err *e)
+static json_t *no_outcome(
+	const char *outcome, const char *id, int32_t pid, const char *host, const struct err *e)
 {
 	json_t *j = json_object();
 
 	json_object_set_new(j, "event", str("done"));
-	json_object_set_new(j, "id", str(""));
-	json_object_set_new(j, "outcome", str("kept"));
+	json_object_set_new(j, "id", str(id));
+	json_object_set_new(j, "outcome", str(outcome));
 	json_object_set_new(j, "pid", json_integer(pid));
 	json_object_set_new(j, "host", str(host ? host : ""));
 	json_object_set_new(j, "error", own_error_object(e));
 	return j;
+}
+
+json_t *json_lost(const char *id, int32_t pid, const char *host, const struct err *e)
+{
+	return no_outcome("in_doubt", id, pid, host, e);
+}
+
+json_t *json_not_begun(int32_t pid, const char *host, const struct err *e)
+{
+	return no_outcome("kept", "", pid, host, e);
 }
 
 json_t *json_error(const struct err *e)

@@ -15,6 +15,8 @@ json_t *json_progress(const Migrate__Progress *p) must_check;
 /* {"event":"done"}; for check {"event":"check"}. `host` as the user gave it. */
 json_t *json_done(const Migrate__Done *d, const char *host) must_check;
 /* {"event":"done","outcome":"kept"}: the request itself failed. */
+/* The daemon went away; what became of the migration is not known. */
+json_t *json_lost(const char *id, int32_t pid, const char *host, const struct err *e) must_check;
 json_t *json_not_begun(int32_t pid, const char *host, const struct err *e) must_check;
 /* {"event":"error"}: any other verb failed. */
 json_t *json_error(const struct err *e) must_check;

@@ -4,28 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/io.h"
+#include "client/again.h"
 #include "client/conn.h"
 #include "client/follow.h"
 #include "client/json.h"
+#include "client/look.h"
 #include "client/render.h"
 #include "client/verbs.h"
-
-/* What anybody can see: is there such a process, and is it more than a remnant? */
-static enum whereabouts look(int32_t pid)
-{
-	autoarena struct arena *a = arena_new();
-	const char *path = arena_printf(a, "/proc/%d/stat", pid);
-	autoerr struct err *e = NULL;
-	const char *state;
-	char *text;
-
-	e = io_read_file(a, path, 4096, &text, NULL);
-	if (e)
-		return HERE_GONE;
-	state = strrchr(text, ')');
-	return state && strchr("ZX", state[1] ? state[2] : 'X') ? HERE_GONE : HERE_RUNS;
-}
 
 /* The request was refused, or never reached the daemon. */
 static enum exit_status not_begun(const struct options *o, struct err *err)
@@ -66,23 +51,21 @@ static enum exit_status show_done(const struct options *o, const Migrate__Done *
 	return status;
 }
 
-/* The daemon went away in the middle. What it had said last tells who has the process. */
-static enum exit_status lost_daemon(
-	const struct options *o, const struct follow *f, struct err *err)
+/* The daemon went away in the middle, and nobody can say what became of it. A migration whose
+ * daemon dies is given up, unless it was past that: then the process does not run here. */
+static enum exit_status lost_daemon(const struct options *o, const struct follow *f, struct err *e)
 {
-	autoerr struct err *e = err;
-	bool doubt = strcmp(f->owner, "unknown") == 0;
 	autotext struct text t = { 0 };
 
-	if (!f->id[0])
-		return not_begun(o, take(&e));
-	if (!doubt)
-		e = err_hint(e, "migratectl status %s, once migrated runs again", f->id);
-	if (!doubt)
-		return not_begun(o, take(&e));
+	e = err_hint(e, "look at %s and at migratectl status %s, once migrated runs again",
+		o->args[1] ? o->args[1] : "it", f->id);
+	if (!o->args[1] || again_look(o->pid) == HERE_RUNS)
+		return not_begun(o, e);
+	if (o->json)
+		verb_print_json(json_lost(f->id, o->pid, o->args[1], e));
 	text_addf(&t, "%d stands still here or runs on %s: in doubt\n", o->pid, o->args[1]);
 	render_error(&t, e);
-	text_addf(&t, "try: migratectl status %s, once migrated runs again\n", f->id);
+	err_free(e);
 	fputs(text_str(&t), stderr);
 	return EXIT_IN_DOUBT;
 }
@@ -108,8 +91,14 @@ static enum exit_status ask(const struct options *o, const Migrate__Request *req
 	if (e)
 		return not_begun(o, e);
 	e = follow(&f, fd, a, &r);
-	if (e)
-		return lost_daemon(o, &f, e);
+	if (e && !f.id[0])
+		return not_begun(o, e);
+	if (e) {
+		again(&f, a, &r);
+		if (!r && !f.abandoned)
+			return lost_daemon(o, &f, e);
+		err_free(e);
+	}
 	if (!r)
 		return gave_up(o, &f);
 	if (r->error)

@@ -5,7 +5,7 @@
 
 /* States in which the process stands still: an error there means that a stop was undone. */
 static const char *const frozen_states[] = { "freeze", "final", "offered", "ready", "rebuild",
-	"commit" };
+	"hold", "commit" };
 
 void render_bytes(struct text *out, uint64_t bytes)
 {
@@ -134,7 +134,7 @@ static bool was_frozen(const char *state)
 static void add_kept(struct text *out, const Migrate__Done *d, int32_t pid, enum whereabouts w)
 {
 	text_addf(out, "%d %s: not moved", pid,
-		w == HERE_RUNS ? "keeps running here" : "does not run here any more");
+		w == HERE_GONE ? "does not run here any more" : "keeps running here");
 	if (d->error && *d->error->state) {
 		text_addf(out, " (ended in ");
 		add_plain(out, d->error->state);
@@ -191,7 +191,7 @@ void render_done(struct text *out, const Migrate__Done *d, enum whereabouts w)
 void render_not_begun(struct text *out, int32_t pid, const struct err *e, enum whereabouts w)
 {
 	text_addf(out, "%d %s: not moved\n", pid,
-		w == HERE_RUNS ? "keeps running here" : "does not run here");
+		w == HERE_GONE ? "does not run here" : "keeps running here");
 	render_error(out, e);
 }
 

@@ -9,7 +9,11 @@
 #include "control.pb-c.h"
 
 /* Where the process is, as far as the caller could see for himself. */
-enum whereabouts { HERE_RUNS, HERE_GONE };
+enum whereabouts {
+	HERE_RUNS,
+	HERE_HELD, /* it stands still by our doing */
+	HERE_GONE,
+};
 
 /* "512.0 MiB". */
 void render_bytes(struct text *out, uint64_t bytes);
