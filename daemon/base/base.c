@@ -41,6 +41,13 @@ void *xrealloc_array(void *p, size_t n, size_t size)
 	return or_abort(reallocarray(p, n ? n : 1, size ? size : 1));
 }
 
+char *xvprintf(const char *fmt, va_list ap)
+{
+	char *text;
+
+	return or_abort(vasprintf(&text, fmt, ap) < 0 ? NULL : text);
+}
+
 char *xstrdup(const char *s)
 {
 	return or_abort(strdup(s));

@@ -7,32 +7,33 @@
  */
 #pragma once
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-#define must_check	  __attribute__((warn_unused_result))
+#define must_check        __attribute__((warn_unused_result))
 #define printf_like(f, a) __attribute__((format(printf, f, a)))
-#define unused_arg	  __attribute__((unused))
-#define AUTO(fn)	  __attribute__((cleanup(fn)))
-#define autoclose	  AUTO(fd_closep)
-#define autofree	  AUTO(mem_freep)
+#define unused_arg        __attribute__((unused))
+#define AUTO(fn)          __attribute__((cleanup(fn)))
+#define autoclose         AUTO(fd_closep)
+#define autofree          AUTO(mem_freep)
 
-#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b)	((a) < (b) ? (a) : (b))
-#define MAX(a, b)	((a) > (b) ? (a) : (b))
-#define PAGE_BYTES	4096ULL
-#define PAGE_DOWN(x)	((x) & ~(PAGE_BYTES - 1))
-#define PAGE_UP(x)	PAGE_DOWN((x) + PAGE_BYTES - 1)
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define ARRAY_LEN(a)                    (sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)                       ((a) < (b) ? (a) : (b))
+#define MAX(a, b)                       ((a) > (b) ? (a) : (b))
+#define PAGE_BYTES                      4096ULL
+#define PAGE_DOWN(x)                    ((x) & ~(PAGE_BYTES - 1))
+#define PAGE_UP(x)                      PAGE_DOWN((x) + PAGE_BYTES - 1)
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 /* Takes the value out of a pointer variable and leaves NULL there. */
-#define take(pp)                                                                                   \
-	({                                                                                         \
-		__typeof__(*(pp)) taken_ = *(pp);                                                  \
-		*(pp) = NULL;                                                                      \
-		taken_;                                                                            \
+#define take(pp) \
+	({ \
+		__typeof__(*(pp)) taken_ = *(pp); \
+		*(pp) = NULL; \
+		taken_; \
 	})
 
 /* Takes a descriptor out of its variable and leaves -1 there. */
@@ -54,3 +55,4 @@ void mem_freep(void *p);
 void *xcalloc(size_t n, size_t size) must_check;
 void *xrealloc_array(void *p, size_t n, size_t size) must_check;
 char *xstrdup(const char *s) must_check;
+char *xvprintf(const char *fmt, va_list ap) printf_like(1, 0) must_check;

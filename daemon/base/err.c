@@ -3,7 +3,6 @@
 #include "base/err.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,13 +58,8 @@ static const struct {
 __attribute__((format(printf, 2, 0))) static void add_text(
 	struct err *e, const char *fmt, va_list ap)
 {
-	char *text;
-
-	if (e->n == ERR_TEXTS_MAX)
-		return;
-	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
-	e->texts[e->n++] = text;
+	if (e->n < ERR_TEXTS_MAX)
+		e->texts[e->n++] = xvprintf(fmt, ap);
 }
 
 struct err *err_new(enum err_code code, const char *fmt, ...)
@@ -116,8 +110,7 @@ struct err *err_hint(struct err *e, const char *fmt, ...)
 	if (!e || e->hint)
 		return e;
 	va_start(ap, fmt);
-	if (vasprintf(&e->hint, fmt, ap) < 0)
-		abort();
+	e->hint = xvprintf(fmt, ap);
 	va_end(ap);
 	return e;
 }

@@ -13,13 +13,13 @@
 /* Stable: these are on the wire, in JSON and in the documentation. Never renumber. */
 enum err_code {
 	ERR_UNSUPPORTED = 1, /* an object that cannot be moved (yet) */
-	ERR_DENIED = 2,	     /* permission or policy */
-	ERR_GONE = 3,	     /* the process or the object ended meanwhile */
-	ERR_PEER = 4,	     /* the other host: unreachable, lost, or speaks nonsense */
-	ERR_LIMIT = 5,	     /* a named limit, or no room */
-	ERR_KERNEL = 6,	     /* a system call failed in a way that no other code names */
+	ERR_DENIED = 2,      /* permission or policy */
+	ERR_GONE = 3,        /* the process or the object ended meanwhile */
+	ERR_PEER = 4,        /* the other host: unreachable, lost, or speaks nonsense */
+	ERR_LIMIT = 5,       /* a named limit, or no room */
+	ERR_KERNEL = 6,      /* a system call failed in a way that no other code names */
 	ERR_CANCELLED = 7,   /* somebody asked for it */
-	ERR_BUG = 8,	     /* our own fault */
+	ERR_BUG = 8,         /* our own fault */
 	ERR_MISMATCH = 9,    /* the hosts differ in something that matters (file, CPU, kernel) */
 	ERR_TIMEOUT = 10,    /* a deadline passed */
 	ERR_INVALID = 11,    /* input that makes no sense (option, config, request) */
@@ -54,15 +54,15 @@ const char *err_hint_text(const struct err *e);
 /* All sentences, "outer: inner: innermost", in one string that the caller frees. */
 char *err_line(const struct err *e) must_check;
 
-#define TRY(expr)                                                                                  \
-	do {                                                                                       \
-		struct err *e_ = (expr);                                                           \
-		if (e_)                                                                            \
-			return e_;                                                                 \
+#define TRY(expr) \
+	do { \
+		struct err *e_ = (expr); \
+		if (e_) \
+			return e_; \
 	} while (0)
-#define TRY_IN(expr, ...)                                                                          \
-	do {                                                                                       \
-		struct err *e_ = (expr);                                                           \
-		if (e_)                                                                            \
-			return err_in(e_, __VA_ARGS__);                                            \
+#define TRY_IN(expr, ...) \
+	do { \
+		struct err *e_ = (expr); \
+		if (e_) \
+			return err_in(e_, __VA_ARGS__); \
 	} while (0)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/log.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -26,15 +25,12 @@ void log_line(enum log_level level, const char *fmt, ...)
 {
 	autofree char *text = NULL;
 	va_list ap;
-	int n;
 
 	if (level < sink.least)
 		return;
 	va_start(ap, fmt);
-	n = vasprintf(&text, fmt, ap);
+	text = xvprintf(fmt, ap);
 	va_end(ap);
-	if (n < 0)
-		abort();
 	/* One write, so that lines of several processes do not mix. */
 	if (sink.journal)
 		dprintf(STDERR_FILENO, "%s%s: %s\n", journal_prefixes[level], sink.tag, text);

@@ -2,7 +2,6 @@
 #include "base/text.h"
 
 #include <ctype.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,14 +33,11 @@ void text_addf(struct text *t, const char *fmt, ...)
 {
 	autofree char *s = NULL;
 	va_list ap;
-	int n;
 
 	va_start(ap, fmt);
-	n = vasprintf(&s, fmt, ap);
+	s = xvprintf(fmt, ap);
 	va_end(ap);
-	if (n < 0)
-		abort();
-	text_add(t, s, (size_t)n);
+	text_add(t, s, strlen(s));
 }
 
 const char *text_str(const struct text *t)

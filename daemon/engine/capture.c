@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,14 +74,11 @@ void capture_refuse(struct capture *c, struct err *e)
 
 void capture_warn(struct capture *c, const char *fmt, ...)
 {
-	autofree char *text = NULL;
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
+	notes_vwarn(c->priv->snapshot->notes, fmt, ap);
 	va_end(ap);
-	notes_warn(c->priv->snapshot->notes, text);
 }
 
 /* ---- the walk ---- */

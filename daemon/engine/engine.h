@@ -48,6 +48,8 @@ struct notes {
 };
 void notes_refuse(struct notes *n, struct err *e); /* takes e */
 void notes_warn(struct notes *n, const char *text);
+void notes_warnf(struct notes *n, const char *fmt, ...) printf_like(2, 3);
+void notes_vwarn(struct notes *n, const char *fmt, va_list ap) printf_like(2, 0);
 void notes_fini(struct notes *n);
 
 /* Control groups of the engine's own, by which whoever cleans up after its death finds a process:

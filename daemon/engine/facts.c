@@ -7,7 +7,6 @@
  */
 #include "engine/facts.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,20 +64,6 @@ struct err *facts_fill_begin(struct arena *a, pid_t pid, Migrate__Begin *m)
 	TRY(unit_of(a, pid, &unit));
 	m->unit = (char *)unit;
 	return NULL;
-}
-
-static void warn(struct notes *n, const char *fmt, ...) printf_like(2, 3);
-
-static void warn(struct notes *n, const char *fmt, ...)
-{
-	autofree char *text = NULL;
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
-	va_end(ap);
-	notes_warn(n, text);
 }
 
 /* One comparison's view of the world. */
@@ -158,7 +143,7 @@ static void compare_kernel(const struct pair *p)
 						   p->src->kernel, p->dst->kernel),
 					  "boot both hosts with the same kernel"));
 	else if (strcmp(p->src->kernel, p->dst->kernel) != 0)
-		warn(p->notes, "the kernel is \"%s\" here and \"%s\" there", p->src->kernel,
+		notes_warnf(p->notes, "the kernel is \"%s\" here and \"%s\" there", p->src->kernel,
 			p->dst->kernel);
 	/* 0 is a kernel that does not say; then it is the 20 bytes of the first version. */
 	if (p->dst->rseq_bytes < p->src->rseq_bytes)
@@ -182,7 +167,7 @@ static void compare_numbers(const struct pair *p)
 					 b->vmas, (uintmax_t)p->dst->max_map_count),
 				"raise vm.max_map_count there"));
 	else if (p->dst->max_map_count < p->src->max_map_count)
-		warn(p->notes, "vm.max_map_count is %ju here and %ju there",
+		notes_warnf(p->notes, "vm.max_map_count is %ju here and %ju there",
 			(uintmax_t)p->src->max_map_count, (uintmax_t)p->dst->max_map_count);
 	if (p->dst->pid_max && (uint64_t)highest >= p->dst->pid_max)
 		notes_refuse(p->notes,
@@ -207,7 +192,7 @@ static void compare_memory(const struct pair *p)
 				(uintmax_t)p->dst->mem_free_bytes / MIB));
 	if (p->dst->overcommit == p->src->overcommit)
 		return;
-	warn(p->notes, "vm.overcommit_memory is %u here and %u there%s", p->src->overcommit,
+	notes_warnf(p->notes, "vm.overcommit_memory is %u here and %u there%s", p->src->overcommit,
 		p->dst->overcommit,
 		p->dst->overcommit == OVERCOMMIT_NEVER ? ": mappings may be refused" : "");
 }
@@ -218,8 +203,8 @@ static void compare_security(const struct pair *p)
 	const char *label = p->begin->lsm_label, *there = p->dst->lsm_label;
 
 	if (strcmp(p->src->lsm, p->dst->lsm) != 0)
-		warn(p->notes, "security modules are \"%s\" here and \"%s\" there", p->src->lsm,
-			p->dst->lsm);
+		notes_warnf(p->notes, "security modules are \"%s\" here and \"%s\" there",
+			p->src->lsm, p->dst->lsm);
 	if (strcmp(label, there) != 0)
 		notes_refuse(
 			p->notes, err_new(ERR_MISMATCH,

@@ -38,6 +38,22 @@ void notes_warn(struct notes *n, const char *text)
 	n->warnings[n->n_warnings++] = xstrdup(text);
 }
 
+void notes_vwarn(struct notes *n, const char *fmt, va_list ap)
+{
+	autofree char *text = xvprintf(fmt, ap);
+
+	notes_warn(n, text);
+}
+
+void notes_warnf(struct notes *n, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	notes_vwarn(n, fmt, ap);
+	va_end(ap);
+}
+
 void notes_fini(struct notes *n)
 {
 	for (size_t i = 0; i < n->n_blockers; i++)

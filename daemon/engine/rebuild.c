@@ -5,7 +5,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,14 +166,11 @@ void rebuild_refuse(struct rebuild *r, struct err *e)
 
 void rebuild_warn(struct rebuild *r, const char *fmt, ...)
 {
-	autofree char *text = NULL;
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
+	notes_vwarn(r->priv->site->spec.notes, fmt, ap);
 	va_end(ap);
-	notes_warn(r->priv->site->spec.notes, text);
 }
 
 /* ---- descriptors ---- */
