@@ -160,7 +160,7 @@ static enum place place_of(
 struct err *page_sink_layout(struct page_sink *s, const struct vma_list *maps)
 {
 	const struct vma_table before = { s->vmas, s->n_vmas };
-	autofree struct sink_vma *old = s->vmas;
+	autofree struct sink_vma *old unused_arg = s->vmas; /* freed when `before` is not needed */
 	uint64_t behind = 0;
 
 	s->vmas = xcalloc(MAX(maps->n, (size_t)1), sizeof(*s->vmas));
