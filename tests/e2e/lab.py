@@ -19,6 +19,7 @@ BUILD = os.path.abspath(os.environ.get("MIGRATED_BUILD", os.path.join(ROOT, "bui
 HOSTS = os.path.join(ROOT, "tests/lab/hosts")
 OTHER = {"a": "b", "b": "a"}
 ADDRESS = {"a": "10.77.0.1", "b": "10.77.0.2"}
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Failed(Exception):
@@ -64,26 +65,37 @@ class Lab:
 
     def __enter__(self):
         # a test that is told to end takes its lab down
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        self.dir = tempfile.mkdtemp(prefix="migrated-e2e-")
-        os.chmod(self.dir, 0o755)
+        for sig in SIGNALS:
+            signal.signal(sig, signal.default_int_handler)
         try:
+            self.dir = tempfile.mkdtemp(prefix="migrated-e2e-")
+            os.chmod(self.dir, 0o755)
             self.hosts("up", *([] if self.daemons else ["--no-daemon"]))
+            self.state = json.loads(self.hosts("info"))
         except BaseException:
-            self.hosts("down")
-            shutil.rmtree(self.dir, ignore_errors=True)
+            self.down()
             raise
-        self.state = json.loads(self.hosts("info"))
         return self
 
     def __exit__(self, kind, value, trace):
+        handlers = {sig: signal.signal(sig, signal.SIG_IGN) for sig in SIGNALS}
         if kind is not None and self.daemons and kind is not SystemExit:
             for h in ("a", "b"):
                 log = subprocess.run([HOSTS, "log", h], env=self.env, capture_output=True,
                                      text=True).stdout
                 print("--- log of %s\n%s" % (h, log[-4000:]))
-        self.hosts("down")
-        shutil.rmtree(self.dir, ignore_errors=True)
+        self.down()
+        for sig, handler in handlers.items():
+            signal.signal(sig, handler)
+
+    def down(self):
+        """Whoever is impatient must not cut this short: `hosts` ignores what we ignore."""
+        for sig in SIGNALS:
+            signal.signal(sig, signal.SIG_IGN)
+        try:
+            self.hosts("down")
+        finally:
+            shutil.rmtree(self.dir or "", ignore_errors=True)
 
     def hosts(self, *args):
         done = subprocess.run([HOSTS, *args], env=self.env, stdin=subprocess.DEVNULL,

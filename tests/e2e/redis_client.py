@@ -1,4 +1,4 @@
-#!/usr/bin/python3 -SE
+#!/usr/bin/python3 -SEB
 # SPDX-License-Identifier: Apache-2.0
 """A client that does one thing and goes: no connection stays open while the server moves.
 

@@ -326,6 +326,6 @@ int main(void)
 	const struct CMUnitTest tests[] = { cmocka_unit_test(table) };
 
 	ns_enter();
-	alarm(120);
+	alarm(600);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,6 +31,7 @@
 #include "kernel/pagemap.h"
 #include "kernel/remote.h"
 #include "puppet.h"
+#include "tests/tmp.h"
 
 /* The trackers are opened on a child that cooperates: remote calls are not needed here. */
 __attribute__((weak)) struct err *remote_call(unused_arg struct task *t,
@@ -149,8 +150,8 @@ static void tells_exactly_what_was_written(struct watch *w)
 
 static int file_of_ones(size_t pages)
 {
-	char name[] = "/tmp/dirty-test.XXXXXX";
-	int fd = mkstemp(name);
+	char name[TMP_BYTES];
+	int fd = mkstemp(tmp_template(name, "dirty-test"));
 	uint8_t page[PAGE_BYTES];
 
 	assert_true(fd >= 0);

@@ -59,7 +59,7 @@ static void test_hold_by_group(void **state)
 	if (tracer == 0) { /* held by ptrace when it is frozen; then we die */
 		struct task *t;
 
-		if (task_open(pid, &t) || task_hold(t, deadline_in(1000000)) ||
+		if (task_open(pid, &t) || task_hold(t, deadline_in(60000000)) ||
 			freezer_join(&f, pid) || freezer_set(&f, true, true))
 			_exit(1);
 		_exit(0);
@@ -108,7 +108,7 @@ static void test_seedling_born_in_group(void **state)
 	ok(task_let_go(t));
 	ok(freezer_set(&f, true, true));
 	ok(task_kill(t));
-	ok(task_wait_end(t, deadline_in(1000000)));
+	ok(task_wait_end(t, deadline_in(60000000)));
 	task_free(t);
 	ok(freezer_undo(&f, 5000));
 	freezer_fini(&f);
@@ -124,6 +124,6 @@ int main(void)
 	};
 
 	ns_enter();
-	alarm(60);
+	alarm(600);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

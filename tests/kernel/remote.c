@@ -17,7 +17,7 @@
 #include "tests/kernel/ns.h"
 #include "tests/kernel/target.h"
 
-#define DEADLINE deadline_in(2000000)
+#define DEADLINE deadline_in(60000000)
 
 static void unharmed(pid_t pid, struct target_shared *s)
 {
@@ -226,6 +226,6 @@ int main(void)
 	};
 
 	ns_enter();
-	alarm(120);
+	alarm(600);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

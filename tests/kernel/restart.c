@@ -211,7 +211,7 @@ static void remembered(void **state unused_arg)
 	usleep(50000);
 	expect_ok(task_open(pid, &t));
 	for (int hold = 0; hold < 3; hold++) {
-		expect_ok(task_hold(t, deadline_in(2000000)));
+		expect_ok(task_hold(t, deadline_in(60000000)));
 		expect_ok(restart_look(t, &task_leader(t)->state, &i));
 		assert_int_equal(i.nr, SYS_clock_nanosleep);
 		assert_int_equal(restart_decide(&i), RESTART_SLEEP);
@@ -221,12 +221,12 @@ static void remembered(void **state unused_arg)
 	/* A stranger to the call finds nothing, and says so. */
 	task_free(t);
 	expect_ok(task_open(pid, &t));
-	expect_ok(task_hold(t, deadline_in(2000000)));
+	expect_ok(task_hold(t, deadline_in(60000000)));
 	expect_ok(restart_look(t, &task_leader(t)->state, &i));
 	assert_int_equal(i.nr, -1);
 	assert_int_equal(restart_decide(&i), RESTART_EINTR);
 	expect_ok(task_kill(t));
-	expect_ok(task_wait_end(t, deadline_in(2000000)));
+	expect_ok(task_wait_end(t, deadline_in(60000000)));
 	task_free(t);
 	close(out[0]);
 	close(out[1]);

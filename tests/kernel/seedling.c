@@ -337,7 +337,7 @@ static void let_go(bool interrupted)
 	ok(task_let_go(t));
 	assert_int_equal(read(p[0], &c, 1), 1);
 	assert_int_equal(read(p[0], &c, 1), 0);
-	ok(task_wait_end(t, deadline_in(1000000)));
+	ok(task_wait_end(t, deadline_in(60000000)));
 	task_free(t);
 	close(p[0]);
 }
@@ -427,6 +427,6 @@ int main(void)
 	};
 
 	ns_enter();
-	alarm(120);
+	alarm(600);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,7 +20,7 @@
 #include "tests/kernel/ns.h"
 #include "tests/kernel/target.h"
 
-#define DEADLINE deadline_in(2000000)
+#define DEADLINE deadline_in(60000000)
 
 static void end(pid_t pid)
 {
@@ -481,6 +481,6 @@ int main(void)
 	};
 
 	ns_enter();
-	alarm(60);
+	alarm(600);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

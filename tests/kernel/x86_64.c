@@ -83,7 +83,7 @@ static void test_xstate(void **state)
 
 	(void)state;
 	ok(task_open(pid, &t));
-	ok(task_hold(t, deadline_in(1000000)));
+	ok(task_hold(t, deadline_in(60000000)));
 	a = &task_leader(t)->state;
 	ok(arch_check_xstate(a->xstate, a->xstate_len));
 	fails(arch_check_xstate(a->xstate, 100), ERR_INVALID);
@@ -160,7 +160,7 @@ static void test_rseq(void **state)
 	usleep(10000);
 	ok(task_open(pid, &t));
 	for (int i = 0; i < 500; i++) {
-		ok(task_hold(t, deadline_in(1000000)));
+		ok(task_hold(t, deadline_in(60000000)));
 		s->epoch++;
 		if (i % 3)
 			ok(REMOTE(t, task_leader(t), NULL, "getpid", SYS_getpid, 0));
@@ -186,6 +186,6 @@ int main(void)
 	};
 
 	ns_enter();
-	alarm(60);
+	alarm(600);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "files_world.h"
+#include "tests/tmp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -118,8 +119,7 @@ void child_start(struct fixture *f, void (*make)(const char *dir))
 		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	*f = (struct fixture){ .arena = arena_new(), .cache = kind_cache_new() };
-	strcpy(f->dir, "/tmp/kinds-files-XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
+	assert_non_null(mkdtemp(tmp_template(f->dir, "kinds-files")));
 	f->cp.home = -1;
 	f->rp.space = -1;
 	f->task.pid = fork();

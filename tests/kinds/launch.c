@@ -32,10 +32,12 @@
 #include "base/io.h"
 #include "engine/engine.h"
 #include "fixpoint.h"
+#include "kernel/proc.h"
+#include "tests/tmp.h"
 
 #define SKIP_STATUS   77
-#define READY_MS      20000
-#define END_MS        20000
+#define READY_MS      120000
+#define END_MS        120000
 #define LOOKS         10
 #define LOOK_AGAIN_US 30000
 #define CLOCK_AHEAD   "monotonic 1000000 0\nboottime 1000000 0\n"
@@ -114,9 +116,10 @@ static void run_engine(const struct order_msg *m, int stream, int reply)
 	struct engine_io io = { .stream_fd = stream, .arg = &r, .on_progress = on_progress };
 	struct engine_outcome out;
 	struct answer_msg a = { 0 };
+	char here[TMP_BYTES]; /* the launcher's directory */
 
-	if (pipe2(r.cancel, O_CLOEXEC) < 0)
-		die("pipe");
+	if (!getcwd(here, sizeof(here)) || pipe2(r.cancel, O_CLOEXEC) < 0)
+		die("begin");
 	io.interrupt_fd = r.cancel[0];
 	if (m->order == ORDER_SEND)
 		engine_send(&io,
@@ -130,7 +133,7 @@ static void run_engine(const struct order_msg *m, int stream, int reply)
 	else
 		engine_receive(&io,
 			&(struct receive_options){
-				.state_dir = "/tmp", .cgroup_dir = getenv("LAUNCH_CGROUP") },
+				.state_dir = here, .cgroup_dir = getenv("LAUNCH_CGROUP") },
 			&out);
 	a.result = out.result;
 	describe(&out, &a);
@@ -150,12 +153,26 @@ static bool out_has(const char *word)
 	return !e && strstr(text, word);
 }
 
+/* It has said ready, but may still be inside that write, with its descriptor's position not yet
+ * moved on: waits until its first thread sleeps. One that never does is looked at as it is. */
+static void until_it_sleeps(void)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_stat stat = { 0 };
+
+	for (int i = 0; i < 1000 && stat.state != 'S'; i++) {
+		err_free(proc_stat(a, SUBJECT_PID, 0, &stat));
+		usleep(1000);
+	}
+}
+
 /* What the kernel says about the subject, into fd. */
 static void look(int fd, int reply)
 {
 	struct answer_msg a = { .result = RESULT_KEPT };
 	autotext struct text t = { 0 };
 
+	until_it_sleeps();
 	fixpoint_look(SUBJECT_PID, out_has("restless\n"), &t);
 	err_free(io_write_full(fd, text_str(&t), t.len, "what the kernel says"));
 	if (write(reply, &a, sizeof(a)) < 0)
@@ -477,7 +494,7 @@ static int launch(char **argv, const struct what *w)
 int main(int argc, char **argv)
 {
 	struct what w = { .moves = 1 };
-	char dir[] = "/tmp/subject-XXXXXX", rm[64];
+	char dir[TMP_BYTES], rm[TMP_BYTES + 8];
 	int i, status;
 
 	for (i = 1; i + 1 < argc && argv[i][0] == '-'; i += 2) {
@@ -493,7 +510,8 @@ int main(int argc, char **argv)
 		return SKIP_STATUS;
 	}
 	argv[i] = realpath(argv[i], NULL);
-	if (!argv[i] || !mkdtemp(dir) || chmod(dir, 0755) < 0 || chdir(dir) < 0)
+	if (!argv[i] || !mkdtemp(tmp_template(dir, "subject")) || chmod(dir, 0755) < 0 ||
+		chdir(dir) < 0)
 		die("set up");
 	status = launch(argv + i, &w);
 	snprintf(rm, sizeof(rm), "rm -rf %s", dir);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sock_world.h"
+#include "tests/tmp.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -176,8 +177,7 @@ int setup(void **state)
 	w->arena = arena_new();
 	w->task.pid = getpid();
 	strcpy(w->stat.comm, "subject");
-	strcpy(w->dir, "/tmp/kinds-sockets-XXXXXX");
-	assert_non_null(mkdtemp(w->dir));
+	assert_non_null(mkdtemp(tmp_template(w->dir, "kinds-sockets")));
 	snprintf(w->scratch_dir, sizeof(w->scratch_dir), "%s/moving-1", w->dir);
 	assert_int_equal(mkdir(w->scratch_dir, 0700), 0);
 	assert_int_equal(chdir(w->dir), 0);

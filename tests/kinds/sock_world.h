@@ -42,7 +42,7 @@ struct world {
 	struct rebuild_priv rp;
 	struct capture c;
 	struct rebuild r;
-	char dir[64], scratch_dir[64];
+	char dir[64], scratch_dir[80];
 };
 
 void ok(struct err *e);

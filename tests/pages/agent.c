@@ -65,7 +65,7 @@ static void move_open(struct move *m)
 	puppet_start(&m->target);
 	assert_int_equal(map(&m->target, AT, PAGES * P, -1), AT);
 	ok(task_open(m->target.pid, &m->from));
-	ok(task_hold(m->from, deadline_in(1000000)));
+	ok(task_hold(m->from, deadline_in(60000000)));
 	ok(dirty_wp.open(m->from, &m->dirty));
 	ok(task_let_go(m->from));
 	ok(source_copy.open(m->from, &m->source));
@@ -76,7 +76,7 @@ static void move_open(struct move *m)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
 	ok(channel_init(&m->out, ends[0], -1));
 	ok(channel_init(&m->in, ends[1], -1));
-	m->out.deadline = m->in.deadline = deadline_in(20000000);
+	m->out.deadline = m->in.deadline = deadline_in(60000000);
 }
 
 static void move_close(struct move *m)
@@ -157,7 +157,7 @@ static void rounds_into_a_seedling(unused_arg void **state)
 	CALL(&m.target, SYS_madvise, (long)(AT + 50 * P), 60 * P, MADV_DONTNEED);
 	CALL(&m.target, SYS_madvise, (long)(AT + 2000 * P), 1000 * P, MADV_DONTNEED);
 	round_trip(&m);
-	ok(task_hold(m.from, deadline_in(1000000)));
+	ok(task_hold(m.from, deadline_in(60000000)));
 	round_trip(&m);
 	dirty_wp.close(m.dirty);
 	page_sink_close(m.sink);

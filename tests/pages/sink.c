@@ -55,7 +55,7 @@ static void stage_open(struct stage *s)
 	setsockopt(s->ends[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	ok(channel_init(&s->out, s->ends[0], -1));
 	ok(channel_init(&s->in, s->ends[1], -1));
-	s->out.deadline = s->in.deadline = deadline_in(5000000);
+	s->out.deadline = s->in.deadline = deadline_in(60000000);
 	ok(page_sink_open(&s->task.t, space_fd, s, &s->sink));
 	layout(s);
 }
@@ -339,7 +339,7 @@ static void nobody_waits_for_us(unused_arg void **state)
 	struct iovec here = { &b, 1 }, there = { (void *)(AT + P), 1 };
 
 	stage_open(&s);
-	alarm(10);
+	alarm(60);
 	assert_true(process_vm_writev(s.task.t.pid, &here, 1, &there, 1, 0) < 0);
 	assert_int_equal(CALL(&s.task.puppet, SYS_getcwd, (long)AT, P), -EFAULT);
 	alarm(0);

@@ -47,7 +47,7 @@ static void pair_open(struct pair *p)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p->ends), 0);
 	ok(channel_init(&p->out, p->ends[0], -1));
 	ok(channel_init(&p->in, p->ends[1], -1));
-	p->out.deadline = p->in.deadline = deadline_in(20000000);
+	p->out.deadline = p->in.deadline = deadline_in(60000000);
 	ok(source_copy.open(&p->from.t, &p->source));
 	ok(page_sink_open(&p->to.t, space_fd, p, &p->sink));
 }

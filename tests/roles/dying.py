@@ -1,4 +1,4 @@
-#!/usr/bin/python3 -SE
+#!/usr/bin/python3 -SEB
 # SPDX-License-Identifier: Apache-2.0
 """Any process of the daemon dies at any moment: one migration ends with a clear outcome, one copy of
 the process runs on, other migrations and the daemon go on."""

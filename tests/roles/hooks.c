@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "roles/hooks.h"
+#include "tests/tmp.h"
 
 struct box {
 	char dir[64], hooks[80], out[80];
@@ -24,8 +25,7 @@ static int setup(void **state)
 {
 	struct box *b = calloc(1, sizeof(*b));
 
-	snprintf(b->dir, sizeof(b->dir), "/tmp/hooks-XXXXXX");
-	if (!b || !mkdtemp(b->dir))
+	if (!b || !mkdtemp(tmp_template(b->dir, "hooks")))
 		return -1;
 	snprintf(b->hooks, sizeof(b->hooks), "%s/hooks.d", b->dir);
 	snprintf(b->out, sizeof(b->out), "%s/out", b->dir);

@@ -35,7 +35,7 @@ static void blocking(void **state unused_arg)
 	assert_null(ipc_pair(fds));
 	assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
 	progress_init(&m, &p, 7);
-	assert_null(ipc_send(fds[0], &m, pipe_fds, 2, deadline_in(1000000)));
+	assert_null(ipc_send(fds[0], &m, pipe_fds, 2, deadline_in(60000000)));
 	assert_null(ipc_recv(fds[1], &got));
 	assert_int_equal(got.m->progress->round, 7);
 	assert_int_equal(got.n_fds, 2);
@@ -48,7 +48,7 @@ static void blocking(void **state unused_arg)
 	assert_non_null(e);
 	assert_int_equal(err_code(e), ERR_GONE);
 	err_free(e);
-	e = ipc_send(fds[1], &m, NULL, 0, deadline_in(1000000));
+	e = ipc_send(fds[1], &m, NULL, 0, deadline_in(60000000));
 	assert_non_null(e);
 	assert_int_equal(err_code(e), ERR_GONE);
 	err_free(e);
@@ -162,7 +162,7 @@ static void last_words(void **state unused_arg)
 	peer_open(&p, &other);
 	for (uint64_t i = 0; i < 3; i++) {
 		progress_init(&m, &progress, i);
-		assert_null(ipc_send(other, &m, NULL, 0, deadline_in(1000000)));
+		assert_null(ipc_send(other, &m, NULL, 0, deadline_in(60000000)));
 	}
 	close(other);
 	ipc_drain(p.ipc);
@@ -190,7 +190,7 @@ static void nonsense(void **state unused_arg)
 	peer_open(&p, &other);
 	m.body_case = MIGRATE__IPC__BODY_READY;
 	m.ready = &ready;
-	assert_null(ipc_send(other, &m, NULL, 0, deadline_in(1000000)));
+	assert_null(ipc_send(other, &m, NULL, 0, deadline_in(60000000)));
 	event_base_dispatch(p.base);
 	assert_true(p.closed);
 	close(other);
@@ -215,8 +215,8 @@ static void freed_in_handler(void **state unused_arg)
 	peer_open(&p, &other);
 	p.free_in_handler = true;
 	progress_init(&m, &progress, 0);
-	assert_null(ipc_send(other, &m, NULL, 0, deadline_in(1000000)));
-	assert_null(ipc_send(other, &m, NULL, 0, deadline_in(1000000)));
+	assert_null(ipc_send(other, &m, NULL, 0, deadline_in(60000000)));
+	assert_null(ipc_send(other, &m, NULL, 0, deadline_in(60000000)));
 	ipc_drain(p.ipc);
 	assert_int_equal(p.next, 1);
 	close(other);

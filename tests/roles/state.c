@@ -19,6 +19,7 @@
 #include "roles/migrations.h"
 #include "roles/state.h"
 #include "roles/subject.h"
+#include "tests/tmp.h"
 
 #define KEY "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"
 
@@ -26,8 +27,7 @@ static char dir[64], sub[80];
 
 static int setup(void **state unused_arg)
 {
-	snprintf(dir, sizeof(dir), "/tmp/state-XXXXXX");
-	if (!mkdtemp(dir))
+	if (!mkdtemp(tmp_template(dir, "state")))
 		return -1;
 	snprintf(sub, sizeof(sub), "%s/s", dir);
 	return 0;

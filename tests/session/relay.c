@@ -22,7 +22,7 @@
 
 #include "session/relay.h"
 
-#define LIMIT_US 10000000
+#define LIMIT_US 60000000
 
 struct bench {
 	struct identity *id;

@@ -23,7 +23,7 @@ static void pair_open(struct pair *p)
 	assert_int_equal(pipe(p->interrupt), 0);
 	assert_null(channel_init(&p->a, p->sp[0], p->interrupt[0]));
 	assert_null(channel_init(&p->b, p->sp[1], p->interrupt[0]));
-	p->a.deadline = p->b.deadline = deadline_in(2000000);
+	p->a.deadline = p->b.deadline = deadline_in(60000000);
 }
 
 static void pair_close(struct pair *p)

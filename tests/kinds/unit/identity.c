@@ -14,12 +14,13 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "tests/tmp.h"
 
-static char dir[] = "/tmp/identity-XXXXXX";
+static char dir[TMP_BYTES];
 
 static int make(const char *name, const char *text)
 {
-	char path[64];
+	char path[TMP_BYTES + 16];
 	int fd;
 
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
@@ -105,7 +106,7 @@ static void write_only(unused_arg void **state)
 	autoarena struct arena *a = arena_new();
 	autoclose int fd = make("a", "one"), out = -1;
 	Migrate__Kind__FileIdentity *id;
-	char path[64];
+	char path[TMP_BYTES + 16];
 
 	snprintf(path, sizeof(path), "%s/a", dir);
 	assert_null(io_open(path, O_WRONLY, &out));
@@ -119,7 +120,7 @@ static void write_only(unused_arg void **state)
 static void paths(unused_arg void **state)
 {
 	autoclose int fd = make("a", "one"), other = -1;
-	char path[64];
+	char path[TMP_BYTES + 16];
 	struct err *e;
 
 	snprintf(path, sizeof(path), "%s/a", dir);
@@ -136,12 +137,12 @@ static void paths(unused_arg void **state)
 
 static int begin(unused_arg void **state)
 {
-	return mkdtemp(dir) ? 0 : -1;
+	return mkdtemp(tmp_template(dir, "identity")) ? 0 : -1;
 }
 
 static int end(unused_arg void **state)
 {
-	char path[64];
+	char path[TMP_BYTES + 16];
 
 	for (const char *n = "abcd"; *n; n++) {
 		snprintf(path, sizeof(path), "%s/%c", dir, *n);

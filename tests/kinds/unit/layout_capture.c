@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "no_engine.h"
+#include "tests/tmp.h"
 
 #define AT 0x200000000000ULL /* not where a sanitizer has its shadow */
 #define P  PAGE_BYTES
@@ -217,12 +218,12 @@ static void flags_are_carried(unused_arg void **state)
 
 static void step_refused(int n)
 {
-	char path[] = "/tmp/layout-XXXXXX";
+	char path[TMP_BYTES];
 	int fd;
 
 	if (n)
 		return;
-	fd = mkstemp(path);
+	fd = mkstemp(tmp_template(path, "layout"));
 	if (ftruncate(fd, P) < 0)
 		_exit(9);
 	map_at(AT, 1, PROT_READ, MAP_PRIVATE, fd);
