@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A peer with the right key that speaks wrongly. Runs in a host of the lab, with that host's key.
+
+  fake_peer.py listen PORT WHAT     answers one connection after its HELLO
+  fake_peer.py dial ADDR WHAT       says it to the other host's daemon, before or after HELLO
+"""
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import tempfile
+
+KEY = "/var/lib/migrated/identity.key"
+HELLO, HELLO_OK, BEGIN, PAGES, ERROR = 1, 2, 16, 19, 53
+
+
+def frame(kind, body=b"", flags=0, length=None, arg=0):
+    return struct.pack("<IHHQ", len(body) if length is None else length, kind, flags, arg) + body
+
+
+def text(field, value):
+    return bytes([field << 3 | 2, len(value)]) + value.encode()
+
+
+GOOD_HELLO = frame(HELLO, b"\x08\x01\x10\x01" + text(3, "fake") + text(4, "fake-boot-id"))
+SAY = {
+    "newer": frame(ERROR, b"\x08\x09" + text(3, "this host speaks versions 7 to 9, not 1 to 1")),
+    "future": frame(HELLO_OK, b"\x08\x63"),
+    "absurd": frame(HELLO_OK, length=0xffffffff),
+    "flags": frame(HELLO_OK, b"\x08\x01", flags=7),
+    "truncated": frame(HELLO_OK, length=100) + b"short",
+    "garbage": frame(HELLO_OK, b"\xff" * 64),
+    "gone": b"",
+    # for the other side
+    "hello-absurd": frame(HELLO, length=0xffffffff),
+    "hello-garbage": frame(HELLO, os.urandom(64)),
+    "hello-truncated": GOOD_HELLO[:-3],
+    "hello-newer": frame(HELLO, b"\x08\x07\x10\x09"),
+    "begin-absurd": GOOD_HELLO + frame(BEGIN, length=0x7fffffff),
+    "begin-garbage": GOOD_HELLO + frame(BEGIN, os.urandom(200)),
+    "begin-unknown": GOOD_HELLO + frame(999, b"x"),
+    "pages-first": GOOD_HELLO + frame(PAGES, struct.pack("<II", 0xffffffff, 0) + b"x" * 100),
+    "random": os.urandom(4096),
+}
+
+
+def context(protocol):
+    """Our host's own key, in a certificate made for the occasion."""
+    c = ssl.SSLContext(protocol)
+    c.minimum_version = ssl.TLSVersion.TLSv1_3
+    c.check_hostname = False
+    c.verify_mode = ssl.CERT_NONE
+    with tempfile.TemporaryDirectory() as d:
+        cert = os.path.join(d, "cert")
+        subprocess.run(["openssl", "req", "-x509", "-key", KEY, "-subj", "/CN=migrated", "-days",
+                        "2", "-out", cert], check=True, capture_output=True)
+        c.load_cert_chain(cert, KEY)
+    return c
+
+
+def listen(port, what):
+    server = socket.create_server(("", int(port)))
+    c = context(ssl.PROTOCOL_TLS_SERVER)
+    print("ready", flush=True)
+    s = c.wrap_socket(server.accept()[0], server_side=True)
+    s.recv(4096)
+    s.sendall(SAY[what])
+    s.close()
+
+
+def dial(address, what):
+    s = context(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(socket.create_connection((address, 7420)))
+    s.settimeout(20)
+    answer = b""
+    try:
+        s.sendall(SAY[what])
+        while True:
+            some = s.recv(4096)
+            if not some:
+                break
+            answer += some
+    except (OSError, ssl.SSLError) as e:
+        answer += str(e).encode()
+    print(len(answer), answer[:300])
+
+
+{"listen": listen, "dial": dial}[sys.argv[1]](*sys.argv[2:])
