@@ -107,13 +107,14 @@ static struct err *read_process(struct task *t, struct snapshot *s)
 	return file_table_read(s->arena, t, &s->files);
 }
 
-/* F_SETOWN and F_SETSIG: only where a signal can be asked for. */
+/* F_SETOWN and F_SETSIG: only where a signal can be asked for, which may still come. */
 static struct err *capture_owner(struct capture *c, struct object *o)
 {
+	const mode_t mode = c->file->st.st_mode;
 	struct f_owner_ex owner;
 	int fd, sig;
 
-	if (!(c->file->flags & O_ASYNC) && !S_ISSOCK(c->file->st.st_mode))
+	if (!(c->file->flags & O_ASYNC) && !S_ISSOCK(mode) && !S_ISFIFO(mode) && !S_ISCHR(mode))
 		return NULL;
 	TRY(capture_home(c, &fd));
 	sig = fcntl(fd, F_GETSIG);

@@ -205,23 +205,11 @@ static struct err *install_pending(struct site *s)
 	return e;
 }
 
-static struct err *set_owner(const struct object *o, int fd)
-{
-	struct f_owner_ex owner = { .type = (int)o->owner_type, .pid = o->owner_pid };
-
-	if (o->owner_signal && fcntl(fd, F_SETSIG, o->owner_signal) < 0)
-		return err_errno(errno, "set the signal %d", o->owner_signal);
-	if (o->owner_pid && fcntl(fd, F_SETOWN_EX, &owner) < 0)
-		return err_errno(errno, "set the owner %d", o->owner_pid);
-	return NULL;
-}
-
 /* One more descriptor of ours per slot: each is handed over by itself. */
 static struct err *add_pending(struct site *s, const struct object *o, int fd)
 {
 	autoclose int owned = fd;
 
-	TRY(set_owner(o, fd));
 	for (size_t i = 0; i < o->n_slots; i++) {
 		int copy = i + 1 < o->n_slots ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : take_fd(&owned);
 
@@ -359,11 +347,35 @@ static struct err *build_stage(struct site *s, const struct plan *p, enum stage 
 	return install_pending(s);
 }
 
+/* F_SETSIG and F_SETOWN_EX, when the threads exist that may be the owners. */
+static struct err *set_owner(struct site *s, const struct object *o)
+{
+	struct f_owner_ex owner = { .type = (int)o->owner_type, .pid = o->owner_pid };
+	struct thread *th = task_leader(s->task);
+	uint64_t fd;
+
+	if (!o->owner_signal && !o->owner_pid)
+		return NULL;
+	fd = (uint64_t)o->slots[0].number;
+	if (o->owner_signal)
+		TRY(REMOTE(s->task, th, NULL, "choose its signal", SYS_fcntl, fd, F_SETSIG,
+			(uint64_t)o->owner_signal));
+	if (!o->owner_pid)
+		return NULL;
+	TRY(remote_put(s->task, 0, &owner, sizeof(owner)));
+	return REMOTE(s->task, th, NULL, "choose who gets its signals", SYS_fcntl, fd, F_SETOWN_EX,
+		remote_scratch(s->task).v);
+}
+
 static struct err *run_plan(struct site *s, const struct plan *p)
 {
 	for (enum stage st = 0; st < STAGE_COUNT; st++)
 		TRY(build_stage(s, p, st));
 	stash_clear(s);
+	for (size_t i = 0; i < s->objects.n; i++)
+		if (p->build[i] && s->objects.v[i]->kind->scope == KIND_FILE)
+			TRY(object_error(
+				set_owner(s, s->objects.v[i]), s->objects.v[i], "rebuild"));
 	for (size_t i = 0; i < s->objects.n; i++)
 		if (p->link[i])
 			TRY(call_object(

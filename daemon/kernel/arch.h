@@ -61,6 +61,8 @@ int64_t arch_syscall_number_before(
 bool arch_syscall_hide_stop(struct arch_state *s);
 /* False for a thread that we cannot carry (32-bit code); says why. */
 struct err *arch_check_state(const struct arch_state *s) must_check;
+/* What else the stopped thread has that we cannot carry, as a sentence's end; NULL: nothing. */
+const char *arch_extra(pid_t tid);
 /* An error unless this processor can load a state saved with these sizes and features. */
 struct err *arch_check_xstate(const uint8_t *xstate, size_t len) must_check;
 

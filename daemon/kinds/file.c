@@ -27,6 +27,8 @@
 /* What fcntl(F_SETFL) sets afterwards. */
 #define STATUS_FLAGS (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_ASYNC)
 
+#define MAGIC_MQUEUE 0x19800202 /* not in linux/magic.h */
+
 /* While the target stands still, a file that was not read in the rehearsal is only read up to this
  * size; a larger one must be the same file. */
 #define FROZEN_READ_MAX (1 << 20)
@@ -89,6 +91,11 @@ static struct err *file_capture(struct capture *c)
 	int home;
 
 	TRY(capture_home(c, &home));
+	if (fstatfs(home, &fs) < 0)
+		return err_errno(errno, "statfs %s", f->link);
+	if (fs.f_type == MAGIC_MQUEUE)
+		return err_new(ERR_UNSUPPORTED, "a POSIX message queue (%s) belongs to this host",
+			f->link);
 	if (f->st.st_nlink == 0)
 		return err_hint(
 			err_new(ERR_UNSUPPORTED, "%s was deleted while it was open", f->link),
@@ -98,8 +105,6 @@ static struct err *file_capture(struct capture *c)
 	/* An NFS client's name for a deleted file that is open: gone when the source closes it. */
 	if (strstr(f->link, "/.nfs"))
 		return err_new(ERR_UNSUPPORTED, "%s was deleted while it was open", f->link);
-	if (fstatfs(home, &fs) < 0)
-		return err_errno(errno, "statfs %s", f->link);
 	m.path = (char *)f->link;
 	m.type = f->st.st_mode & S_IFMT;
 	m.flags = f->flags;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Resource limits, the OOM killer's adjustment and the core dump filter: all of them read and set
- * from outside. They are set late (STAGE_LIMIT), because while it is rebuilt the process needs the
- * daemon's own.
+ * Resource limits, the OOM killer's adjustment, the core dump filter and the nice value of the
+ * session's autogroup: all of them read and set from outside. They are set late (STAGE_LIMIT),
+ * because while it is rebuilt the process needs the daemon's own.
  *
  * Only CAP_SYS_RESOURCE may raise a hard limit or lower oom_score_adj; without it (containers) a
  * higher one is refused by name, before anything is stopped.
@@ -79,6 +79,21 @@ static struct err *coredump_filter(struct arena *a, pid_t pid, uint32_t *ret, bo
 	return NULL;
 }
 
+/* "/autogroup-25 nice 0"; 0 where there is no such thing. */
+static struct err *autogroup_nice(struct arena *a, pid_t pid, int32_t *ret)
+{
+	char *text, *nice;
+	autoerr struct err *e = read_number(a, pid, "autogroup", &text);
+
+	*ret = 0;
+	if (e)
+		return err_sysno(e) == ENOENT ? NULL : take(&e);
+	nice = strstr(text, " nice ");
+	if (nice)
+		*ret = (int32_t)strtol(nice + strlen(" nice "), NULL, 10);
+	return NULL;
+}
+
 static struct err *limits_capture(struct capture *c)
 {
 	Migrate__Kind__Limits m = MIGRATE__KIND__LIMITS__INIT;
@@ -97,9 +112,12 @@ static struct err *limits_capture(struct capture *c)
 		limits[i].soft = now.rlim_cur;
 		limits[i].hard = now.rlim_max;
 		list[m.n_limits++] = &limits[i];
+		if (i == RLIMIT_CPU && now.rlim_cur != RLIM_INFINITY)
+			capture_warn(c, "the CPU time that its limit counts begins at 0 again");
 	}
 	TRY(oom_score_adj(c->arena, pid, &m.oom_score_adj));
 	TRY(coredump_filter(c->arena, pid, &m.coredump_filter, &has_filter));
+	TRY(autogroup_nice(c->arena, pid, &m.autogroup_nice));
 	capture_emit(c, 0, &m.base);
 	return NULL;
 }
@@ -156,7 +174,7 @@ static struct err *limits_finish(
 	pid_t pid = r->task->pid;
 	uint32_t filter;
 	bool has_filter;
-	int32_t adj;
+	int32_t adj, nice;
 
 	for (size_t i = 0; i < m->n_limits; i++) {
 		const Migrate__Kind__Limits__Limit *l = m->limits[i];
@@ -175,6 +193,10 @@ static struct err *limits_finish(
 	if (has_filter && filter != m->coredump_filter)
 		TRY(io_write_file(arena_printf(r->arena, "/proc/%d/coredump_filter", (int)pid),
 			arena_printf(r->arena, "0x%x", m->coredump_filter)));
+	TRY(autogroup_nice(r->arena, pid, &nice));
+	if (nice != m->autogroup_nice)
+		TRY(io_write_file(arena_printf(r->arena, "/proc/%d/autogroup", (int)pid),
+			arena_printf(r->arena, "%d", m->autogroup_nice)));
 	return NULL;
 }
 

@@ -7,8 +7,8 @@
  * CAP_SYS_RESOURCE; it refuses to change the executable while the old one is mapped (EBUSY), so it
  * comes after the seedling has been emptied. The end of the heap (brk) can only be asked by brk(2).
  *
- * mlockall(MCL_FUTURE) shows nowhere. Where the process has locked memory at all, a page is mapped
- * for a moment: msync(MS_INVALIDATE) says EBUSY when it was born locked.
+ * mlockall(MCL_FUTURE) shows nowhere, and memory that it locks may be still to come. So a page is
+ * mapped for a moment: msync(MS_INVALIDATE) says EBUSY when it was born locked.
  */
 #include <elf.h>
 #include <errno.h>
@@ -76,8 +76,6 @@ static struct err *capture_lock_future(struct capture *c, Migrate__Kind__Address
 	struct call look[2];
 	uint8_t resident;
 
-	if (!c->status->vm_locked_bytes)
-		return NULL;
 	TRY(remote_run(c->task, c->thread, &map, 1));
 	if (map.ret == -EAGAIN) /* would be locked, but the limit is reached */
 		m->lock_future = MCL_FUTURE;

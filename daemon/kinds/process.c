@@ -5,11 +5,11 @@
  * credentials resets them), personality (READ_IMPLIES_EXEC changes what mmap does),
  * child_subreaper, the switch against transparent huge pages.
  *
- * What the kernel gives no way to see, and nobody can refuse: Landlock domains, MCL_FUTURE.
+ * What the kernel gives no way to see, and nobody can refuse: Landlock domains, whom Yama lets
+ * trace it (PR_SET_PTRACER).
  */
 #include "kinds/process.h"
 
-#include <elf.h>
 #include <errno.h>
 #include <linux/kcmp.h>
 #include <linux/prctl.h>
@@ -20,7 +20,6 @@
 #include <sys/ptrace.h>
 #include <sys/sem.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -32,9 +31,6 @@
 #define PF_EXITING 0x4u
 #define PF_KTHREAD 0x200000u
 
-#ifndef NT_386_IOPERM
-#define NT_386_IOPERM 0x201
-#endif
 #ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
 #define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211 /* Linux 6.4 */
 #endif
@@ -44,6 +40,8 @@
 #define CHILDREN_NAMED 8
 #define DUMPABLE_MAX   1 /* 2 cannot be asked for: it comes from fs.suid_dumpable */
 #define SUID_DUMPABLE  2
+/* What PR_GET_THP_DISABLE answers; above it are flags, since Linux 6.18. */
+#define THP_OFF 1u
 
 /* ---- source: what makes it unmovable ---- */
 
@@ -64,11 +62,11 @@ static struct err *check_children(struct capture *c)
 	return NULL;
 }
 
-/* The time namespace may differ: a process that was moved before has its own. The first three are
+/* The time namespace may differ: a process that was moved before has its own. The first ones are
  * those that one thread can change for itself without giving up CLONE_FS. */
-static const char *const namespaces[] = { "ipc", "net", "uts", "cgroup", "mnt", "pid",
-	"pid_for_children", "user" };
-#define THREAD_NAMESPACES 3
+static const char *const namespaces[] = { "ipc", "net", "uts", "cgroup", "pid_for_children", "mnt",
+	"pid", "user" };
+#define THREAD_NAMESPACES 5
 
 #define LINK_BYTES 64
 
@@ -169,14 +167,6 @@ static struct err *check_shared(struct capture *c)
 	if (!same && semaphores_last_used_by(pid))
 		capture_refuse(c, err_new(ERR_UNSUPPORTED,
 					  "it uses System V semaphores and may have undo values"));
-	if (c->stat->ppid <= 1)
-		return NULL;
-	/* A parent may be out of our sight or be gone by now. */
-	if (syscall(SYS_kcmp, pid, c->stat->ppid, KCMP_VM, 0, 0) == 0)
-		capture_refuse(c, err_new(ERR_UNSUPPORTED,
-					  "it shares its memory with its parent %d (vfork in "
-					  "progress, or CLONE_VM)",
-					  (int)c->stat->ppid));
 	return NULL;
 }
 
@@ -190,6 +180,11 @@ static void check_session(struct capture *c)
 					 (unsigned)s->tty_nr >> 8 & 0xfff,
 					 (unsigned)s->tty_nr & 0xff),
 				"start it with setsid, or under tmux on the host it moves to"));
+	if (s->ppid > 1)
+		capture_warn(c,
+			"its parent %d stays behind, and is told that it was killed; process 1 "
+			"there becomes its parent",
+			(int)s->ppid);
 	if (s->sid != c->task->pid)
 		capture_warn(c, "its session leader %d stays behind: it gets a session of its own",
 			(int)s->sid);
@@ -284,17 +279,15 @@ static void check_thread_ptrace(struct capture *c, pid_t tid)
 	struct {
 		uint64_t mode, selector, offset, len;
 	} dispatch = { 0 };
-	uint8_t ports[8192];
-	struct iovec io = { ports, sizeof(ports) };
+	const char *extra = arch_extra(tid);
 
 	if (ptrace((enum __ptrace_request)PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid,
 		    (void *)sizeof(dispatch), &dispatch) == 0 &&
 		dispatch.mode)
 		capture_refuse(c,
 			err_new(ERR_UNSUPPORTED, "thread %d uses syscall user dispatch", (int)tid));
-	if (ptrace(PTRACE_GETREGSET, tid, (void *)NT_386_IOPERM, &io) == 0 && io.iov_len)
-		capture_refuse(
-			c, err_new(ERR_UNSUPPORTED, "thread %d may use I/O ports", (int)tid));
+	if (extra)
+		capture_refuse(c, err_new(ERR_UNSUPPORTED, "thread %d %s", (int)tid, extra));
 }
 
 static struct err *capture_thread(struct capture *c, struct thread *th,
@@ -346,7 +339,11 @@ static struct err *process_capture(struct capture *c)
 	TRY(remote_get(c->task, 0, &subreaper, sizeof(subreaper)));
 	m.dumpable = (int32_t)calls.v[0].ret;
 	m.child_subreaper = subreaper != 0;
-	m.thp_disable = calls.v[2].ret != 0;
+	m.thp_disable = (uint32_t)calls.v[2].ret;
+	if (m.dumpable > DUMPABLE_MAX)
+		capture_warn(c,
+			"it is not dumpable but by root (fs.suid_dumpable), and will not be "
+			"dumpable at all");
 	capture_emit(c, 0, &m.base);
 	return NULL;
 }
@@ -381,7 +378,8 @@ static struct err *process_finish(
 	CALL(&calls, "set whether it is a subreaper", SYS_prctl, PR_SET_CHILD_SUBREAPER,
 		m->child_subreaper);
 	if (m->thp_disable)
-		CALL(&calls, "switch its huge pages off", SYS_prctl, PR_SET_THP_DISABLE, 1);
+		CALL(&calls, "switch its huge pages off", SYS_prctl, PR_SET_THP_DISABLE, THP_OFF,
+			m->thp_disable & ~THP_OFF);
 	CALL(&calls, "set whether it is dumpable", SYS_prctl, PR_SET_DUMPABLE,
 		m->dumpable > DUMPABLE_MAX ? 0 : (uint64_t)m->dumpable);
 	TRY(calls_run(&calls, r->task, r->thread));

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * One walk over the descriptors of all processes. A descriptor with the same link as one of the
+ * Tables that clone(2) shares are compared with every process. Then one walk over the descriptors
+ * of all processes. A descriptor with the same link as one of the
  * target's is compared by kcmp(KCMP_FILE), which orders: the target's are sorted by it once, so
  * that a host with many eventfds costs a bisection for each of them and not a comparison with all.
  */
 #include "kinds/shared.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <stdlib.h>
@@ -13,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "kernel/outside.h"
 
 /* Objects with state of their own behind the descriptor. */
@@ -103,10 +107,52 @@ static void visit(void *arg, pid_t pid, int number, const char *link)
 	}
 }
 
+/* What clone(2) can make two processes share. */
+static const struct {
+	int type;
+	const char *what;
+} tables[] = {
+	{ KCMP_VM, "memory" },
+	{ KCMP_FILES, "descriptor table" },
+	{ KCMP_FS, "working directory" },
+	{ KCMP_SIGHAND, "signal actions" },
+};
+
+/* A parent, a sibling, or whoever: children are refused anyway. */
+static void compare_tables(struct capture *c, pid_t pid)
+{
+	for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+		if (syscall(SYS_kcmp, c->task->pid, pid, tables[i].type, 0, 0) != 0)
+			continue;
+		capture_refuse(c, err_new(ERR_UNSUPPORTED, "it shares its %s with process %d",
+					  tables[i].what, (int)pid));
+		return;
+	}
+}
+
+static struct err *tables_outside(struct capture *c)
+{
+	struct dirent *d;
+	DIR *dir = opendir("/proc");
+
+	if (!dir)
+		return err_errno(errno, "list /proc");
+	while ((d = readdir(dir))) {
+		const char *p = d->d_name;
+		uint64_t pid;
+
+		if (text_scan_u64(&p, 10, &pid) && !*p && (pid_t)pid != c->task->pid)
+			compare_tables(c, (pid_t)pid);
+	}
+	closedir(dir);
+	return NULL;
+}
+
 struct err *shared_outside(struct capture *c)
 {
 	struct search s = { .c = c };
 
+	TRY(tables_outside(c));
 	s.v = arena_array(c->arena, c->files->n, sizeof(*s.v));
 	for (size_t i = 0; i < c->files->n; i++) {
 		const struct file *f = &c->files->v[i];

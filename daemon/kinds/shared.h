@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Open file descriptions that the target shares with processes that stay behind: a position that
- * two of them move, an eventfd between two of them. (Pipes and sockets are looked at by their
- * kinds.)
+ * What the target shares with processes that stay behind: tables (memory, descriptors, directories,
+ * signal actions), and open file descriptions: a position that two of them move, an eventfd between
+ * two of them. (Pipes and sockets are looked at by their kinds.)
  */
 #pragma once
 
 #include "kinds/kind.h"
 
-/* Looks through all processes: for the rehearsal. A shared kernel object is refused, a shared
- * position in a file is a warning. */
+/* Looks through all processes: for the rehearsal. A shared table or kernel object is refused, a
+ * shared position in a file is a warning. */
 struct err *shared_outside(struct capture *c) must_check;

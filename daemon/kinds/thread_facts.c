@@ -16,8 +16,12 @@
 /* x86; elsewhere arch_prctl does not exist and the calls are left out. */
 #define ARCH_GET_CPUID      0x1011
 #define ARCH_GET_XCOMP_PERM 0x1022
-#define ARCH_SHSTK_STATUS   0x5005       /* Linux 6.6 */
-#define XCOMP_DYNAMIC       (1ULL << 18) /* AMX tile data: on request only */
+#define ARCH_GET_UNTAG_MASK 0x4001 /* Linux 6.4 */
+#define ARCH_SHSTK_STATUS   0x5005 /* Linux 6.6 */
+#ifndef PR_GET_IO_FLUSHER
+#define PR_GET_IO_FLUSHER 58 /* Linux 5.6 */
+#endif
+#define XCOMP_DYNAMIC (1ULL << 18) /* AMX tile data: on request only */
 
 struct thread_facts_cache {
 	size_t n;
@@ -36,7 +40,7 @@ struct kernel_stack {
 
 /* What lies in the scratch memory. */
 struct scratch {
-	uint64_t tid_address, shadow_stack, xcomp;
+	uint64_t tid_address, shadow_stack, xcomp, untag_mask;
 	struct kernel_stack stack;
 	int32_t tsc_mode, death_signal, numa_mode, pad;
 	uint8_t ldt[16];
@@ -54,6 +58,7 @@ enum {
 	CALL_MUST, /* those above must succeed */
 	CALL_TSC = CALL_MUST,
 	CALL_MEMORY_FAILURE,
+	CALL_IO_FLUSHER,
 	CALL_NUMA,
 	CALL_SPECULATION,
 	CALL_SPECULATION_LAST = CALL_SPECULATION + THREAD_SPECULATIONS - 1,
@@ -62,6 +67,7 @@ enum {
 	CALL_CPUID,
 	CALL_XCOMP,
 	CALL_LDT,
+	CALL_UNTAG_MASK,
 #endif
 	CALLS,
 };
@@ -94,6 +100,8 @@ static struct err *ask(
 	calls[CALL_COMM] = (struct call){ .nr = SYS_prctl, .args = { PR_GET_NAME, AT(comm) } };
 	calls[CALL_TSC] = (struct call){ .nr = SYS_prctl, .args = { PR_GET_TSC, AT(tsc_mode) } };
 	calls[CALL_MEMORY_FAILURE] = (struct call){ .nr = SYS_prctl, .args = { PR_MCE_KILL_GET } };
+	/* Without CAP_SYS_RESOURCE one may neither be nor ask (EPERM). */
+	calls[CALL_IO_FLUSHER] = (struct call){ .nr = SYS_prctl, .args = { PR_GET_IO_FLUSHER } };
 	calls[CALL_NUMA] = (struct call){ .nr = SYS_get_mempolicy, .args = { AT(numa_mode) } };
 	for (unsigned i = 0; i < THREAD_SPECULATIONS; i++)
 		calls[CALL_SPECULATION + i] =
@@ -106,6 +114,8 @@ static struct err *ask(
 		(struct call){ .nr = SYS_arch_prctl, .args = { ARCH_GET_XCOMP_PERM, AT(xcomp) } };
 	calls[CALL_LDT] =
 		(struct call){ .nr = SYS_modify_ldt, .args = { 0, AT(ldt), sizeof(s->ldt) } };
+	calls[CALL_UNTAG_MASK] = (struct call){ .nr = SYS_arch_prctl,
+		.args = { ARCH_GET_UNTAG_MASK, AT(untag_mask) } };
 #endif
 	memset(s, 0, sizeof(*s));
 	TRY(remote_put(t, 0, s, sizeof(*s)));
@@ -116,7 +126,7 @@ static struct err *ask(
 	return remote_get(t, 0, s, sizeof(*s));
 }
 
-/* The last two are the whole process's: they are said once. */
+/* What is the whole process's is said once. */
 static const char *refusal(const struct call calls[CALLS], const struct scratch *s, bool leader)
 {
 #ifdef SYS_arch_prctl
@@ -128,7 +138,11 @@ static const char *refusal(const struct call calls[CALLS], const struct scratch 
 		return "it may use AMX tiles";
 	if (leader && calls[CALL_LDT].ret > 0)
 		return "it has a local descriptor table (LDT)";
+	if (leader && calls[CALL_UNTAG_MASK].ret == 0 && s->untag_mask != UINT64_MAX)
+		return "it uses tagged addresses (LAM)";
 #endif
+	if (calls[CALL_IO_FLUSHER].ret > 0)
+		return "it is an I/O flusher (PR_SET_IO_FLUSHER)";
 	return NULL;
 }
 

@@ -94,6 +94,7 @@ static void shed_inheritance(void)
 	(void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0);
 	(void)setpriority(PRIO_PROCESS, 0, 0);
 	(void)prctl(PR_SET_TIMERSLACK, 0, 0, 0, 0);
+	(void)syscall(SYS_set_mempolicy, 0 /* MPOL_DEFAULT */, NULL, 0);
 	(void)clearenv();
 	umask(022);
 }

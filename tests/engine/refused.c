@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <mqueue.h>
 #include <pthread.h>
 #include <pty.h>
 #include <sched.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/io.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/sem.h>
@@ -116,6 +118,48 @@ static bool ldt(void)
 	return syscall(SYS_modify_ldt, 1, &d, sizeof(d)) == 0;
 }
 
+/* By the gate of 32-bit code; a 64-bit one has no such call. */
+static bool segment(void)
+{
+	struct {
+		unsigned entry, base, limit, flags;
+	} *d = mmap(
+		NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	int ret = 243; /* set_thread_area */
+
+	if (d == MAP_FAILED)
+		return false;
+	d->entry = UINT32_MAX;
+	d->limit = 0xfffff;
+	d->flags = 0x51;
+	__asm__ volatile("int $0x80" : "+a"(ret) : "b"(d) : "memory", "r8", "r9", "r10", "r11");
+	return ret == 0;
+}
+
+static bool io_flusher(void)
+{
+	return prctl(57 /* PR_SET_IO_FLUSHER */, 1, 0, 0, 0) == 0;
+}
+
+/* With a sibling. */
+static bool shared_files(void)
+{
+	long pid = syscall(SYS_clone, CLONE_FILES | CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	return pid > 0;
+}
+
+static bool message_queue(void)
+{
+	struct mq_attr attr = { .mq_maxmsg = 1, .mq_msgsize = 8 };
+
+	return mq_open("/migrated-test", O_RDWR | O_CREAT, 0600, &attr) >= 0 &&
+	       mq_unlink("/migrated-test") == 0;
+}
+
 static bool (*in_thread)(void);
 static int thread_ready[2];
 
@@ -168,6 +212,16 @@ static bool thread_network(void)
 	return make_thread(network);
 }
 
+static bool cgroup(void)
+{
+	return unshare(CLONE_NEWCGROUP) == 0;
+}
+
+static bool thread_cgroup(void)
+{
+	return make_thread(cgroup);
+}
+
 static bool thread_filter(void)
 {
 	return make_thread(filter);
@@ -197,6 +251,12 @@ static const struct row {
 	{ "I/O ports", ports, "I/O ports" },
 	{ "syscall user dispatch", dispatch, "dispatch" },
 	{ "an LDT", ldt, "LDT" },
+	{ "a segment", segment, "segments of its own" },
+	{ "an I/O flusher", io_flusher, "I/O flusher" },
+	{ "a shared descriptor table", shared_files, "shares its descriptor table" },
+	{ "a message queue", message_queue, "POSIX message queue" },
+	{ "a cgroup namespace", cgroup, "cgroup namespace" },
+	{ "a thread in another cgroup namespace", thread_cgroup, "cgroup namespace" },
 	{ "a thread with a directory of its own", thread_fs, "working directory of its own" },
 	{ "a thread with descriptors of its own", thread_files, "descriptor table of its own" },
 	{ "a thread in another network", thread_network, "net namespace" },

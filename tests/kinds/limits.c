@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Resource limits, OOM adjustment, core dump filter, working directory, umask.
+ * Resource limits, OOM adjustment, core dump filter, autogroup, working directory, umask.
  * Kinds: limits, fs, process.
  */
 #include "subject.h"
@@ -40,6 +40,9 @@ int main(void)
 	CHECK(setrlimit(RLIMIT_NOFILE, &files) == 0);
 	put_text("/proc/self/oom_score_adj", "123");
 	put_text("/proc/self/coredump_filter", "0x23");
+	/* The launcher compares it. */
+	if (access("/proc/self/autogroup", W_OK) == 0)
+		put_text("/proc/self/autogroup", "5");
 	file_text("/proc/self/oom_score_adj", adj, sizeof(adj));
 	file_text("/proc/self/coredump_filter", filter, sizeof(filter));
 	for (int i = 0; i < RLIM_NLIMITS; i++)

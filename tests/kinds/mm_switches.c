@@ -15,12 +15,15 @@ int main(void)
 {
 	int mdwe = prctl(PR_SET_MDWE, 1, 0, 0, 0) == 0;
 	int merge = prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0) == 0;
-	int thp = prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0;
+	/* With a flag since Linux 6.18: but where it was asked for. */
+	int thp = prctl(PR_SET_THP_DISABLE, 1, 2, 0, 0) == 0   ? 3
+		  : prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0 ? 1
+							       : 0;
 
 	subject_wait_moved();
 	CHECK(!mdwe || prctl(PR_GET_MDWE, 0, 0, 0, 0) == 1);
 	CHECK(!merge || prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 1);
-	CHECK(!thp || prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1);
+	CHECK(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == thp);
 	dprintf(1, "mdwe %d, merge %d, no huge pages %d\n", mdwe, merge, thp);
 	return subject_ok();
 }
