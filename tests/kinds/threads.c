@@ -110,7 +110,8 @@ static int rseq_works(void)
 
 	if (&__rseq_size == NULL || __rseq_size == 0)
 		return 1;
-	cpu_id = (volatile int32_t *)(void *)((char *)__builtin_thread_pointer() + __rseq_offset + 4);
+	cpu_id = (volatile int32_t *)(void *)((char *)__builtin_thread_pointer() + __rseq_offset +
+					      4);
 	for (int tries = 0; tries < 1000; tries++) {
 		if (*cpu_id < 0 || syscall(SYS_getcpu, &cpu, NULL, NULL) != 0)
 			return 0;
