@@ -11,6 +11,7 @@
 
 #include "engine/clocks.h"
 #include "engine/facts.h"
+#include "engine/late.h"
 #include "engine/machine.h"
 #include "kernel/trace.h"
 #include "kinds/cache.h"
@@ -538,6 +539,7 @@ static struct err *done(void *ctx)
 	st->bytes_sent_frozen = s->peer.ch.bytes_out - st->bytes_sent_frozen;
 	st->bytes_sent = s->peer.ch.bytes_out;
 	st->total_us = clock_us() - st->started_us;
+	late_look(s);
 	capture_release(s->task, &s->frozen, s->frozen.objects.n, OUTCOME_MOVED);
 	e = task_kill(s->task);
 	if (!e)

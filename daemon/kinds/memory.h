@@ -38,6 +38,10 @@ struct err *layout_diff(struct arena *a, const struct layout *old, const struct 
  * says (a mapping that was replaced between two looks may have been sent into the old one). */
 void layout_fresh(const struct layout *old, const struct layout *now, struct ranges *ret);
 
+/* Calls fn where a mapping has flags in `now` that it had not in `old`, or the other way. */
+void layout_flags_differ(const struct layout *old, const struct layout *now,
+	void (*fn)(void *arg, struct range where, const char *flag), void *arg);
+
 /* vdso, vvar addresses for seedling_clear. */
 struct err *layout_vdso(const uint8_t *bytes, size_t len, struct seedling_vdso *ret) must_check;
 /* Destination: where the seedling's own area goes, a hole in the first LAYOUT: seedling_move_area

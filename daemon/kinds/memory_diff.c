@@ -259,3 +259,24 @@ void layout_lost_spaces(const struct layout *old, const struct layout *now, stru
 			ranges_add(ret, o->space, o->space + 1);
 	}
 }
+
+void layout_flags_differ(const struct layout *old, const struct layout *now,
+	void (*fn)(void *arg, struct range where, const char *flag), void *arg)
+{
+	size_t j = 0;
+
+	for (size_t i = 0; i < now->regions.n; i++) {
+		const struct region *r = &now->regions.v[i];
+
+		while (j < old->regions.n && old->regions.v[j].end <= r->start)
+			j++;
+		for (size_t k = j; k < old->regions.n && old->regions.v[k].start < r->end; k++) {
+			const struct region *o = &old->regions.v[k];
+			const struct range both = { MAX(o->start, r->start), MIN(o->end, r->end) };
+
+			for (size_t t = 0; t < attr_table_n; t++)
+				if ((o->attrs ^ r->attrs) & attr_table[t].attr & ~ATTR_ACCOUNT)
+					fn(arg, both, attr_table[t].name);
+		}
+	}
+}

@@ -190,6 +190,16 @@ static struct thread_facts_cache *cache_of(struct capture *c)
 	return *c->thread_facts;
 }
 
+const struct thread_facts *thread_facts_known(struct capture *c, const struct thread *th)
+{
+	const struct thread_facts_cache *k = c->thread_facts ? *c->thread_facts : NULL;
+
+	for (size_t i = 0; k && i < k->n; i++)
+		if (k->v[i].tid == th->tid)
+			return k->v[i].facts;
+	return NULL;
+}
+
 struct err *thread_facts(struct capture *c, struct thread *th, const struct thread_facts **ret)
 {
 	struct thread_facts_cache *k = cache_of(c);

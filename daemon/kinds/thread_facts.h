@@ -26,6 +26,8 @@ struct thread_facts {
 	const char *refusal; /* something of this thread that cannot be carried; NULL: nothing */
 };
 
+/* What an earlier call with this capture found out, NULL if nothing: makes no call. */
+const struct thread_facts *thread_facts_known(struct capture *c, const struct thread *th);
 /* Lives in c->arena. The task is held. */
 struct err *thread_facts(
 	struct capture *c, struct thread *th, const struct thread_facts **ret) must_check;

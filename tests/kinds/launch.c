@@ -6,6 +6,8 @@
  *     launch [--moves N] [--cancel STATE] SUBJECT [ARG...]
  *
  * Exit: 0 the subject verified itself after N moves, 1 not, 77 it cannot run here.
+ * --signal N: somebody sends that signal to the original when it stands still already; the source
+ * must say that it is lost.
  * After every move the kernel must say the same about it as before (fixpoint.h).
  * --cancel STATE: every move is cancelled when the source enters STATE; the subject must stay and
  * be unharmed.
@@ -50,6 +52,7 @@ struct order_msg {
 	enum order order;
 	pid_t pid;
 	char cancel[16];
+	int signal;
 	char id[32];
 };
 struct answer_msg {
@@ -75,6 +78,7 @@ static void die(const char *what)
 struct run {
 	int stream, cancel[2];
 	const char *cancel_state;
+	int signal;
 };
 
 static void on_progress(void *arg, const struct engine_stats *s)
@@ -85,6 +89,8 @@ static void on_progress(void *arg, const struct engine_stats *s)
 		fprintf(stderr, "  %8jd us [%d] %s round %u dirty %ju sent %ju\n",
 			(intmax_t)(clock_us() - s->started_us), getpid(), s->state, s->round,
 			(uintmax_t)s->round_dirty_bytes, (uintmax_t)s->bytes_sent);
+	if (r->signal && !strcmp(s->state, "offered") && kill(SUBJECT_PID, r->signal) < 0)
+		perror("signal");
 	if (r->cancel_state && !strcmp(s->state, r->cancel_state) &&
 		write(r->cancel[1], "c", 1) < 0)
 		perror("cancel");
@@ -112,7 +118,9 @@ static void describe(const struct engine_outcome *o, struct answer_msg *a)
 
 static void run_engine(const struct order_msg *m, int stream, int reply)
 {
-	struct run r = { .stream = stream, .cancel_state = m->cancel[0] ? m->cancel : NULL };
+	struct run r = { .stream = stream,
+		.cancel_state = m->cancel[0] ? m->cancel : NULL,
+		.signal = m->signal };
 	struct engine_io io = { .stream_fd = stream, .arg = &r, .on_progress = on_progress };
 	struct engine_outcome out;
 	struct answer_msg a = { 0 };
@@ -385,16 +393,21 @@ static int wait_ready(struct host *h)
 	return 0;
 }
 
+struct what {
+	int moves, signal;
+	const char *cancel;
+};
+
 /* One move; true if it ended as it should. */
-static bool move(struct host *from, struct host *to, const char *cancel)
+static bool move(struct host *from, struct host *to, const struct what *w)
 {
-	struct order_msg send = { .order = ORDER_SEND, .pid = SUBJECT_PID };
+	struct order_msg send = { .order = ORDER_SEND, .pid = SUBJECT_PID, .signal = w->signal };
 	struct order_msg receive = { .order = ORDER_RECEIVE };
 	struct answer_msg a = { .result = -2 }, b = { .result = -2 };
-	int sp[2], want = cancel ? RESULT_KEPT : RESULT_MOVED;
+	int sp[2], want = w->cancel ? RESULT_KEPT : RESULT_MOVED;
 
 	snprintf(send.id, sizeof(send.id), "test-%d", getpid());
-	snprintf(send.cancel, sizeof(send.cancel), "%s", cancel ? cancel : "");
+	snprintf(send.cancel, sizeof(send.cancel), "%s", w->cancel ? w->cancel : "");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sp) < 0)
 		die("socketpair");
 	order(to, &receive, sp[1]);
@@ -408,6 +421,10 @@ static bool move(struct host *from, struct host *to, const char *cancel)
 		if (a.result == -1)
 			subject_ended(&a);
 		show_out();
+		return false;
+	}
+	if (!w->signal != !strstr(a.text, "reached the original")) {
+		fprintf(stderr, "about a late signal: %s", a.text);
 		return false;
 	}
 	printf("%s -> %s: %s", from->name, to->name, a.text);
@@ -463,11 +480,6 @@ static int verdict(struct host *h)
 	return subject_ended(&a);
 }
 
-struct what {
-	int moves;
-	const char *cancel;
-};
-
 static int launch(char **argv, const struct what *w)
 {
 	struct host hosts[2] = { { .name = "a" }, { .name = "b" } };
@@ -481,7 +493,7 @@ static int launch(char **argv, const struct what *w)
 	if (!status)
 		before = host_look(&hosts[0]);
 	for (int i = 0; i < w->moves && !status; i++) {
-		if (!move(&hosts[at], &hosts[!at], w->cancel))
+		if (!move(&hosts[at], &hosts[!at], w))
 			status = 1;
 		else if (!w->cancel)
 			at = !at;
@@ -500,6 +512,8 @@ int main(int argc, char **argv)
 	for (i = 1; i + 1 < argc && argv[i][0] == '-'; i += 2) {
 		if (!strcmp(argv[i], "--moves"))
 			w.moves = atoi(argv[i + 1]);
+		else if (!strcmp(argv[i], "--signal"))
+			w.signal = atoi(argv[i + 1]);
 		else if (!strcmp(argv[i], "--cancel"))
 			w.cancel = argv[i + 1];
 	}
