@@ -18,11 +18,13 @@ struct way {
 struct relay {
 	struct tls *tls;
 	int fd;
-	struct way out;     /* socket to TLS */
-	struct way in;      /* TLS to socket */
-	bool deaf;          /* the socket takes nothing more: what comes is dropped */
-	short tls_wanted;   /* what the last TLS calls wait for, as poll events */
-	struct err *failed; /* the first thing that went wrong with TLS */
+	struct way out; /* socket to TLS */
+	struct way in;  /* TLS to socket */
+	bool deaf;      /* the socket takes nothing more: what comes is dropped */
+	bool gone;      /* the socket's other end is closed; what it wrote may be left */
+	struct deadline last_words; /* then: for what it wrote */
+	short tls_wanted;           /* what the last TLS calls wait for, as poll events */
+	struct err *failed;         /* the first thing that went wrong with TLS */
 	uint64_t since_rekey;
 	struct relay_stats *stats;
 };
@@ -187,6 +189,12 @@ static struct err *drain_in(struct relay *r)
 	return NULL;
 }
 
+/* When the worker is gone and its last bytes are out, nobody wants what the peer still says. */
+static bool over(const struct relay *r)
+{
+	return r->out.done && (r->in.done || r->deaf);
+}
+
 static struct err *wait_any(struct relay *r)
 {
 	struct pollfd p[] = { { r->fd, 0, 0 }, { r->tls->fd, r->tls_wanted, 0 } };
@@ -195,23 +203,32 @@ static struct err *wait_any(struct relay *r)
 		p[0].events |= POLLIN;
 	if (held(&r->in))
 		p[0].events |= POLLOUT;
-	/* POLLHUP comes unasked and for ever: an end that nothing is wanted from is left out. Only
-	 * a worker that is gone altogether is worth knowing. */
-	if (!p[0].events && (!r->out.ended || r->deaf))
+	/* POLLHUP comes unasked and for ever: an end that nothing is wanted from is left out. That
+	 * the worker is gone altogether is worth knowing, once. */
+	if (!p[0].events && r->gone)
 		p[0].fd = -1;
 	if (!p[1].events)
 		p[1].fd = -1;
-	if (poll(p, ARRAY_LEN(p), -1) < 0 && errno != EINTR)
+	if (poll(p, ARRAY_LEN(p), r->gone ? deadline_poll_ms(r->last_words) : -1) < 0 &&
+		errno != EINTR)
 		return err_errno(errno, "wait for bytes");
-	if (r->out.ended && (p[0].revents & POLLHUP))
+	if (!r->gone && (p[0].revents & POLLHUP)) {
+		r->gone = true;
+		r->last_words = deadline_in(RELAY_LAST_WORDS_US);
+	}
+	if (r->gone && r->out.ended)
 		r->deaf = true;
 	return NULL;
 }
 
-/* When the worker is gone and its last bytes are out, nobody wants what the peer still says. */
-static bool over(const struct relay *r)
+/* A peer that takes nothing more cannot keep us when nobody is left to serve. */
+static void check_last_words(struct relay *r)
 {
-	return r->out.done && (r->in.done || r->deaf);
+	if (!r->gone || over(r) || !deadline_passed(r->last_words))
+		return;
+	fail(r, err_new(ERR_TIMEOUT, "the other host takes nothing more"));
+	r->out.start = r->out.end = 0;
+	r->out.ended = r->out.done = r->deaf = true;
 }
 
 static struct err *pump(struct relay *r)
@@ -226,6 +243,7 @@ static struct err *pump(struct relay *r)
 		TRY(drain_in(r));
 		if (!over(r) && !(full && !held(&r->in)))
 			TRY(wait_any(r));
+		check_last_words(r);
 	}
 	return NULL;
 }

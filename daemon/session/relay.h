@@ -16,6 +16,8 @@
 #define RELAY_IN_BYTES  (64 << 10)
 /* A connection's keys are renewed after this much (AES-GCM is good for 2^24.5 records). */
 #define RELAY_REKEY_BYTES (64ULL << 30)
+/* How long the last bytes of a worker that is gone may take to get out. */
+#define RELAY_LAST_WORDS_US 10000000
 
 struct relay_stats {
 	uint64_t to_peer, from_peer; /* bytes of plain text */
