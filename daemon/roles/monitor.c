@@ -16,6 +16,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "roles/groups.h"
 #include "roles/recover.h"
 
 #define DEATHS_MAX      5 /* of one service; the count goes down by one a minute */
@@ -404,6 +405,7 @@ static struct err *start(struct monitor *m)
 	if (!m->base)
 		return err_new(ERR_KERNEL, "no event loop");
 	TRY(watch_signals(m));
+	m->groups = groups_new(m);
 	TRY(init_service(m, &m->control, ROLE_CONTROL));
 	return init_service(m, &m->net, ROLE_NET);
 }
@@ -411,6 +413,7 @@ static struct err *start(struct monitor *m)
 static void finish(struct monitor *m)
 {
 	moves_fini(m);
+	groups_free(m->groups);
 	migrations_fini(&m->ended);
 	child_free(m->control.child);
 	child_free(m->net.child);

@@ -69,6 +69,7 @@ struct monitor {
 	struct service control, net;
 	struct move *moves;
 	size_t n_moves;
+	struct groups *groups;
 	struct migrations ended; /* for a control that is started anew; without their notes */
 	bool ready, ending;
 	int status;

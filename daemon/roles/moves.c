@@ -18,6 +18,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "roles/groups.h"
 #include "roles/monitor.h"
 #include "roles/policy.h"
 #include "roles/recover.h"
@@ -76,6 +77,7 @@ static void move_check_end(struct move *v)
 	if (!v->over || v->worker || v->hooks || v->dialling)
 		return;
 	move_free(v);
+	groups_tidy(m->groups);
 	monitor_check_end(m);
 }
 
