@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "roles/place.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,20 +10,17 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "engine/engine.h"
 #include "kernel/freezer.h"
 #include "roles/systemd.h"
 
 #define GROUP_NAME    "migrated.moved"
 #define SCOPE_WAIT_US 5000000
 #define SCOPE_POLL_US 5000
-#define SWEEP_AGE_S   60
 
 /* systemd makes a scope only around a process; this one does nothing and dies with us. */
 static struct err *start_keeper(pid_t *ret)
@@ -108,25 +103,6 @@ static struct err *make_scope(struct place *p)
 	return wait_scope(name, p->keeper, &p->dir);
 }
 
-/* Nobody tells when a moved process ends, so its group is removed when the next one comes. A group
- * that is not empty stays anyhow; one that was just made waits for its process. */
-static void sweep(const char *dir)
-{
-	DIR *d = opendir(dir);
-	const struct dirent *entry;
-
-	while (d && (entry = readdir(d))) {
-		struct stat st;
-
-		if (strncmp(entry->d_name, ENGINE_SITE_GROUP, strlen(ENGINE_SITE_GROUP)) == 0 &&
-			fstatat(dirfd(d), entry->d_name, &st, 0) == 0 &&
-			st.st_mtime < time(NULL) - SWEEP_AGE_S)
-			(void)unlinkat(dirfd(d), entry->d_name, AT_REMOVEDIR);
-	}
-	if (d)
-		closedir(d);
-}
-
 struct err *place_group(const char *configured, char **dir)
 {
 	autofree char *root = NULL;
@@ -157,7 +133,6 @@ static struct err *make_group(struct place *p, const char *configured)
 		return NULL;
 	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
 		return err_errno(errno, "make the control group %s", dir);
-	sweep(dir);
 	p->dir = take(&dir);
 	return NULL;
 }
