@@ -349,7 +349,7 @@ static void add_description(const struct look *l, int number, const char *link)
 	if (fcntl(fd, F_GETOWN_EX, &owner) == 0)
 		text_addf(l->t, " to %d %d", owner.type, owner.pid);
 	text_addf(l->t, " pipe %d seals %d\n", fcntl(fd, F_GETPIPE_SZ), fcntl(fd, F_GET_SEALS));
-	if (fstat(fd, &st) == 0)
+	if (fstat(fd, &st) == 0 && !(l->restless && strstr(link, "/memfd:")))
 		text_addf(l->t, "fd %d: mode %o of %u:%u, size %jd\n", number, st.st_mode,
 			st.st_uid, st.st_gid, (intmax_t)(S_ISDIR(st.st_mode) ? 0 : st.st_size));
 	if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode))

@@ -215,17 +215,29 @@ static void *wait_signal(void *arg)
 	return arg;
 }
 
+static void *(*const bodies[])(void *) = { nanosleep_rem, clock_nanosleep_rem, clock_nanosleep_abs,
+	nanosleep_plain, futex_wait, futex_until, condition, poll_ever, poll_while, ppoll_mask,
+	read_pipe, epoll_ever, suspend, wait_signal };
+
+static atomic_int started;
+
+/* Begins when the C library is done with the thread. */
+static void *start(void *body)
+{
+	atomic_fetch_add(&started, 1);
+	return bodies[(uintptr_t)body](NULL);
+}
+
 int main(void)
 {
-	static void *(*const bodies[])(void *) = { nanosleep_rem, clock_nanosleep_rem,
-		clock_nanosleep_abs, nanosleep_plain, futex_wait, futex_until, condition, poll_ever,
-		poll_while, ppoll_mask, read_pipe, epoll_ever, suspend, wait_signal };
 	enum { N = sizeof(bodies) / sizeof(bodies[0]) };
 	pthread_t t[N];
 
 	CHECK(pipe(hold) == 0);
 	for (int i = 0; i < N; i++)
-		CHECK(pthread_create(&t[i], NULL, bodies[i], NULL) == 0);
+		CHECK(pthread_create(&t[i], NULL, start, (void *)(uintptr_t)i) == 0);
+	while (atomic_load(&started) < N)
+		subject_sleep_ms(1);
 	subject_sleep_ms(200); /* until each is where it should be */
 	subject_wait_moved();
 	atomic_store(&go, 1);
