@@ -34,12 +34,6 @@ static uint64_t bytes_of(struct range r)
 
 static struct err *place_err(const struct page_sink *s, int no, uint64_t at)
 {
-	autoerr struct err *gone = task_check_alive(s->t);
-
-	if (gone)
-		return err_hint(err_new(ERR_GONE, "process %d was killed while it was made",
-					s->t->pid),
-			"the kernel's log tells whether it was for want of memory");
 	return err_errno(no, "write memory of process %d at %#jx", s->t->pid, (uintmax_t)at);
 }
 
