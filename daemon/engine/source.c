@@ -150,6 +150,7 @@ static struct err *hello(void *ctx)
 	autoarena struct arena *a = arena_new();
 	Migrate__Begin m = MIGRATE__BEGIN__INIT;
 	Migrate__Facts facts = MIGRATE__FACTS__INIT;
+	Migrate__Accept *accept;
 	void *msg;
 
 	TRY(open_process(s));
@@ -164,8 +165,10 @@ static struct err *hello(void *ctx)
 	m.boottime_offset_ns -= s->clock.boottime_offset_ns;
 	TRY(peer_send(&s->peer, FRAME_BEGIN, &m.base));
 	TRY(peer_expect(&s->peer, a, FRAME_ACCEPT, &migrate__accept__descriptor, &msg));
-	facts_compare(
-		&m, ((Migrate__Accept *)msg)->facts, s->clock.realtime_offset_ns, &s->out->notes);
+	accept = msg;
+	if (!accept->facts)
+		return err_new(ERR_PEER, "the other host says nothing about itself");
+	facts_compare(&m, accept->facts, s->clock.realtime_offset_ns, &s->out->notes);
 	return NULL;
 }
 
