@@ -33,6 +33,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/ranges.h"
 #include "kernel/pagemap.h"
 #include "kernel/remote.h"
 
@@ -86,7 +87,7 @@ static void look_add(void *arg, uint64_t start, uint64_t end, uint64_t categorie
 
 /* Reads and arms [where): in blocks that have had pages everything that is not armed, elsewhere
  * only own pages. */
-static int arm_segment(struct look *l, struct range where, bool had_pages)
+static int arm_range(struct look *l, struct range where, bool had_pages)
 {
 	struct pagemap_query q = { .flags = ARM, .ret = TOLD | l->d->guard };
 
@@ -99,6 +100,43 @@ static int arm_segment(struct look *l, struct range where, bool had_pages)
 		q.anyof = EXISTS;
 	}
 	return pagemap_scan(l->d->pagemap_fd, &q, where, look_add, l);
+}
+
+/* Nearer than this, written pages are read and armed together with what lies between them. */
+#define NEAR_BYTES (64 * PAGE_BYTES)
+
+static void add_near(void *arg, uint64_t start, uint64_t end, unused_arg uint64_t categories)
+{
+	struct ranges *r = arg;
+
+	if (r->n && start - r->v[r->n - 1].end < NEAR_BYTES)
+		r->v[r->n - 1].end = end;
+	else
+		ranges_add(r, start, end);
+}
+
+/*
+ * Most pages were not written. The kernel has a fast way for a scan that asks for that and nothing
+ * else: 0.5 ms per GiB against 5 ms with the categories that we need of those that were (6.18). So
+ * it is asked first where they are. What is written between the two looks is found by the second,
+ * or, elsewhere, the next time.
+ */
+static int arm_segment(struct look *l, struct range where, bool had_pages)
+{
+	const struct pagemap_query written = {
+		.flags = PAGEMAP_CHECK_WPASYNC,
+		.mask = PAGE_CAT_WRITTEN,
+		.ret = PAGE_CAT_WRITTEN,
+	};
+	autoranges struct ranges near = { 0 };
+	int no;
+
+	if (l->fresh || !had_pages)
+		return arm_range(l, where, had_pages);
+	no = pagemap_scan(l->d->pagemap_fd, &written, where, add_near, &near);
+	for (size_t i = 0; i < near.n && !no; i++)
+		no = arm_range(l, near.v[i], had_pages);
+	return no;
 }
 
 static int arm_vma(struct look *l, const struct vma *v)
