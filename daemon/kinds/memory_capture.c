@@ -11,6 +11,7 @@
  * mapping that nobody has seen yet makes us read smaps even so when the process is small.
  */
 #include "kinds/memory_priv.h"
+#include "kinds/numa.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -579,8 +580,10 @@ struct err *layout_capture_within(struct capture *c, bool with_flags, const stru
 		return e;
 	}
 	refusals_say(&rd);
-	if (!before && !c->stopped)
+	if (!before && !c->stopped) {
 		TRY(shm_check_outside(c));
+		TRY(numa_check(c));
+	}
 	*ret = rd.l;
 	return NULL;
 }

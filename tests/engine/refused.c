@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/mempolicy.h>
 #include <linux/seccomp.h>
 #include <mqueue.h>
 #include <pthread.h>
@@ -33,6 +34,14 @@
 static bool nothing(void)
 {
 	return true;
+}
+
+static bool bound_memory(void)
+{
+	unsigned long nodes = 1;
+	void *p = mmap(NULL, 1 << 16, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return syscall(SYS_mbind, p, 1 << 16, MPOL_BIND, &nodes, 8 * sizeof(nodes), 0) == 0;
 }
 
 static bool child(void)
@@ -261,6 +270,7 @@ static const struct row {
 	{ "a thread with descriptors of its own", thread_files, "descriptor table of its own" },
 	{ "a thread in another network", thread_network, "net namespace" },
 	{ "a thread under seccomp", thread_filter, "seccomp" },
+	{ "memory bound to a NUMA node", bound_memory, "NUMA policy of its own" },
 	{ "a vfork child", shared_memory, "shares its memory" },
 };
 
