@@ -444,9 +444,8 @@ void engine_receive(
 
 	*out = (struct engine_outcome){ .result = RESULT_KEPT, .side = "destination" };
 	out->stats.started_us = clock_us();
-	out->error = peer_init(&d.peer, io);
-	if (!out->error)
-		machine_run(&m, &d);
+	peer_init(&d.peer, io);
+	machine_run(&m, &d);
 	page_sink_close(d.sink);
 	site_free(d.site);
 	fd_closep(&d.scratch_fd);

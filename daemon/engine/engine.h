@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "kinds/kind.h"
+#include "wire/stream.h"
 
 enum owner { OWNER_NOBODY, OWNER_SOURCE, OWNER_DESTINATION, OWNER_UNKNOWN };
 const char *owner_name(enum owner o);
@@ -62,8 +63,8 @@ void notes_fini(struct notes *n);
 #define ENGINE_SCRATCH "moving-"
 
 struct engine_io {
-	int stream_fd;    /* frames; -1 for a check without a host */
-	int interrupt_fd; /* readable: cancel; -1 for none */
+	struct stream *stream; /* frames; NULL for a check without a host */
+	int interrupt_fd;      /* readable: cancel; -1 for none */
 	void *arg;
 	/* A state was entered, a round ended, or some time passed. */
 	void (*on_progress)(void *arg, const struct engine_stats *s);

@@ -11,10 +11,10 @@
 /* How long a side that failed waits for the reason, or to get rid of its own. */
 #define LAST_WORDS_US 2000000
 
-struct err *peer_init(struct peer *p, const struct engine_io *io)
+void peer_init(struct peer *p, const struct engine_io *io)
 {
 	*p = (struct peer){ 0 };
-	return channel_init(&p->ch, io->stream_fd, io->interrupt_fd);
+	channel_init(&p->ch, io->stream, io->interrupt_fd);
 }
 
 struct err *peer_send(struct peer *p, uint16_t type, const ProtobufCMessage *msg)
@@ -114,7 +114,7 @@ void peer_give_up(
 	const uint8_t *body;
 	size_t len;
 
-	if (p->closed || p->ch.fd < 0)
+	if (p->closed || !p->ch.s)
 		return;
 	p->closed = true;
 	p->ch.interrupt_fd = -1;

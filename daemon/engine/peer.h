@@ -12,7 +12,7 @@ struct peer {
 	bool closed;       /* nothing can be sent any more */
 };
 
-struct err *peer_init(struct peer *p, const struct engine_io *io) must_check;
+void peer_init(struct peer *p, const struct engine_io *io);
 /* Packs and sends a message. */
 struct err *peer_send(struct peer *p, uint16_t type, const ProtobufCMessage *msg) must_check;
 /* The next frame must be of this type; FRAME_ERROR and FRAME_ABORT become the peer's error.

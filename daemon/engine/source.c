@@ -157,7 +157,7 @@ static struct err *hello(void *ctx)
 	TRY(fill_begin(s, a, &m));
 	facts_fill(a, &facts);
 	m.facts = &facts;
-	if (s->io->stream_fd < 0)
+	if (!s->io->stream)
 		return NULL;
 	wait_at_most(s, ENGINE_PEER_TIMEOUT_US);
 	TRY(peer_sync_clock(&s->peer, &s->clock));
@@ -229,7 +229,7 @@ static struct err *rehearse(void *ctx)
 	TRY(capture_running(s->task, &s->sent));
 	TRY(rehearse_stopped(s));
 	s->out->stats.objects = s->sent.objects.n;
-	if (s->io->stream_fd < 0) {
+	if (!s->io->stream) {
 		struct capture_priv p;
 		struct capture c;
 
@@ -731,10 +731,7 @@ void engine_send(
 	snapshot_init(&s.sent, &out->notes, s.cache);
 	snapshot_init(&s.frozen, &out->notes, s.cache);
 	snapshot_init(&s.layout_of, &out->notes, s.cache);
-	s.peer.ch.fd = -1;
-	if (io->stream_fd >= 0)
-		out->error = peer_init(&s.peer, io);
-	if (!out->error)
-		machine_run(&m, &s);
+	peer_init(&s.peer, io);
+	machine_run(&m, &s);
 	source_fini(&s);
 }

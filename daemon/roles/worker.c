@@ -383,7 +383,8 @@ static struct err *on_begin(void *arg, const struct incoming *in)
 	return policy_receive(&w->policy, in->uid, in->bytes);
 }
 
-static void run_receive(struct worker *w, const struct engine_io *io, struct engine_outcome *out)
+static void run_receive(
+	struct worker *w, const struct engine_io *io, int stream_fd, struct engine_outcome *out)
 {
 	AUTO(place_fini) struct place place = { .keeper = -1 };
 	const struct receive_options opt = {
@@ -400,7 +401,7 @@ static void run_receive(struct worker *w, const struct engine_io *io, struct eng
 	if (!e)
 		e = place_make(&place, w->work->cgroup_dir);
 	if (e) {
-		refuse_stream(io->stream_fd, e);
+		refuse_stream(stream_fd, e);
 		out->error = e;
 		snprintf(out->state, sizeof(out->state), "hello");
 		return;
@@ -414,8 +415,8 @@ int worker_main(void)
 	autoipc struct ipc_msg msg = { .m = NULL };
 	struct worker w = { .id = NULL };
 	struct engine_outcome out = { .result = RESULT_KEPT };
-	struct engine_io io = { .stream_fd = -1,
-		.interrupt_fd = -1,
+	struct stream stream = { .fd = -1 };
+	struct engine_io io = { .interrupt_fd = -1,
 		.arg = &w,
 		.on_progress = on_progress,
 		.on_hook = on_hook,
@@ -426,16 +427,21 @@ int worker_main(void)
 		return 1;
 	w.work = msg.m->work;
 	io.interrupt_fd = msg.fds[0];
-	if (msg.n_fds > 1)
-		io.stream_fd = msg.fds[1];
+	if (msg.n_fds > 1) {
+		e = stream_socket(take_fd(&msg.fds[1]), &stream);
+		if (e)
+			return 1;
+		io.stream = &stream;
+	}
 	if (w.work->receive)
-		run_receive(&w, &io, &out);
+		run_receive(&w, &io, stream.fd, &out);
 	else
 		run_send(&w, &io, &out);
 	say_done(&w, &out);
 	engine_outcome_fini(&out);
 	free(w.id);
 	free(w.comm);
+	stream_close(&stream);
 	uid_set_fini(&w.policy.uids);
 	return 0;
 }

@@ -1,35 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Frames over a non-blocking descriptor; every wait has an end: see channel.h. */
+/* Frames over a stream; every wait has an end: see channel.h. */
 #include "wire/channel.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 /* Header and body pieces of one frame; PAGES needs three. */
 #define PIECES_MAX 8
 
-struct err *channel_init(struct channel *ch, int fd, int interrupt_fd)
+void channel_init(struct channel *ch, struct stream *s, int interrupt_fd)
 {
-	int flags = fcntl(fd, F_GETFL);
-
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return err_errno(errno, "make the stream non-blocking");
-	*ch = (struct channel){
-		.fd = fd, .interrupt_fd = interrupt_fd, .deadline = DEADLINE_NEVER
-	};
-	return NULL;
+	*ch = (struct channel){ .s = s, .interrupt_fd = interrupt_fd, .deadline = DEADLINE_NEVER };
 }
 
 /* Waits until the stream is ready for `events`, the interrupt comes or time is up. */
 static struct err *wait_ready(const struct channel *ch, short events)
 {
-	struct pollfd p[] = { { ch->fd, events, 0 }, { ch->interrupt_fd, POLLIN, 0 } };
-
 	for (;;) {
+		struct pollfd p[] = { ch->s->ops->wants(ch->s, events),
+			{ ch->interrupt_fd, POLLIN, 0 } };
 		int n = poll(p, ch->interrupt_fd >= 0 ? 2 : 1, deadline_poll_ms(ch->deadline));
 
 		if (n < 0 && errno != EINTR)
@@ -43,11 +33,22 @@ static struct err *wait_ready(const struct channel *ch, short events)
 	}
 }
 
-static struct err *lost(int no, const char *doing)
+/* What a call on the stream returned: an error, or NULL with *n > 0, or with *n 0 after a wait. */
+static struct err *settle(
+	const struct channel *ch, ssize_t ret, short events, const char *doing, size_t *n)
 {
-	if (no == EPIPE || no == ECONNRESET)
+	*n = 0;
+	if (ret > 0)
+		*n = (size_t)ret;
+	else if (ret == 0)
+		return err_new(ERR_PEER, "the other host closed the connection");
+	else if (ret == -EAGAIN)
+		return wait_ready(ch, events);
+	else if (ret == -EPIPE || ret == -ECONNRESET)
 		return err_new(ERR_PEER, "connection lost while %s", doing);
-	return err_errno(no, "%s", doing);
+	else if (ret != -EINTR)
+		return err_errno((int)-ret, "%s", doing);
+	return NULL;
 }
 
 /* Drops what was written from the front of the vector. */
@@ -64,41 +65,58 @@ static void advance(struct iovec **iov, int *n, size_t done)
 	}
 }
 
-struct err *channel_sendv(
-	struct channel *ch, uint16_t type, uint64_t arg, const struct iovec *body, int n)
+static struct err *write_all(struct channel *ch, struct iovec *iov, int left, bool more)
+{
+	while (left) {
+		size_t n;
+
+		TRY(settle(ch, ch->s->ops->write(ch->s, iov, left, more), POLLOUT, "sending", &n));
+		ch->bytes_out += n;
+		advance(&iov, &left, n);
+	}
+	return NULL;
+}
+
+static struct err *splice_all(struct channel *ch, int pipe_fd, size_t left)
+{
+	while (left) {
+		size_t n;
+
+		TRY(settle(ch, ch->s->ops->splice_out(ch->s, pipe_fd, left, false), POLLOUT,
+			"sending", &n));
+		ch->bytes_out += n;
+		ch->spliced_out += n;
+		left -= n;
+	}
+	return NULL;
+}
+
+struct err *channel_send_body(
+	struct channel *ch, uint16_t type, uint64_t arg, const struct frame_body *body)
 {
 	uint8_t head[FRAME_HEAD_BYTES];
-	struct iovec pieces[PIECES_MAX], *iov = pieces;
-	uint64_t length = 0;
-	int left = n + 1;
+	struct iovec pieces[PIECES_MAX];
+	uint64_t length = body->piped;
 
-	if (left > PIECES_MAX)
-		return err_new(ERR_BUG, "%s frame in %d pieces", frame_name(type), left);
+	if (body->n >= PIECES_MAX)
+		return err_new(ERR_BUG, "%s frame in %d pieces", frame_name(type), body->n);
 	pieces[0] = (struct iovec){ head, sizeof(head) };
-	for (int i = 0; i < n; i++) {
-		pieces[i + 1] = body[i];
-		length += body[i].iov_len;
+	for (int i = 0; i < body->n; i++) {
+		pieces[i + 1] = body->iov[i];
+		length += body->iov[i].iov_len;
 	}
 	if (length > frame_limit(type))
 		return err_new(ERR_LIMIT, "%s needs %ju bytes, a frame holds %u", frame_name(type),
 			(uintmax_t)length, frame_limit(type));
 	frame_encode(&(struct frame_head){ (uint32_t)length, type, arg }, head);
-	while (left) {
-		struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)left };
-		ssize_t w = sendmsg(ch->fd, &msg, MSG_NOSIGNAL);
+	TRY(write_all(ch, pieces, body->n + 1, body->piped));
+	return splice_all(ch, body->pipe_fd, body->piped);
+}
 
-		if (w < 0 && errno == EAGAIN) {
-			TRY(wait_ready(ch, POLLOUT));
-			continue;
-		}
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w < 0)
-			return lost(errno, "sending");
-		ch->bytes_out += (uint64_t)w;
-		advance(&iov, &left, (size_t)w);
-	}
-	return NULL;
+struct err *channel_sendv(
+	struct channel *ch, uint16_t type, uint64_t arg, const struct iovec *iov, int n)
+{
+	return channel_send_body(ch, type, arg, &(struct frame_body){ iov, n, -1, 0 });
 }
 
 struct err *channel_send(
@@ -109,24 +127,61 @@ struct err *channel_send(
 	return channel_sendv(ch, type, arg, &iov, len ? 1 : 0);
 }
 
+bool channel_splices_out(const struct channel *ch)
+{
+	return ch->s->ops->splice_out;
+}
+
+bool channel_splices_in(const struct channel *ch)
+{
+	return ch->s->ops->splice_in;
+}
+
+/* ---- reading ---- */
+
+static void give_back(struct channel *ch)
+{
+	if (ch->lent)
+		ch->s->ops->give_back(ch->s, ch->lent);
+	ch->lent = 0;
+}
+
+static struct err *arrived(struct channel *ch, ssize_t ret, size_t *got)
+{
+	TRY(settle(ch, ret, POLLIN, "receiving", got));
+	ch->bytes_in += *got;
+	return NULL;
+}
+
 struct err *channel_read(struct channel *ch, void *buf, size_t n)
 {
-	for (size_t done = 0; done < n;) {
-		ssize_t r = recv(ch->fd, (char *)buf + done, n - done, 0);
+	give_back(ch);
+	for (size_t done = 0, got; done < n; done += got)
+		TRY(arrived(ch, ch->s->ops->read(ch->s, (char *)buf + done, n - done), &got));
+	return NULL;
+}
 
-		if (r < 0 && errno == EAGAIN) {
-			TRY(wait_ready(ch, POLLIN));
-			continue;
-		}
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r < 0)
-			return lost(errno, "receiving");
-		if (r == 0)
-			return err_new(ERR_PEER, "the other host closed the connection");
-		done += (size_t)r;
-		ch->bytes_in += (uint64_t)r;
-	}
+struct err *channel_borrow(struct channel *ch, void *buf, size_t n, const uint8_t **at, size_t *got)
+{
+	give_back(ch);
+	*got = n;
+	*at = buf;
+	if (!ch->s->ops->lend)
+		return channel_read(ch, buf, n);
+	do
+		TRY(arrived(ch, ch->s->ops->lend(ch->s, n, at), got));
+	while (!*got);
+	ch->lent = *got;
+	return NULL;
+}
+
+struct err *channel_splice(struct channel *ch, int pipe_fd, size_t n, size_t *got)
+{
+	give_back(ch);
+	do
+		TRY(arrived(ch, ch->s->ops->splice_in(ch->s, pipe_fd, n), got));
+	while (!*got);
+	ch->spliced_in += *got;
 	return NULL;
 }
 
@@ -162,7 +217,5 @@ struct err *channel_interrupted(const struct channel *ch)
 
 bool channel_readable(const struct channel *ch)
 {
-	struct pollfd p = { ch->fd, POLLIN, 0 };
-
-	return poll(&p, 1, 0) > 0;
+	return stream_readable(ch->s);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Frames over a stream descriptor. The channel does not know what is behind the descriptor (kernel
- * TLS, a relay, a socketpair) and never looks inside a body.
+ * Frames over a stream. The channel does not know what carries the stream (kernel TLS, a relay, a
+ * socketpair) and never looks inside a body.
  *
  * Every wait ends: with the deadline, or when the interrupt descriptor becomes readable (CANCELLED:
  * somebody wants the migration to stop). A peer that closes without BYE is PEER.
@@ -14,24 +14,47 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "proto/frame.h"
+#include "wire/stream.h"
 
 struct channel {
-	int fd;           /* non-blocking; not owned */
+	struct stream *s; /* not owned; NULL: no peer */
 	int interrupt_fd; /* readable: stop waiting; -1 for none */
 	struct deadline deadline;
+	size_t lent; /* given back before anything more is read */
+	/* What went by; the last two: how much of it was copied by us and how much was spliced. */
 	uint64_t bytes_in, bytes_out;
+	uint64_t spliced_in, spliced_out;
 };
 
-/* Sets O_NONBLOCK on fd. */
-struct err *channel_init(struct channel *ch, int fd, int interrupt_fd) must_check;
+void channel_init(struct channel *ch, struct stream *s, int interrupt_fd);
 /* A whole frame: header and body pieces in one go. */
 struct err *channel_send(
 	struct channel *ch, uint16_t type, uint64_t arg, const void *body, size_t len) must_check;
 struct err *channel_sendv(
 	struct channel *ch, uint16_t type, uint64_t arg, const struct iovec *iov, int n) must_check;
-/* The next header. The body must be read with channel_read (exactly h->length bytes in all). */
+/* A body whose end, `piped` bytes, lies in a pipe already: goes by reference. Only where
+ * channel_splices_out. */
+struct frame_body {
+	const struct iovec *iov;
+	int n;
+	int pipe_fd;
+	size_t piped;
+};
+struct err *channel_send_body(
+	struct channel *ch, uint16_t type, uint64_t arg, const struct frame_body *body) must_check;
+bool channel_splices_out(const struct channel *ch);
+
+/* The next header. The body must be read with the calls below (exactly h->length bytes in all). */
 struct err *channel_head(struct channel *ch, struct frame_head *h) must_check;
 struct err *channel_read(struct channel *ch, void *buf, size_t n) must_check;
+/* n bytes where they lie; where the stream has no such place, they are read into buf (n bytes). Up
+ * to n at a time: *got says. They stay until the next call. The peer's relay may still write there:
+ * nothing that is checked may be read from it twice. */
+struct err *channel_borrow(
+	struct channel *ch, void *buf, size_t n, const uint8_t **at, size_t *got) must_check;
+/* Up to n bytes into a pipe that has room for at least one; only where channel_splices_in. */
+struct err *channel_splice(struct channel *ch, int pipe_fd, size_t n, size_t *got) must_check;
+bool channel_splices_in(const struct channel *ch);
 /* Header and body at once; the body into the arena. */
 struct err *channel_recv(
 	struct channel *ch, struct arena *a, struct frame_head *h, uint8_t **body) must_check;

@@ -353,7 +353,7 @@ static pid_t only_child(pid_t pid)
 
 static void check_row(const struct row *row)
 {
-	struct engine_io io = { .stream_fd = -1, .interrupt_fd = -1 };
+	struct engine_io io = { .interrupt_fd = -1 };
 	struct send_options opt = { .id = "test", .dry_run = true };
 	struct engine_outcome out = { 0 };
 	struct talk t;

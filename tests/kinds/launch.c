@@ -121,12 +121,14 @@ static void run_engine(const struct order_msg *m, int stream, int reply)
 	struct run r = { .stream = stream,
 		.cancel_state = m->cancel[0] ? m->cancel : NULL,
 		.signal = m->signal };
-	struct engine_io io = { .stream_fd = stream, .arg = &r, .on_progress = on_progress };
+	struct stream carrier = { .fd = -1 };
+	struct engine_io io = { .stream = &carrier, .arg = &r, .on_progress = on_progress };
 	struct engine_outcome out;
 	struct answer_msg a = { 0 };
 	char here[TMP_BYTES]; /* the launcher's directory */
 
-	if (!getcwd(here, sizeof(here)) || pipe2(r.cancel, O_CLOEXEC) < 0)
+	if (!getcwd(here, sizeof(here)) || pipe2(r.cancel, O_CLOEXEC) < 0 ||
+		stream_socket(dup(stream), &carrier))
 		die("begin");
 	io.interrupt_fd = r.cancel[0];
 	if (m->order == ORDER_SEND)
@@ -146,6 +148,7 @@ static void run_engine(const struct order_msg *m, int stream, int reply)
 	a.result = out.result;
 	describe(&out, &a);
 	engine_outcome_fini(&out);
+	stream_close(&carrier);
 	if (write(reply, &a, sizeof(a)) < 0)
 		perror("answer");
 	_exit(0);

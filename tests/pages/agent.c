@@ -21,6 +21,7 @@
 #define PID   5000
 
 struct move {
+	struct stream streams[2];
 	struct puppet target;
 	struct task *from, *to;
 	struct dirty *dirty;
@@ -74,8 +75,10 @@ static void move_open(struct move *m)
 	ok(page_sink_open(m->to, NULL, NULL, &m->sink));
 	layout(m);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-	ok(channel_init(&m->out, ends[0], -1));
-	ok(channel_init(&m->in, ends[1], -1));
+	for (int i = 0; i < 2; i++)
+		ok(stream_socket(ends[i], &m->streams[i]));
+	channel_init(&m->out, &m->streams[0], -1);
+	channel_init(&m->in, &m->streams[1], -1);
 	m->out.deadline = m->in.deadline = deadline_in(60000000);
 }
 
@@ -83,13 +86,13 @@ static void move_close(struct move *m)
 {
 	source_copy.close(m->source);
 	page_sink_close(m->sink);
+	stream_close(&m->streams[0]);
+	stream_close(&m->streams[1]);
 	page_runs_fini(&m->runs);
 	ok(task_kill(m->to));
 	task_free(m->to);
 	task_free(m->from);
 	puppet_stop(&m->target);
-	close(m->out.fd);
-	close(m->in.fd);
 }
 
 static void collect(struct move *m)

@@ -25,6 +25,7 @@ struct stage {
 	struct page_sink *sink;
 	struct channel out, in;
 	int ends[2];
+	struct stream streams[2];
 	int shared; /* a memfd of 3 pages and a half, space 7 */
 };
 
@@ -53,8 +54,10 @@ static void stage_open(struct stage *s)
 	assert_int_equal(ftruncate(s->shared, 3 * P + P / 2), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s->ends), 0);
 	setsockopt(s->ends[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	ok(channel_init(&s->out, s->ends[0], -1));
-	ok(channel_init(&s->in, s->ends[1], -1));
+	for (int i = 0; i < 2; i++)
+		ok(stream_socket(s->ends[i], &s->streams[i]));
+	channel_init(&s->out, &s->streams[0], -1);
+	channel_init(&s->in, &s->streams[1], -1);
 	s->out.deadline = s->in.deadline = deadline_in(60000000);
 	ok(page_sink_open(&s->task.t, space_fd, s, &s->sink));
 	layout(s);
@@ -65,8 +68,8 @@ static void stage_close(struct stage *s)
 	page_sink_close(s->sink);
 	puppet_task_stop(&s->task);
 	close(s->shared);
-	close(s->ends[0]);
-	close(s->ends[1]);
+	stream_close(&s->streams[0]);
+	stream_close(&s->streams[1]);
 }
 
 static struct err *receive(struct stage *s)

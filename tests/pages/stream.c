@@ -27,6 +27,7 @@ struct pair {
 	struct page_sink *sink;
 	struct channel out, in;
 	int ends[2], shared[2];
+	struct stream streams[2];
 	/* what the sender sends, in a thread of its own */
 	struct page_runs runs;
 	uint64_t shared_bytes;
@@ -45,8 +46,10 @@ static void pair_open(struct pair *p)
 	puppet_task_start(&p->from);
 	puppet_task_start(&p->to);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p->ends), 0);
-	ok(channel_init(&p->out, p->ends[0], -1));
-	ok(channel_init(&p->in, p->ends[1], -1));
+	for (int i = 0; i < 2; i++)
+		ok(stream_socket(p->ends[i], &p->streams[i]));
+	channel_init(&p->out, &p->streams[0], -1);
+	channel_init(&p->in, &p->streams[1], -1);
 	p->out.deadline = p->in.deadline = deadline_in(60000000);
 	ok(source_copy.open(&p->from.t, &p->source));
 	ok(page_sink_open(&p->to.t, space_fd, p, &p->sink));
@@ -59,8 +62,8 @@ static void pair_close(struct pair *p)
 	page_runs_fini(&p->runs);
 	puppet_task_stop(&p->from);
 	puppet_task_stop(&p->to);
-	close(p->ends[0]);
-	close(p->ends[1]);
+	stream_close(&p->streams[0]);
+	stream_close(&p->streams[1]);
 }
 
 static void *send_all(void *arg)

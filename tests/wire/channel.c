@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Frames and run tables: what is right arrives, what is absurd ends in an error, nothing hangs. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@
 
 struct pair {
 	struct channel a, b;
+	struct stream s[2];
 	int sp[2], interrupt[2];
 };
 
@@ -21,15 +23,17 @@ static void pair_open(struct pair *p)
 {
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, p->sp), 0);
 	assert_int_equal(pipe(p->interrupt), 0);
-	assert_null(channel_init(&p->a, p->sp[0], p->interrupt[0]));
-	assert_null(channel_init(&p->b, p->sp[1], p->interrupt[0]));
+	for (int i = 0; i < 2; i++)
+		assert_null(stream_socket(p->sp[i], &p->s[i]));
+	channel_init(&p->a, &p->s[0], p->interrupt[0]);
+	channel_init(&p->b, &p->s[1], p->interrupt[0]);
 	p->a.deadline = p->b.deadline = deadline_in(60000000);
 }
 
 static void pair_close(struct pair *p)
 {
 	for (int i = 0; i < 2; i++) {
-		fd_closep(&p->sp[i]);
+		stream_close(&p->s[i]);
 		fd_closep(&p->interrupt[i]);
 	}
 }
@@ -39,6 +43,46 @@ static void assert_code(struct err *e, enum err_code code)
 	assert_non_null(e);
 	assert_int_equal(err_code(e), code);
 	err_free(e);
+}
+
+/* Out of a pipe, into a pipe: the copying calls and these must agree about every byte. */
+static void test_body_by_pipe(void **state)
+{
+	char pre[] = "pre", text[8] = "";
+	struct iovec iov = { pre, 3 };
+	struct frame_body body = { &iov, 1, -1, 4 };
+	struct frame_head h;
+	const uint8_t *at;
+	int out[2], in[2];
+	struct pair p;
+	size_t n;
+
+	(void)state;
+	pair_open(&p);
+	assert_int_equal(pipe2(out, O_CLOEXEC) | pipe2(in, O_CLOEXEC), 0);
+	assert_int_equal(write(out[1], "copy", 4), 4);
+	body.pipe_fd = out[0];
+	assert_true(channel_splices_out(&p.a) && channel_splices_in(&p.b));
+	assert_null(channel_send_body(&p.a, FRAME_PAGES, 7, &body));
+	assert_int_equal(p.a.spliced_out, 4);
+	assert_null(channel_head(&p.b, &h));
+	assert_int_equal(h.length, 7);
+	assert_null(channel_splice(&p.b, in[1], 5, &n));
+	assert_int_equal(read(in[0], text, sizeof(text)), n);
+	for (; n < 7; n++) {
+		size_t got;
+
+		assert_null(channel_borrow(&p.b, text + n, 1, &at, &got));
+		assert_int_equal(got, 1);
+		text[n] = (char)*at;
+	}
+	assert_memory_equal(text, "precopy", 7);
+	assert_false(channel_readable(&p.b));
+	for (int i = 0; i < 2; i++) {
+		close(out[i]);
+		close(in[i]);
+	}
+	pair_close(&p);
 }
 
 static void test_frame_arrives(void **state)
@@ -113,7 +157,7 @@ static void test_truncated(void **state)
 	put_head(b, 100, FRAME_BEGIN, 0);
 	assert_int_equal(write(p.sp[0], b, sizeof(b)), sizeof(b));
 	assert_int_equal(write(p.sp[0], "abc", 3), 3);
-	fd_closep(&p.sp[0]);
+	stream_close(&p.s[0]);
 	assert_code(channel_recv(&p.b, a, &h, &body), ERR_PEER);
 	pair_close(&p);
 }
@@ -199,6 +243,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_frame_arrives),
+		cmocka_unit_test(test_body_by_pipe),
 		cmocka_unit_test(test_too_long_is_not_sent),
 		cmocka_unit_test(test_absurd_heads),
 		cmocka_unit_test(test_truncated),

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bytes to and from one peer, whatever carries them: a plain socket, a relay that does TLS in
+ * another process, a socket on which the kernel does it. Frames (channel.h) go over it; which
+ * carrier it is, only its maker and `status` know.
+ */
+#pragma once
+
+#include <poll.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/err.h"
+
+struct stream;
+
+/*
+ * All calls that move bytes return at once: how many (at least one), 0 at the peer's end (reading
+ * only), or a negative errno; -EAGAIN: wait for `wants`. `more`: further bytes follow right away,
+ * so that nothing need be sent yet; without it everything goes out. SIGPIPE must be ignored: not
+ * every carrier can be told to do without.
+ */
+struct stream_ops {
+	const char *name; /* "socket", "relay", "ktls" */
+	ssize_t (*write)(struct stream *s, const struct iovec *iov, int n, bool more);
+	ssize_t (*read)(struct stream *s, void *buf, size_t n);
+	/* From and into a pipe, by reference; NULL where bytes cannot travel so. Into a pipe that
+	 * is full: -EAGAIN too, so the caller must know that there is room. */
+	ssize_t (*splice_out)(struct stream *s, int pipe_fd, size_t n, bool more);
+	ssize_t (*splice_in)(struct stream *s, int pipe_fd, size_t n);
+	/* Looks at what has come, where it lies: `*at` holds at least one byte, at most n, in one
+	 * piece, and stays until give_back. Memory that the other end can still write: copy out
+	 * whatever is checked. NULL where there is no such memory. */
+	ssize_t (*lend)(struct stream *s, size_t n, const uint8_t **at);
+	void (*give_back)(struct stream *s, size_t n);
+	/* What to poll for until the stream can be read (POLLIN) or written (POLLOUT). */
+	struct pollfd (*wants)(const struct stream *s, short events);
+	void (*close)(struct stream *s);
+};
+
+struct stream {
+	const struct stream_ops *ops; /* NULL: there is none */
+	int fd;                       /* the carrier's main descriptor, owned */
+	void *state;                  /* the carrier's own */
+};
+
+/* A socket as it is: a socketpair to a process that does the rest. Takes fd and makes it
+ * non-blocking. */
+struct err *stream_socket(int fd, struct stream *ret) must_check;
+void stream_close(struct stream *s);
+/* True if there is something to read, the end included. */
+bool stream_readable(struct stream *s);
