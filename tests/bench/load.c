@@ -2,15 +2,18 @@
 /*
  * What the benchmark moves: MIB of memory that does not compress, RATE MiB/s of it dirtied (one
  * word per page, round and round over SPAN MiB), and a clock that ticks every millisecond. A gap
- * between two ticks is time in which the process did not run, as it saw it itself: each one above 2
- * ms goes to the file `gaps` as "TICK MICROSECONDS".
+ * between two ticks is time in which the process did not run, as it saw it itself. Each one above 2
+ * ms goes to the file `gaps` as "KIND MICROSECONDS": `moved` if the host's name was another one at
+ * its end, else `late`. RATE "touch": touches the memory and ends, so that the host has it at hand.
  */
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -61,17 +64,33 @@ static void *writer(void *arg)
 	return NULL;
 }
 
+/* Whether this is another host than the last time. */
+static int moved(struct utsname *here)
+{
+	struct utsname now;
+
+	if (uname(&now) < 0 || strcmp(now.nodename, here->nodename) == 0)
+		return 0;
+	*here = now;
+	return 1;
+}
+
 static void tick(int fd)
 {
+	struct utsname here;
 	int64_t last = now_ns();
 
-	for (uint64_t n = 0;; n++) {
+	uname(&here);
+	for (;;) {
 		int64_t now;
+		int other;
 
 		until(last + TICK_NS);
 		now = now_ns();
-		if (now - last > GAP_NS)
-			dprintf(fd, "%lu %ld\n", (unsigned long)n, (long)(now - last) / 1000);
+		other = moved(&here);
+		if (other || now - last > GAP_NS)
+			dprintf(fd, "%s %ld\n", other ? "moved" : "late",
+				(long)(now - last) / 1000);
 		last = now;
 	}
 }
@@ -103,6 +122,8 @@ int main(int argc, char **argv)
 	if (fd < 0 || w.memory == MAP_FAILED)
 		return 1;
 	fill((uint64_t *)(void *)w.memory, bytes / 8);
+	if (argc > 2 && strcmp(argv[2], "touch") == 0)
+		return 0;
 	if (w.rate && pthread_create(&t, NULL, writer, &w) != 0)
 		return 1;
 	dprintf(1, "ready\n");
