@@ -111,7 +111,7 @@ int main(int argc, char **argv)
 {
 	static struct work w;
 	size_t bytes = (argc > 1 ? strtoul(argv[1], NULL, 10) : 64) * MIB;
-	int fd = open("gaps", O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
+	int fd;
 	pthread_t t;
 
 	w.rate = (argc > 2 ? strtoul(argv[2], NULL, 10) : 0) * MIB;
@@ -119,11 +119,14 @@ int main(int argc, char **argv)
 	if (w.span > bytes)
 		w.span = bytes;
 	w.memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (fd < 0 || w.memory == MAP_FAILED)
+	if (w.memory == MAP_FAILED)
 		return 1;
 	fill((uint64_t *)(void *)w.memory, bytes / 8);
 	if (argc > 2 && strcmp(argv[2], "touch") == 0)
 		return 0;
+	fd = open("gaps", O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return 1;
 	if (w.rate && pthread_create(&t, NULL, writer, &w) != 0)
 		return 1;
 	dprintf(1, "ready\n");
