@@ -179,7 +179,7 @@ static const struct option options[] = {
 	{ "--version", NULL, "the version", FOR_EVERY, set_version, NULL },
 	{ "--downtime", "MS", "stop the process when no more than this is left to do (50)",
 		FOR(VERB_SEND), set_downtime, NULL },
-	{ "--force-switch", NULL, "after the last round, stop it even so", FOR(VERB_SEND),
+	{ "--force-switch", NULL, "stop it even so when rounds bring nothing more", FOR(VERB_SEND),
 		set_force, NULL },
 	{ "--max-rounds", "N", "copy rounds before giving up, or before --force-switch (30)",
 		FOR(VERB_SEND), set_rounds, NULL },

@@ -27,14 +27,28 @@ void precopy_predict(const struct precopy_round *r, bool tracked, struct precopy
 	};
 }
 
-enum precopy_step precopy_decide(
-	const struct precopy_round *r, const struct precopy_limits *l, struct precopy_forecast *ret)
+/* A tenth less is a gain; less than that is noise. */
+static void follow(struct precopy_trend *t, int64_t downtime_us)
 {
+	bool gain = !t->best_us || downtime_us < t->best_us - t->best_us / 10;
+
+	t->vain = gain ? 0 : t->vain + 1;
+	if (gain)
+		t->best_us = downtime_us;
+}
+
+enum precopy_step precopy_decide(const struct precopy_round *r, const struct precopy_limits *l,
+	struct precopy_trend *trend, struct precopy_forecast *ret)
+{
+	bool hope;
+
 	precopy_predict(r, l->tracked, ret);
 	if (ret->downtime_us <= l->downtime_us)
 		return PRECOPY_FREEZE;
+	follow(trend, ret->downtime_us);
+	hope = !l->force_switch || trend->vain < PRECOPY_VAIN_MAX;
 	/* Without tracking a second round would send the same again. */
-	if (r->number + 1 < l->max_rounds && l->tracked)
+	if (r->number + 1 < l->max_rounds && l->tracked && hope)
 		return PRECOPY_AGAIN;
 	return l->force_switch ? PRECOPY_FREEZE : PRECOPY_GIVE_UP;
 }
@@ -46,6 +60,7 @@ void precopy_plan(uint64_t resident_bytes, uint64_t dirty_rate_bytes_s, uint64_t
 		.bandwidth_bytes_s =
 			bandwidth_bytes_s ? bandwidth_bytes_s : PRECOPY_BANDWIDTH_GUESS };
 	struct precopy_plan plan = { 0 };
+	struct precopy_trend trend = { 0 };
 	struct precopy_forecast f;
 	enum precopy_step step;
 
@@ -62,7 +77,7 @@ void precopy_plan(uint64_t resident_bytes, uint64_t dirty_rate_bytes_s, uint64_t
 		r.length_us =
 			(int64_t)((double)r.dirty_bytes * SECOND_US / (double)r.bandwidth_bytes_s);
 		plan.total_us += r.length_us;
-		step = precopy_decide(&r, l, &f);
+		step = precopy_decide(&r, l, &trend, &f);
 	} while (step == PRECOPY_AGAIN);
 	plan.downtime_us = f.downtime_us;
 	*ret = plan;

@@ -5,8 +5,9 @@
  * At the end of a round, the pages written since it began are still to be sent. The prediction is
  *     downtime = fixed + dirty rate * length of the round / bandwidth
  * where fixed is what a freeze without pages costs. Below the limit: freeze. A process that writes
- * faster than the link carries never gets there: after max_rounds the user decides
- * (--force-switch).
+ * faster than the link carries never gets there. Who has allowed the freeze in any case
+ * (--force-switch) gets it when rounds have ceased to bring the prediction down; who has not may
+ * hope for a quieter phase until max_rounds.
  */
 #pragma once
 
@@ -40,8 +41,15 @@ struct precopy_forecast {
 #define PRECOPY_FIXED_US 4000
 
 void precopy_predict(const struct precopy_round *r, bool tracked, struct precopy_forecast *ret);
+/* Over all rounds; zero at first. */
+struct precopy_trend {
+	int64_t best_us; /* shortest downtime that was predicted */
+	uint32_t vain;   /* rounds in a row that did not get well below that */
+};
+#define PRECOPY_VAIN_MAX 3
+
 enum precopy_step precopy_decide(const struct precopy_round *r, const struct precopy_limits *l,
-	struct precopy_forecast *ret);
+	struct precopy_trend *trend, struct precopy_forecast *ret);
 
 /* Before anything was sent: how it would go with this size, this writer and this link. */
 struct precopy_plan {

@@ -288,10 +288,12 @@ static struct err *not_converging(const struct source *s, const struct precopy_f
 {
 	return err_hint(
 		err_new(ERR_LIMIT,
-			"after %u rounds it still writes %ju MiB/s and %ju MiB would be left for "
-			"the "
-			"freeze: a downtime of %jd ms, %jd ms are allowed",
+			"after %u rounds it still writes %ju MiB/s, the link carries %ju MiB/s, "
+			"and "
+			"%ju MiB would be left for the freeze: a downtime of %jd ms, %jd ms are "
+			"allowed",
 			s->round.number + 1, (uintmax_t)(f->dirty_rate_bytes_s >> 20),
+			(uintmax_t)(s->round.bandwidth_bytes_s >> 20),
 			(uintmax_t)(f->dirty_bytes >> 20), (intmax_t)(f->downtime_us / 1000),
 			(intmax_t)(s->opt->downtime_us / 1000)),
 		"allow it with --downtime %jd, or freeze in any case with --force-switch",
@@ -313,6 +315,7 @@ static struct err *precopy(void *ctx)
 {
 	struct source *s = ctx;
 	const struct precopy_limits limits = source_limits(s);
+	struct precopy_trend trend = { 0 };
 	struct precopy_forecast f;
 
 	TRY(s->pages_ops->open(s->task, &s->pages));
@@ -328,7 +331,7 @@ static struct err *precopy(void *ctx)
 			TRY(source_layout(s, true));
 		TRY(source_blocked(s));
 		TRY(source_round(s, false));
-		step = precopy_decide(&s->round, &limits, &f);
+		step = precopy_decide(&s->round, &limits, &trend, &f);
 		s->out->stats.dirty_rate_bytes_s = f.dirty_rate_bytes_s;
 		s->out->stats.predicted_downtime_us =
 			f.downtime_us == INT64_MAX ? 0 : f.downtime_us;

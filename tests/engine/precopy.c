@@ -15,6 +15,7 @@ static const struct precopy_limits limits = {
 
 static void test_full_copy_is_never_enough(void **state)
 {
+	struct precopy_trend trend = { 0 };
 	struct precopy_forecast f;
 	struct precopy_round r = { .number = 0,
 		.length_us = 1000000,
@@ -22,11 +23,12 @@ static void test_full_copy_is_never_enough(void **state)
 		.bandwidth_bytes_s = 512 * MIB };
 
 	(void)state;
-	assert_int_equal(precopy_decide(&r, &limits, &f), PRECOPY_AGAIN);
+	assert_int_equal(precopy_decide(&r, &limits, &trend, &f), PRECOPY_AGAIN);
 }
 
 static void test_idle_freezes(void **state)
 {
+	struct precopy_trend trend = { 0 };
 	struct precopy_forecast f;
 	struct precopy_round r = { .number = 1,
 		.length_us = 1000,
@@ -35,13 +37,14 @@ static void test_idle_freezes(void **state)
 		.bandwidth_bytes_s = 512 * MIB };
 
 	(void)state;
-	assert_int_equal(precopy_decide(&r, &limits, &f), PRECOPY_FREEZE);
+	assert_int_equal(precopy_decide(&r, &limits, &trend, &f), PRECOPY_FREEZE);
 	assert_true(f.downtime_us >= PRECOPY_FIXED_US && f.downtime_us < 5000);
 }
 
 /* 200 MiB/s over 500 MiB/s: a round of 200 ms leaves 40 MiB, 80 ms; the next one 16 MiB, 32 ms. */
 static void test_converges(void **state)
 {
+	struct precopy_trend trend = { 0 };
 	struct precopy_forecast f;
 	struct precopy_round r = { .number = 1,
 		.length_us = 200000,
@@ -50,7 +53,7 @@ static void test_converges(void **state)
 		.bandwidth_bytes_s = 500 * MIB };
 
 	(void)state;
-	assert_int_equal(precopy_decide(&r, &limits, &f), PRECOPY_AGAIN);
+	assert_int_equal(precopy_decide(&r, &limits, &trend, &f), PRECOPY_AGAIN);
 	assert_int_equal(f.dirty_rate_bytes_s, 200 * MIB);
 	assert_int_equal(f.dirty_bytes, 40 * MIB);
 	r = (struct precopy_round){ .number = 2,
@@ -58,12 +61,13 @@ static void test_converges(void **state)
 		.dirty_bytes = 40 * MIB,
 		.since_us = 200000,
 		.bandwidth_bytes_s = 500 * MIB };
-	assert_int_equal(precopy_decide(&r, &limits, &f), PRECOPY_FREEZE);
+	assert_int_equal(precopy_decide(&r, &limits, &trend, &f), PRECOPY_FREEZE);
 }
 
 static void test_gives_up_or_is_forced(void **state)
 {
 	struct precopy_limits l = limits;
+	struct precopy_trend trend = { 0 };
 	struct precopy_forecast f;
 	struct precopy_round r = { .number = 9,
 		.length_us = 1000000,
@@ -72,16 +76,44 @@ static void test_gives_up_or_is_forced(void **state)
 		.bandwidth_bytes_s = 500 * MIB };
 
 	(void)state;
-	assert_int_equal(precopy_decide(&r, &l, &f), PRECOPY_GIVE_UP);
+	assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_GIVE_UP);
 	l.force_switch = true;
-	assert_int_equal(precopy_decide(&r, &l, &f), PRECOPY_FREEZE);
+	assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_FREEZE);
 	r.number = 8;
-	assert_int_equal(precopy_decide(&r, &l, &f), PRECOPY_AGAIN);
+	assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_AGAIN);
+}
+
+/* The same again and again: whoever forces it does not wait for max_rounds, whoever does not may
+ * hope. */
+static void test_rounds_in_vain(void **state)
+{
+	struct precopy_limits l = limits;
+	struct precopy_trend trend = { 0 };
+	struct precopy_forecast f;
+	struct precopy_round r = { .number = 1,
+		.length_us = 1000000,
+		.dirty_bytes = 500 * MIB,
+		.since_us = 1000000,
+		.bandwidth_bytes_s = 500 * MIB };
+
+	(void)state;
+	l.force_switch = true;
+	for (; trend.vain < PRECOPY_VAIN_MAX - 1; r.number++)
+		assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_AGAIN);
+	assert_true(r.number + 1 < l.max_rounds);
+	l.force_switch = false;
+	assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_AGAIN);
+	l.force_switch = true;
+	assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_FREEZE);
+	trend = (struct precopy_trend){ .best_us = 2 * f.downtime_us,
+		.vain = PRECOPY_VAIN_MAX - 1 };
+	assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_AGAIN);
 }
 
 static void test_untracked_has_one_round(void **state)
 {
 	struct precopy_limits l = limits;
+	struct precopy_trend trend = { 0 };
 	struct precopy_forecast f;
 	struct precopy_round r = { .number = 0,
 		.length_us = 1000000,
@@ -90,10 +122,10 @@ static void test_untracked_has_one_round(void **state)
 
 	(void)state;
 	l.tracked = false;
-	assert_int_equal(precopy_decide(&r, &l, &f), PRECOPY_GIVE_UP);
+	assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_GIVE_UP);
 	assert_true(f.downtime_us >= 1000000);
 	r.dirty_bytes = MIB;
-	assert_int_equal(precopy_decide(&r, &l, &f), PRECOPY_FREEZE);
+	assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_FREEZE);
 }
 
 int main(void)
@@ -103,6 +135,7 @@ int main(void)
 		cmocka_unit_test(test_idle_freezes),
 		cmocka_unit_test(test_converges),
 		cmocka_unit_test(test_gives_up_or_is_forced),
+		cmocka_unit_test(test_rounds_in_vain),
 		cmocka_unit_test(test_untracked_has_one_round),
 	};
 
