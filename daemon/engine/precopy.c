@@ -14,7 +14,8 @@ void precopy_predict(const struct precopy_round *r, bool tracked, struct precopy
 	} else if (r->since_us <= 0) {
 		/* The full copy says nothing about the writer: the next round will. */
 		*ret = (struct precopy_forecast){ .dirty_bytes = r->dirty_bytes,
-			.downtime_us = INT64_MAX };
+			.downtime_us = INT64_MAX,
+			.worst_us = INT64_MAX };
 		return;
 	} else {
 		rate = (double)r->dirty_bytes * SECOND_US / (double)r->since_us;
@@ -24,17 +25,25 @@ void precopy_predict(const struct precopy_round *r, bool tracked, struct precopy
 		.dirty_rate_bytes_s = (uint64_t)rate,
 		.dirty_bytes = (uint64_t)dirty,
 		.downtime_us = PRECOPY_FIXED_US + (int64_t)(dirty * SECOND_US / bandwidth),
+		.worst_us = PRECOPY_FIXED_US +
+			    (int64_t)((double)r->dirty_bytes * SECOND_US / bandwidth),
 	};
 }
 
-/* A tenth less is a gain; less than that is noise. */
-static void follow(struct precopy_trend *t, int64_t downtime_us)
+/* Whether the rate was measured over a time like that in which pages get dirty now. */
+static bool comparable(const struct precopy_round *r)
 {
-	bool gain = !t->best_us || downtime_us < t->best_us - t->best_us / 10;
+	return r->since_us <= 2 * r->length_us;
+}
+
+/* A tenth less is a gain; less than that is noise. */
+static void follow(struct precopy_trend *t, int64_t worst_us)
+{
+	bool gain = !t->best_us || worst_us < t->best_us - t->best_us / 10;
 
 	t->vain = gain ? 0 : t->vain + 1;
 	if (gain)
-		t->best_us = downtime_us;
+		t->best_us = worst_us;
 }
 
 enum precopy_step precopy_decide(const struct precopy_round *r, const struct precopy_limits *l,
@@ -43,9 +52,10 @@ enum precopy_step precopy_decide(const struct precopy_round *r, const struct pre
 	bool hope;
 
 	precopy_predict(r, l->tracked, ret);
-	if (ret->downtime_us <= l->downtime_us)
+	if (ret->downtime_us <= l->downtime_us &&
+		(comparable(r) || ret->worst_us <= l->downtime_us))
 		return PRECOPY_FREEZE;
-	follow(trend, ret->downtime_us);
+	follow(trend, ret->worst_us);
 	hope = !l->force_switch || trend->vain < PRECOPY_VAIN_MAX;
 	/* Without tracking a second round would send the same again. */
 	if (r->number + 1 < l->max_rounds && l->tracked && hope)

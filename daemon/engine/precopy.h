@@ -4,8 +4,11 @@
  *
  * At the end of a round, the pages written since it began are still to be sent. The prediction is
  *     downtime = fixed + dirty rate * length of the round / bandwidth
- * where fixed is what a freeze without pages costs. Below the limit: freeze. A process that writes
- * faster than the link carries never gets there. Who has allowed the freeze in any case
+ * where fixed is what a freeze without pages costs. Below the limit: freeze. But who writes the
+ * same pages over and over dirties all of them in a short time, and in a long round no more than
+ * that: such a rate is too low for a short one. So a rate that was measured over much longer than
+ * the last round took counts only if even all that was dirty then could go again. A process that
+ * writes faster than the link carries never gets there. Who has allowed the freeze in any case
  * (--force-switch) gets it when rounds have ceased to bring the prediction down; who has not may
  * hope for a quieter phase until max_rounds.
  */
@@ -34,6 +37,7 @@ struct precopy_forecast {
 	uint64_t dirty_rate_bytes_s;
 	uint64_t dirty_bytes; /* expected at the freeze */
 	int64_t downtime_us;
+	int64_t worst_us; /* if all that this round sent is dirty again */
 };
 
 /* What a freeze costs besides pages: stop, capture, small state, four messages. From tests/bench.
@@ -43,7 +47,7 @@ struct precopy_forecast {
 void precopy_predict(const struct precopy_round *r, bool tracked, struct precopy_forecast *ret);
 /* Over all rounds; zero at first. */
 struct precopy_trend {
-	int64_t best_us; /* shortest downtime that was predicted */
+	int64_t best_us; /* the lowest worst_us */
 	uint32_t vain;   /* rounds in a row that did not get well below that */
 };
 #define PRECOPY_VAIN_MAX 3
