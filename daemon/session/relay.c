@@ -255,6 +255,7 @@ struct err *relay_run(struct tls *t, int fd, struct relay_stats *stats)
 	struct relay r = { .tls = t, .fd = fd, .stats = stats };
 	struct err *e;
 
+	tls_keep(t);
 	*stats = (struct relay_stats){ 0, 0 };
 	r.out.buf = out;
 	r.in.buf = in;

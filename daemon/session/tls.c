@@ -41,6 +41,60 @@ static int verify_cert(X509_STORE_CTX *store, void *unused unused_arg)
 	return 0;
 }
 
+/* ---- for a successor ---- */
+
+static void forget_secrets(struct tls *t)
+{
+	for (size_t i = 0; i < ARRAY_LEN(t->keys.secret); i++) {
+		if (t->keys.secret[i])
+			OPENSSL_clear_free(t->keys.secret[i], TLS_SECRET_BYTES);
+		t->keys.secret[i] = NULL;
+	}
+}
+
+/* Lines as in SSLKEYLOGFILE: LABEL CLIENT_RANDOM SECRET, numbers in hex. */
+static void on_secret(const SSL *ssl, const char *line)
+{
+	static const char *const labels[] = { "CLIENT_TRAFFIC_SECRET_0 ",
+		"SERVER_TRAFFIC_SECRET_0 " };
+	struct tls *t = SSL_get_app_data(ssl);
+	const char *hex = strrchr(line, ' ');
+	unsigned char *secret;
+	long len;
+
+	for (size_t i = 0; t && hex && i < ARRAY_LEN(labels); i++) {
+		if (strncmp(line, labels[i], strlen(labels[i])) != 0 || t->keys.secret[i])
+			continue;
+		secret = OPENSSL_hexstr2buf(hex + 1, &len);
+		if (secret && len == TLS_SECRET_BYTES)
+			t->keys.secret[i] = secret;
+		else if (secret)
+			OPENSSL_clear_free(secret, (size_t)len);
+	}
+}
+
+/* Sees each record's true type, as it is sealed or opened. */
+static void on_record(int out, int version unused_arg, int what, const void *buf, size_t len,
+	SSL *ssl unused_arg, void *arg)
+{
+	struct tls *t = arg;
+
+	if (what != SSL3_RT_INNER_CONTENT_TYPE || len != 1 || !t->ready)
+		return;
+	if (*(const uint8_t *)buf != SSL3_RT_APPLICATION_DATA)
+		t->keys.other = true;
+	else if (out)
+		t->keys.out++;
+	else
+		t->keys.in++;
+}
+
+void tls_keep(struct tls *t)
+{
+	forget_secrets(t);
+	SSL_set_read_ahead(t->ssl, 1);
+}
+
 struct err *tls_ctx_init(struct tls_ctx *c, const struct identity *id, enum tls_side side)
 {
 	SSL_CTX *ctx = SSL_CTX_new(side == TLS_DIAL ? TLS_client_method() : TLS_server_method());
@@ -62,7 +116,7 @@ struct err *tls_ctx_init(struct tls_ctx *c, const struct identity *id, enum tls_
 	SSL_CTX_set_cert_verify_callback(ctx, verify_cert, NULL);
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_default_read_buffer_len(ctx, READ_AHEAD);
-	SSL_CTX_set_read_ahead(ctx, 1);
+	SSL_CTX_set_keylog_callback(ctx, on_secret);
 	return NULL;
 }
 
@@ -76,6 +130,7 @@ void tls_freep(struct tls **t)
 {
 	if (!*t)
 		return;
+	forget_secrets(*t);
 	SSL_free((*t)->ssl);
 	fd_closep(&(*t)->fd);
 	err_free((*t)->refused);
@@ -229,6 +284,8 @@ struct err *tls_handshake(const struct tls_ctx *c, int fd, struct tls_verify ver
 		return ossl_err("set up a TLS connection");
 	}
 	SSL_set_app_data(t->ssl, t);
+	SSL_set_msg_callback(t->ssl, on_record);
+	SSL_set_msg_callback_arg(t->ssl, t);
 	if (c->side == TLS_DIAL)
 		SSL_set_connect_state(t->ssl);
 	else
@@ -239,6 +296,7 @@ struct err *tls_handshake(const struct tls_ctx *c, int fd, struct tls_verify ver
 		tls_freep(&t);
 		return e;
 	}
+	t->ready = true;
 	*ret = t;
 	return NULL;
 }

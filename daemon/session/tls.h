@@ -8,6 +8,7 @@
 #pragma once
 
 #include <openssl/ssl.h>
+#include <stdint.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -30,6 +31,16 @@ struct err *tls_ctx_init(
 	struct tls_ctx *c, const struct identity *id, enum tls_side side) must_check;
 void tls_ctx_fini(struct tls_ctx *c);
 
+#define TLS_SECRET_BYTES 32
+
+/* What somebody else would need to go on where OpenSSL stands: see ktls.h. */
+struct tls_keys {
+	/* Traffic secrets of the dialling and of the accepting side; NULL: not known. */
+	uint8_t *secret[2];
+	uint64_t in, out; /* records of application data so far */
+	bool other;       /* another record has gone by since the handshake, or the keys are new */
+};
+
 struct tls {
 	SSL *ssl;
 	int fd; /* TCP; owned */
@@ -38,6 +49,8 @@ struct tls {
 	char own[FINGERPRINT_BYTES];
 	struct tls_verify verify;
 	struct err *refused; /* what verify said */
+	bool ready;          /* the handshake is over */
+	struct tls_keys keys;
 };
 
 /* Takes fd (also on error, where it is closed so that the alert reaches the peer). The dialling
@@ -53,6 +66,8 @@ struct err *tls_write_full(struct tls *t, const void *buf, size_t n, struct dead
 void tls_close(struct tls *t, struct deadline d);
 void tls_freep(struct tls **t);
 #define autotls AUTO(tls_freep)
+/* Nobody else takes over any more: from here on OpenSSL may read more than it hands out. */
+void tls_keep(struct tls *t);
 
 /* What went wrong in SSL_read, SSL_write or SSL_do_handshake with result `rc`; for relay. */
 struct err *tls_failure(struct tls *t, int rc) must_check;

@@ -9,6 +9,8 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FUNCTION, SOFT, FILE, HEADER, COLUMNS, PARAMETERS = 100, 60, 800, 150, 100, 5
 SKIP = ("build", ".git")
+# Callbacks whose parameters a library demands.
+DEMANDED = {("daemon/session/tls.c", "on_record")}
 
 
 def sources():
@@ -84,7 +86,7 @@ def main():
             long += length > SOFT
             if length > FUNCTION:
                 problems.append("%s:%d: %s has %d lines" % (own, line, name, length))
-            if n > PARAMETERS:
+            if n > PARAMETERS and (own, name) not in DEMANDED:
                 problems.append("%s:%d: %s has %d parameters" % (own, line, name, n))
     if total and long * 20 > total:
         problems.append("%d of %d functions are longer than %d lines" % (long, total, SOFT))
