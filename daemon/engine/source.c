@@ -402,6 +402,28 @@ static void freeze_undo(void *ctx)
 		err_free(freezer_undo(&s->freezer, s->opt->pid));
 }
 
+/* Guard pages that were put up since the last look at all of its memory. */
+static struct err *send_late_guards(struct source *s)
+{
+	struct ranges seen AUTO(ranges_fini) = { 0 }, there AUTO(ranges_fini) = { 0 };
+	struct capture_priv p;
+	struct capture c;
+	struct layout *now;
+	const uint8_t *bytes;
+	size_t len;
+
+	capture_context(&c, &p, s->task, &s->layout_of);
+	if (s->ops->guards)
+		s->ops->guards(s->dirty, &seen);
+	TRY(layout_guards(&c, s->layout, s->ops->guards ? &seen : NULL, &there));
+	now = layout_with_guards(s->layout_of.arena, s->layout, &there);
+	if (!now)
+		return NULL;
+	TRY(layout_diff(s->layout_of.arena, s->layout, now, &bytes, &len));
+	s->layout = now;
+	return peer_reason(&s->peer, channel_send(&s->peer.ch, FRAME_LAYOUT, 0, bytes, len));
+}
+
 static struct err *send_last(void *ctx)
 {
 	struct source *s = ctx;
@@ -419,6 +441,7 @@ static struct err *send_last(void *ctx)
 	TRY(remote_put_back(s->task));
 	s->round.number++;
 	TRY(source_round(s, true));
+	TRY(send_late_guards(s));
 	m.frozen_ns = s->frozen_ns + s->clock.offset_ns;
 	m.rounds = s->round.number + 1;
 	return peer_send(&s->peer, FRAME_FINAL, &m.base);

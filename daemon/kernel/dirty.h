@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "base/ranges.h"
 #include "kernel/proc.h"
 #include "kernel/task.h"
 
@@ -56,8 +57,12 @@ struct dirty_ops {
 	 * through a mapping that is gone by now is not told by anybody. */
 	struct err *(*collect)(struct dirty *d, const struct vma *v, struct page_runs *runs,
 		struct vma_dirty *info);
-	/* Called once before a series of collects (soft-dirty reads everything and clears once). */
+	/* Called once before a series of collects (soft-dirty reads everything and clears once).
+	 * GONE when the process has ended. */
 	struct err *(*begin)(struct dirty *d, const struct vma_list *maps);
+	/* Adds where collect has ever come across guard pages (MADV_GUARD_INSTALL): every one that
+	 * was there before the last collect. NULL: this tracker does not see them. */
+	void (*guards)(const struct dirty *d, struct ranges *ret);
 	/* Disarms everything; the task runs at full speed afterwards. */
 	void (*close)(struct dirty *d);
 };

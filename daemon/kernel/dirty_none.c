@@ -32,9 +32,9 @@ static struct err *none_open(struct task *t, struct dirty **ret)
 	return dirty_none_open_pid(t->pid, ret);
 }
 
-static struct err *none_begin(unused_arg struct dirty *d, unused_arg const struct vma_list *maps)
+static struct err *none_begin(struct dirty *d, unused_arg const struct vma_list *maps)
 {
-	return NULL;
+	return pagemap_check(d->pagemap_fd);
 }
 
 static void add_own(void *arg, uint64_t start, uint64_t end, unused_arg uint64_t categories)

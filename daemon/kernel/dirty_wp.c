@@ -18,6 +18,9 @@
  *   leaves the marker in a private file mapping: nothing is reported although the process sees the
  *   file's page again. For those mappings we remember which pages were its own (`own`) and look at
  *   exactly these again.
+ * - A new guard page reads as written: whoever looks for those comes across it.
+ * - MADV_GUARD_INSTALL in an armed file mapping never returns (6.18): emptying the pages leaves
+ *   markers, and where one is, it begins again. It goes on when nothing is armed any more.
  * - A marker reads as "swapped". Where a look without "written" cannot tell it from a swapped page,
  *   the page counts as data: reading it gives the right bytes either way, and makes it present.
  */
@@ -51,6 +54,7 @@ struct dirty {
 	uint64_t guard;         /* PAGE_CAT_GUARD where the kernel knows it, else 0 */
 	struct pagebits blocks; /* 2 MiB blocks that have had pages */
 	struct pagebits own;    /* the process's own pages, as sent; of use in file mappings */
+	struct ranges guards;   /* seen at any time */
 };
 
 /* ---- scans ---- */
@@ -74,11 +78,18 @@ static enum page_class class_of(const struct dirty *d, uint64_t categories)
 	return PAGE_DATA;
 }
 
+static void note_guard(struct dirty *d, uint64_t start, uint64_t end, uint64_t categories)
+{
+	if (categories & d->guard)
+		ranges_add(&d->guards, start, end);
+}
+
 static void look_add(void *arg, uint64_t start, uint64_t end, uint64_t categories)
 {
 	struct look *l = arg;
 	enum page_class class = class_of(l->d, categories);
 
+	note_guard(l->d, start, end, categories);
 	if (class == PAGE_DATA && l->block)
 		pagebits_set(&l->d->blocks, start, end);
 	if (class == PAGE_DATA || !l->fresh)
@@ -170,9 +181,27 @@ static void add_own(void *arg, uint64_t start, uint64_t end, unused_arg uint64_t
 	run_sink_add(arg, (struct range){ start, end }, PAGE_DATA);
 }
 
+static void add_guard(void *arg, uint64_t start, uint64_t end, uint64_t categories)
+{
+	note_guard(arg, start, end, categories);
+}
+
+/* Where nothing else would come across them. */
+static struct err *find_guards(struct dirty *d, const struct vma *v)
+{
+	const struct pagemap_query q = { .mask = d->guard, .ret = d->guard };
+	int no = 0;
+
+	if (d->guard)
+		no = pagemap_scan(
+			d->pagemap_fd, &q, (struct range){ v->start, v->end }, add_guard, d);
+	return no ? err_errno(no, "look for guard pages at %#jx", (uintmax_t)v->start) : NULL;
+}
+
 static struct err *untracked(struct look *l, const struct vma *v)
 {
 	l->fresh = true;
+	TRY(find_guards(l->d, v));
 	return pagemap_own(l->d->pagemap_fd, (struct range){ v->start, v->end }, add_own, &l->out);
 }
 
@@ -188,6 +217,7 @@ static void recheck_add(void *arg, uint64_t start, uint64_t end, uint64_t catego
 	struct recheck *r = arg;
 	struct range pages = { start, end };
 
+	note_guard(r->l->d, start, end, categories);
 	if (class_of(r->l->d, categories) == PAGE_GONE) {
 		run_sink_add(&r->l->out, pages, PAGE_GONE);
 		pagebits_clear(r->own, start, end);
@@ -276,6 +306,14 @@ static void no_pages(unused_arg void *arg, unused_arg uint64_t start, unused_arg
 {
 }
 
+static void shared_add(void *arg, uint64_t start, uint64_t end, uint64_t categories)
+{
+	struct look *l = arg;
+
+	note_guard(l->d, start, end, categories);
+	add_own(&l->out, start, end, categories);
+}
+
 /* Pages of a shared mapping come and go in the page table without the process's doing (reclaim),
  * and only a marker tells that an absent one was not written. So all of it is armed, holes too: up
  * to a size at which the page tables for that would hurt. */
@@ -286,20 +324,21 @@ static struct err *collect_shared(struct look *l, const struct vma *v)
 	const struct pagemap_query q = {
 		.flags = ARM,
 		.mask = PAGE_CAT_WRITTEN,
-		.ret = PAGE_CAT_WRITTEN,
+		.ret = PAGE_CAT_WRITTEN | l->d->guard,
 	};
 	const struct range all = { v->start, v->end };
 	bool small = v->end - v->start <= SHARED_MAX;
 	int no = EPERM;
 
 	if (small)
-		no = pagemap_scan(l->d->pagemap_fd, &q, all, add_own, &l->out);
+		no = pagemap_scan(l->d->pagemap_fd, &q, all, shared_add, l);
 	if (!no)
 		return NULL;
 	if (no != EPERM)
 		return scan_err(no, v);
 	l->fresh = true;
 	l->out.runs->n = l->out.first;
+	TRY(find_guards(l->d, v));
 	if (small)
 		no = uffd_register(l->d->uffd, v);
 	/* Mapped from a descriptor that is not open for writing: nothing can be written here. */
@@ -345,9 +384,15 @@ static struct err *wp_collect(
 	return NULL;
 }
 
-static struct err *wp_begin(unused_arg struct dirty *d, unused_arg const struct vma_list *maps)
+static struct err *wp_begin(struct dirty *d, unused_arg const struct vma_list *maps)
 {
-	return NULL;
+	return pagemap_check(d->pagemap_fd);
+}
+
+static void wp_guards(const struct dirty *d, struct ranges *ret)
+{
+	for (size_t i = 0; i < d->guards.n; i++)
+		ranges_add(ret, d->guards.v[i].start, d->guards.v[i].end);
 }
 
 static void wp_close(struct dirty *d)
@@ -356,6 +401,7 @@ static void wp_close(struct dirty *d)
 	fd_closep(&d->pagemap_fd);
 	pagebits_fini(&d->blocks);
 	pagebits_fini(&d->own);
+	ranges_fini(&d->guards);
 	free(d);
 }
 
@@ -469,5 +515,6 @@ const struct dirty_ops dirty_wp = {
 	.open = wp_open,
 	.begin = wp_begin,
 	.collect = wp_collect,
+	.guards = wp_guards,
 	.close = wp_close,
 };

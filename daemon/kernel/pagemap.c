@@ -86,6 +86,13 @@ struct err *pagemap_words(int fd, uint64_t start, uint64_t *words, size_t n)
 	return NULL;
 }
 
+struct err *pagemap_check(int fd)
+{
+	uint64_t word;
+
+	return pagemap_words(fd, 0, &word, 1);
+}
+
 static struct err *own_by_words(int fd, struct range where, pagemap_fn fn, void *arg)
 {
 	uint64_t words[WORDS], from = 0;

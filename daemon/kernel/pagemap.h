@@ -34,9 +34,11 @@ struct pagemap_query {
 typedef void (*pagemap_fn)(void *arg, uint64_t start, uint64_t end, uint64_t categories);
 
 struct err *pagemap_open(pid_t pid, int *fd) must_check;
+/* GONE when the address space is. */
+struct err *pagemap_check(int fd) must_check;
 /* Calls fn for each run of matching pages, ascending. Returns 0 or an errno: EPERM for memory that
- * is not registered (CHECK_WPASYNC), ESRCH when the address space is gone, ENOTTY before 6.7. After
- * an error an unknown part was done. */
+ * is not registered (CHECK_WPASYNC), ENOTTY before 6.7. After an error an unknown part was done. An
+ * address space that is gone is ESRCH or, on some kernels (6.18.44), one without pages. */
 int pagemap_scan(int fd, const struct pagemap_query *q, struct range where, pagemap_fn fn,
 	void *arg) must_check;
 

@@ -14,22 +14,37 @@
 /* VmFlags of smaps that we know; an unknown two-letter word sets VMF_UNKNOWN and is kept in
  * vma.unknown_flags so that it can be refused by name. See Documentation/filesystems/proc.rst. */
 enum vma_flag {
-	VMF_READ = 1 << 0, /* rd */ VMF_WRITE = 1 << 1, /* wr */
-	VMF_EXEC = 1 << 2, /* ex */ VMF_SHARED = 1 << 3, /* sh */
-	VMF_GROWSDOWN = 1 << 4, /* gd */ VMF_PFNMAP = 1 << 5, /* pf */
-	VMF_LOCKED = 1 << 6, /* lo */ VMF_IO = 1 << 7, /* io */
-	VMF_SEQ_READ = 1 << 8, /* sr */ VMF_RAND_READ = 1 << 9, /* rr */
-	VMF_DONTFORK = 1 << 10, /* dc */ VMF_DONTEXPAND = 1 << 11, /* de */
-	VMF_ACCOUNT = 1 << 12, /* ac */ VMF_NORESERVE = 1 << 13, /* nr */
-	VMF_HUGETLB = 1 << 14, /* ht */ VMF_SYNC = 1 << 15, /* sf */
-	VMF_WIPEONFORK = 1 << 16, /* wf */ VMF_DONTDUMP = 1 << 17, /* dd */
-	VMF_SOFTDIRTY = 1 << 18, /* sd */ VMF_MIXEDMAP = 1 << 19, /* mm */
-	VMF_HUGEPAGE = 1 << 20, /* hg */ VMF_NOHUGEPAGE = 1 << 21, /* nh */
-	VMF_MERGEABLE = 1 << 22, /* mg */ VMF_UFFD_MISSING = 1 << 23, /* um */
-	VMF_UFFD_WP = 1 << 24, /* uw */ VMF_SHADOW_STACK = 1 << 25, /* ss */
-	VMF_SEALED = 1 << 26, /* sl */ VMF_LOCKONFAULT = 1 << 27, /* lf */
-	VMF_DROPPABLE = 1 << 28, /* dp */ VMF_UFFD_MINOR = 1 << 29, /* ui */
-	VMF_GUARD = 1 << 30, /* gu */
+	VMF_READ = 1 << 0,
+	/* rd */ VMF_WRITE = 1 << 1, /* wr */
+	VMF_EXEC = 1 << 2,
+	/* ex */ VMF_SHARED = 1 << 3, /* sh */
+	VMF_GROWSDOWN = 1 << 4,
+	/* gd */ VMF_PFNMAP = 1 << 5, /* pf */
+	VMF_LOCKED = 1 << 6,
+	/* lo */ VMF_IO = 1 << 7, /* io */
+	VMF_SEQ_READ = 1 << 8,
+	/* sr */ VMF_RAND_READ = 1 << 9, /* rr */
+	VMF_DONTFORK = 1 << 10,
+	/* dc */ VMF_DONTEXPAND = 1 << 11, /* de */
+	VMF_ACCOUNT = 1 << 12,
+	/* ac */ VMF_NORESERVE = 1 << 13, /* nr */
+	VMF_HUGETLB = 1 << 14,
+	/* ht */ VMF_SYNC = 1 << 15, /* sf */
+	VMF_WIPEONFORK = 1 << 16,
+	/* wf */ VMF_DONTDUMP = 1 << 17, /* dd */
+	VMF_SOFTDIRTY = 1 << 18,
+	/* sd */ VMF_MIXEDMAP = 1 << 19, /* mm */
+	VMF_HUGEPAGE = 1 << 20,
+	/* hg */ VMF_NOHUGEPAGE = 1 << 21, /* nh */
+	VMF_MERGEABLE = 1 << 22,
+	/* mg */ VMF_UFFD_MISSING = 1 << 23, /* um */
+	VMF_UFFD_WP = 1 << 24,
+	/* uw */ VMF_SHADOW_STACK = 1 << 25, /* ss */
+	VMF_SEALED = 1 << 26,
+	/* sl */ VMF_LOCKONFAULT = 1 << 27, /* lf */
+	VMF_DROPPABLE = 1 << 28,
+	/* dp */ VMF_UFFD_MINOR = 1 << 29, /* ui */
+	VMF_GUARD = 1 << 30,               /* gu */
 };
 /* mw: a shared mapping without it can never be made writable */
 #define VMF_MAYWRITE (1ULL << 32)
@@ -37,15 +52,15 @@ enum vma_flag {
 
 struct vma {
 	uint64_t start, end;
-	uint64_t offset;	   /* bytes into the file; 0 for anonymous memory */
-	int prot;		   /* PROT_* */
-	bool shared;		   /* MAP_SHARED */
+	uint64_t offset; /* bytes into the file; 0 for anonymous memory */
+	int prot;        /* PROT_* */
+	bool shared;     /* MAP_SHARED */
 	uint32_t dev_major, dev_minor;
-	uint64_t inode;		   /* 0: no file */
-	const char *path;	   /* as the kernel writes it, octal escapes undone; "" when none */
-	uint64_t flags;		   /* VMF_*, only when read from smaps */
+	uint64_t inode;            /* 0: no file */
+	const char *path;          /* as the kernel writes it, octal escapes undone; "" when none */
+	uint64_t flags;            /* VMF_*, only when read from smaps */
 	const char *unknown_flags; /* "" or the words we do not know, blank separated */
-	int pkey;		   /* protection key, 0 without */
+	int pkey;                  /* protection key, 0 without */
 };
 
 struct vma_list {
@@ -54,9 +69,9 @@ struct vma_list {
 };
 
 /* Limits on what we read from one process (a larger one is refused, LIMIT). */
-#define PROC_VMAS_MAX	 262144
-#define PROC_TEXT_BYTES	 (256u << 20)
-#define PROC_FDS_MAX	 1048576
+#define PROC_VMAS_MAX    262144
+#define PROC_TEXT_BYTES  (256u << 20)
+#define PROC_FDS_MAX     1048576
 #define PROC_THREADS_MAX 32768
 
 /* From maps (cheap, no flags) or smaps (walks all page tables: about 6 ms per GiB of 4 KiB pages,
@@ -73,7 +88,7 @@ struct proc_stat {
 	char comm[16];
 	char state;
 	int tty_nr;
-	uint64_t flags;	     /* PF_*: PF_KTHREAD 0x00200000 */
+	uint64_t flags; /* PF_*: PF_KTHREAD 0x00200000 */
 	int64_t num_threads;
 	uint64_t start_time; /* clock ticks since boot: with pid and boot id it names a process */
 	uint64_t rss_pages;
@@ -87,7 +102,7 @@ struct err *proc_parse_stat(const char *text, struct proc_stat *ret) must_check;
 
 struct proc_status {
 	uint32_t uid[4], gid[4]; /* real, effective, saved, file system */
-	uint32_t *groups;	 /* arena */
+	uint32_t *groups;        /* arena */
 	size_t n_groups;
 	uint32_t umask;
 	pid_t tracer, ns_pid; /* ns_pid: innermost of NSpid */
@@ -101,8 +116,8 @@ struct proc_status {
 	bool coredump; /* CoreDumping: 1 */
 };
 struct err *proc_status(struct arena *a, pid_t pid, pid_t tid, struct proc_status *ret) must_check;
-struct err *proc_parse_status(struct arena *a, const char *text,
-	struct proc_status *ret) must_check;
+struct err *proc_parse_status(
+	struct arena *a, const char *text, struct proc_status *ret) must_check;
 
 /* Open descriptors, ascending. */
 struct err *proc_fds(struct arena *a, pid_t pid, int **fds, size_t *n) must_check;
@@ -115,18 +130,18 @@ struct err *proc_link(struct arena *a, pid_t pid, const char *name, char **ret) 
 /* Text of /proc/PID/fdinfo/FD. */
 struct err *proc_fdinfo(struct arena *a, pid_t pid, int fd, char **ret) must_check;
 /* A field of fdinfo ("flags", base 8; "eventfd-count", base 16 ...); absent is UNSUPPORTED. */
-struct err *fdinfo_u64(const char *fdinfo, const char *field, unsigned base,
-	uint64_t *ret) must_check;
+struct err *fdinfo_u64(
+	const char *fdinfo, const char *field, unsigned base, uint64_t *ret) must_check;
 bool fdinfo_has(const char *fdinfo, const char *field);
 
 struct proc_timer { /* one of /proc/PID/timers */
 	int id;
 	int signal;
 	uint64_t sigval;
-	int notify; /* SIGEV_* with SIGEV_THREAD_ID as the kernel has it */
+	int notify;   /* SIGEV_* with SIGEV_THREAD_ID as the kernel has it */
 	pid_t target; /* tid for SIGEV_THREAD_ID, else pid */
 	int clock;
 };
 struct err *proc_timers(struct arena *a, pid_t pid, struct proc_timer **ret, size_t *n) must_check;
-struct err *proc_parse_timers(struct arena *a, const char *text, struct proc_timer **ret,
-	size_t *n) must_check;
+struct err *proc_parse_timers(
+	struct arena *a, const char *text, struct proc_timer **ret, size_t *n) must_check;

@@ -38,6 +38,14 @@ struct err *layout_diff(struct arena *a, const struct layout *old, const struct 
  * says (a mapping that was replaced between two looks may have been sent into the old one). */
 void layout_fresh(const struct layout *old, const struct layout *now, struct ranges *ret);
 
+/* Guard pages can be put up without a trace in the list of mappings, until the last moment. Adds
+ * those that are within `where` (NULL: in all memory that `l` lists). The second is `l` with them,
+ * or NULL if it has them already. */
+struct err *layout_guards(struct capture *c, const struct layout *l, const struct ranges *where,
+	struct ranges *ret) must_check;
+struct layout *layout_with_guards(
+	struct arena *a, const struct layout *l, const struct ranges *seen);
+
 /* Calls fn where a mapping has flags in `now` that it had not in `old`, or the other way. */
 void layout_flags_differ(const struct layout *old, const struct layout *now,
 	void (*fn)(void *arg, struct range where, const char *flag), void *arg);

@@ -82,7 +82,15 @@ static struct err *scan(struct scanner *s, uint64_t start, uint64_t end)
 	return s->by_scan ? NULL : by_word(s, where);
 }
 
-/* Frozen: guards that were there, if their memory is, and memory that nobody has looked at yet. */
+static struct err *scan_ranges(struct scanner *s, const struct ranges *r)
+{
+	for (size_t i = 0; i < r->n; i++)
+		TRY(scan(s, r->v[i].start, r->v[i].end));
+	return NULL;
+}
+
+/* Frozen: guards that were there, if their memory is, memory that nobody has looked at yet, and
+ * memory whose pages do not travel. In the rest the tracker will come across them. */
 static struct err *scan_some(struct scanner *s, const struct layout *before, const struct layout *l)
 {
 	struct ranges look AUTO(ranges_fini) = { 0 };
@@ -90,11 +98,10 @@ static struct err *scan_some(struct scanner *s, const struct layout *before, con
 	for (size_t i = 0; before && i < before->n_guards; i++)
 		ranges_add(&look, before->guards[i].start, before->guards[i].end);
 	for (size_t i = 0; i < l->regions.n; i++)
-		if (l->regions.v[i].loose)
+		if (l->regions.v[i].loose ||
+			(l->regions.v[i].shared && l->regions.v[i].backing == BACKING_FILE))
 			ranges_add(&look, l->regions.v[i].start, l->regions.v[i].end);
-	for (size_t i = 0; i < look.n; i++)
-		TRY(scan(s, look.v[i].start, look.v[i].end));
-	return NULL;
+	return scan_ranges(s, &look);
 }
 
 static struct err *scan_all(struct scanner *s, const struct layout *l)
@@ -104,18 +111,61 @@ static struct err *scan_all(struct scanner *s, const struct layout *l)
 	return NULL;
 }
 
+static struct err *scanner_init(struct scanner *s, const struct task *t)
+{
+	TRY(pagemap_open(t->pid, &s->fd));
+	/* Whether this kernel knows the category: asked of a page that is not there. */
+	s->by_scan = !by_scan(s, (struct range){ PAGE_BYTES, 2 * PAGE_BYTES });
+	return NULL;
+}
+
+static void set_guards(struct arena *a, struct layout *l, const struct ranges *r)
+{
+	l->n_guards = r->n;
+	l->guards = r->n ? arena_dup(a, r->v, r->n * sizeof(*r->v)) : NULL;
+}
+
 struct err *guards_read(struct capture *c, bool all, const struct layout *before, struct layout *l)
 {
 	struct scanner s AUTO(scanner_fini) = { .fd = -1 };
 
 	if (!guards_supported())
 		return NULL;
-	TRY(pagemap_open(c->task->pid, &s.fd));
-	/* Whether this kernel knows the category: asked of a page that is not there. */
-	s.by_scan = !by_scan(&s, (struct range){ PAGE_BYTES, 2 * PAGE_BYTES });
+	TRY(scanner_init(&s, c->task));
 	TRY(all ? scan_all(&s, l) : scan_some(&s, before, l));
-	l->n_guards = s.found.n;
-	if (s.found.n)
-		l->guards = arena_dup(c->arena, s.found.v, s.found.n * sizeof(*s.found.v));
+	set_guards(c->arena, l, &s.found);
 	return NULL;
+}
+
+struct err *layout_guards(
+	struct capture *c, const struct layout *l, const struct ranges *where, struct ranges *ret)
+{
+	struct scanner s AUTO(scanner_fini) = { .fd = -1 };
+
+	if (!guards_supported())
+		return NULL;
+	TRY(scanner_init(&s, c->task));
+	TRY(where ? scan_ranges(&s, where) : scan_all(&s, l));
+	for (size_t i = 0; i < s.found.n; i++)
+		ranges_add(ret, s.found.v[i].start, s.found.v[i].end);
+	return NULL;
+}
+
+struct layout *layout_with_guards(
+	struct arena *a, const struct layout *l, const struct ranges *seen)
+{
+	struct ranges all AUTO(ranges_fini) = { 0 };
+	struct layout *now;
+	uint64_t known;
+
+	for (size_t i = 0; i < l->n_guards; i++)
+		ranges_add(&all, l->guards[i].start, l->guards[i].end);
+	known = ranges_total(&all);
+	for (size_t i = 0; i < seen->n; i++)
+		ranges_add(&all, seen->v[i].start, seen->v[i].end);
+	if (ranges_total(&all) == known)
+		return NULL;
+	now = arena_dup(a, l, sizeof(*l));
+	set_guards(a, now, &all);
+	return now;
 }

@@ -89,8 +89,8 @@ static const struct {
 	{ SOL_TCP, 35, "TCP_ZEROCOPY_RECEIVE: not only read" },
 };
 
-/* Of a restless process. */
-static const char *const memory_lines[] = { "VmSize:", "VmData:", "VmStk:", "VmLck:" };
+/* Of a restless process: its memory, and signals that it gives itself. */
+static const char *const restless_lines[] = { "VmSize:", "VmData:", "VmStk:", "VmLck:", "SigPnd:" };
 
 static bool is_volatile(const char *file, const char *line)
 {
@@ -101,10 +101,10 @@ static bool is_volatile(const char *file, const char *line)
 	return false;
 }
 
-static bool is_memory(const char *line)
+static bool is_restless(const char *line)
 {
-	for (size_t i = 0; i < ARRAY_LEN(memory_lines); i++)
-		if (!strncmp(line, memory_lines[i], strlen(memory_lines[i])))
+	for (size_t i = 0; i < ARRAY_LEN(restless_lines); i++)
+		if (!strncmp(line, restless_lines[i], strlen(restless_lines[i])))
 			return true;
 	return false;
 }
@@ -141,7 +141,7 @@ static void add_lines(const struct look *l, const char *dir, const char *file)
 
 	for (char *p = text ? strtok_r(text, "\n", &save) : NULL; p;
 		p = strtok_r(NULL, "\n", &save))
-		if (!is_volatile(file, p) && !(l->restless && is_memory(p)))
+		if (!is_volatile(file, p) && !(l->restless && is_restless(p)))
 			text_addf(l->t, "%s/%s: %s\n", dir, file, p);
 }
 

@@ -3,7 +3,7 @@
  * Moves a subject between two hosts of one program: two pid, mount, network and time namespaces,
  * joined by a socketpair, with the real engine on both sides and no daemon around it.
  *
- *     launch [--moves N] [--cancel STATE] SUBJECT [ARG...]
+ *     launch [--moves N] [--cancel STATE] [--dawdle STATE] SUBJECT [ARG...]
  *
  * Exit: 0 the subject verified itself after N moves, 1 not, 77 it cannot run here.
  * --signal N: somebody sends that signal to the original when it stands still already; the source
@@ -11,6 +11,8 @@
  * After every move the kernel must say the same about it as before (fixpoint.h).
  * --cancel STATE: every move is cancelled when the source enters STATE; the subject must stay and
  * be unharmed.
+ * --dawdle STATE: the source takes its time before it enters STATE, so that the subject surely does
+ * something then.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -51,7 +53,7 @@ enum order { ORDER_START, ORDER_SEND, ORDER_RECEIVE, ORDER_LOOK };
 struct order_msg {
 	enum order order;
 	pid_t pid;
-	char cancel[16];
+	char cancel[16], dawdle[16];
 	int signal;
 	char id[32];
 };
@@ -77,9 +79,11 @@ static void die(const char *what)
 
 struct run {
 	int stream, cancel[2];
-	const char *cancel_state;
+	const char *cancel_state, *dawdle_state;
 	int signal;
 };
+
+#define DAWDLE_US 30000
 
 static void on_progress(void *arg, const struct engine_stats *s)
 {
@@ -91,6 +95,8 @@ static void on_progress(void *arg, const struct engine_stats *s)
 			(uintmax_t)s->round_dirty_bytes, (uintmax_t)s->bytes_sent);
 	if (r->signal && !strcmp(s->state, "offered") && kill(SUBJECT_PID, r->signal) < 0)
 		perror("signal");
+	if (r->dawdle_state && !strcmp(s->state, r->dawdle_state))
+		usleep(DAWDLE_US);
 	if (r->cancel_state && !strcmp(s->state, r->cancel_state) &&
 		write(r->cancel[1], "c", 1) < 0)
 		perror("cancel");
@@ -120,6 +126,7 @@ static void run_engine(const struct order_msg *m, int stream, int reply)
 {
 	struct run r = { .stream = stream,
 		.cancel_state = m->cancel[0] ? m->cancel : NULL,
+		.dawdle_state = m->dawdle[0] ? m->dawdle : NULL,
 		.signal = m->signal };
 	struct stream carrier = { .fd = -1 };
 	struct engine_io io = { .stream = &carrier, .arg = &r, .on_progress = on_progress };
@@ -398,7 +405,7 @@ static int wait_ready(struct host *h)
 
 struct what {
 	int moves, signal;
-	const char *cancel;
+	const char *cancel, *dawdle;
 };
 
 /* One move; true if it ended as it should. */
@@ -411,6 +418,7 @@ static bool move(struct host *from, struct host *to, const struct what *w)
 
 	snprintf(send.id, sizeof(send.id), "test-%d", getpid());
 	snprintf(send.cancel, sizeof(send.cancel), "%s", w->cancel ? w->cancel : "");
+	snprintf(send.dawdle, sizeof(send.dawdle), "%s", w->dawdle ? w->dawdle : "");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sp) < 0)
 		die("socketpair");
 	order(to, &receive, sp[1]);
@@ -519,6 +527,8 @@ int main(int argc, char **argv)
 			w.signal = atoi(argv[i + 1]);
 		else if (!strcmp(argv[i], "--cancel"))
 			w.cancel = argv[i + 1];
+		else if (!strcmp(argv[i], "--dawdle"))
+			w.dawdle = argv[i + 1];
 	}
 	if (i >= argc)
 		return 2;
