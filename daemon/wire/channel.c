@@ -38,6 +38,8 @@ static struct err *settle(
 	const struct channel *ch, ssize_t ret, short events, const char *doing, size_t *n)
 {
 	*n = 0;
+	if (ret < 0 && ch->s->ops->explain)
+		TRY(ch->s->ops->explain(ch->s, (int)-ret));
 	if (ret > 0)
 		*n = (size_t)ret;
 	else if (ret == 0)

@@ -33,6 +33,9 @@ struct stream_ops {
 	 * whatever is checked. NULL where there is no such memory. */
 	ssize_t (*lend)(struct stream *s, size_t n, const uint8_t **at);
 	void (*give_back)(struct stream *s, size_t n);
+	/* What a negative errno means where only this carrier knows; NULL (the member too) where it
+	 * means what it always does. */
+	struct err *(*explain)(const struct stream *s, int no);
 	/* What to poll for until the stream can be read (POLLIN) or written (POLLOUT). */
 	struct pollfd (*wants)(const struct stream *s, short events);
 	void (*close)(struct stream *s);
@@ -47,6 +50,9 @@ struct stream {
 /* A socket as it is: a socketpair to a process that does the rest. Takes fd and makes it
  * non-blocking. */
 struct err *stream_socket(int fd, struct stream *ret) must_check;
+/* A TCP socket on which the kernel does TLS 1.3, in both directions. Takes fd. Its close says
+ * goodbye (close_notify) and may take some seconds. */
+struct err *stream_ktls(int fd, struct stream *ret) must_check;
 void stream_close(struct stream *s);
 /* True if there is something to read, the end included. */
 bool stream_readable(struct stream *s);
