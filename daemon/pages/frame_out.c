@@ -7,19 +7,22 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* In front of the pages of a frame in the making. */
+#define FRONT_BYTES (RUN_HEAD_BYTES + FRAME_RUNS_MAX * RUN_BYTES)
+
 void frame_out_init(struct frame_out *o)
 {
-	*o = (struct frame_out){ .table = xcalloc(1, TABLE_BYTES) };
-	o->data = mmap(NULL, PAGES_FRAME_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-		-1, 0);
-	if (o->data == MAP_FAILED)
+	*o = (struct frame_out){ .table = xcalloc(1, FRONT_BYTES) };
+	o->own = mmap(NULL, FRAME_PAGES_MAX * PAGE_BYTES, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (o->own == MAP_FAILED)
 		abort();
 }
 
 void frame_out_fini(struct frame_out *o)
 {
-	if (o->data)
-		munmap(o->data, PAGES_FRAME_BYTES);
+	if (o->own)
+		munmap(o->own, FRAME_PAGES_MAX * PAGE_BYTES);
 	free(o->table);
 	*o = (struct frame_out){ 0 };
 }
@@ -31,19 +34,39 @@ static void settle_last(struct frame_out *o)
 	o->last.pages = 0;
 }
 
+/* Its pages lie in the stream: the table goes right in front of them. */
+static struct err *send_made(struct frame_out *o, size_t table)
+{
+	struct frame_head h = {
+		.length = (uint32_t)(table + o->pages * PAGE_BYTES),
+		.type = FRAME_PAGES,
+		.arg = o->space,
+	};
+
+	memcpy(o->data - table, o->table, table);
+	return channel_send_made(o->ch, &h, o->data - table);
+}
+
+static struct err *send_copied(struct frame_out *o, size_t table)
+{
+	struct iovec iov[] = { { o->table, table }, { o->data, o->pages * PAGE_BYTES } };
+
+	return channel_sendv(o->ch, FRAME_PAGES, o->space, iov, o->pages ? 2 : 1);
+}
+
 struct err *frame_out_flush(struct frame_out *o)
 {
 	uint32_t head[2] = { htole32((uint32_t)o->n_runs), 0 };
 	size_t table = RUN_HEAD_BYTES + o->n_runs * RUN_BYTES;
-	struct iovec iov[] = { { o->table, table }, { o->data, o->pages * PAGE_BYTES } };
 
 	if (!o->n_runs)
 		return NULL;
 	settle_last(o);
 	memcpy(o->table, head, sizeof(head));
 	o->st->bytes_wire += FRAME_HEAD_BYTES + table + o->pages * PAGE_BYTES;
-	TRY(channel_sendv(o->ch, FRAME_PAGES, o->space, iov, o->pages ? 2 : 1));
+	TRY(o->pages && o->data != o->own ? send_made(o, table) : send_copied(o, table));
 	o->n_runs = o->pages = 0;
+	o->data = NULL;
 	return NULL;
 }
 
@@ -64,9 +87,9 @@ struct err *frame_out_run(struct frame_out *o, const struct run *r, bool join)
 	}
 	if (r->kind == RUN_DROP)
 		o->st->runs_dropped++;
-	if (o->n_runs == PAGES_RUNS_MAX && r->kind == RUN_DATA)
+	if (o->n_runs == FRAME_RUNS_MAX && r->kind == RUN_DATA)
 		return err_new(ERR_BUG, "no room for a run of data");
-	if (o->n_runs == PAGES_RUNS_MAX)
+	if (o->n_runs == FRAME_RUNS_MAX)
 		TRY(frame_out_flush(o));
 	settle_last(o);
 	*l = *r;
@@ -74,11 +97,25 @@ struct err *frame_out_run(struct frame_out *o, const struct run *r, bool join)
 	return NULL;
 }
 
+static struct err *place(struct frame_out *o)
+{
+	uint8_t *at;
+
+	o->data = o->own;
+	if (!channel_makes(o->ch))
+		return NULL;
+	TRY(channel_make(o->ch, FRONT_BYTES + FRAME_PAGES_MAX * PAGE_BYTES, &at));
+	o->data = at + FRAME_HEAD_BYTES + FRONT_BYTES;
+	return NULL;
+}
+
 struct err *frame_out_reserve(struct frame_out *o, size_t *room)
 {
 	if (o->pages + FRAME_ROOM_MIN > FRAME_PAGES_MAX ||
-		o->n_runs + FRAME_PAGES_MAX > PAGES_RUNS_MAX)
+		o->n_runs + FRAME_PAGES_MAX > FRAME_RUNS_MAX)
 		TRY(frame_out_flush(o));
+	if (!o->data)
+		TRY(place(o));
 	*room = FRAME_PAGES_MAX - o->pages;
 	return NULL;
 }

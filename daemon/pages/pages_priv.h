@@ -4,8 +4,10 @@
 
 #include "pages/pages.h"
 
-#define FRAME_PAGES_MAX (PAGES_FRAME_BYTES / PAGE_BYTES)
-#define TABLE_BYTES     (RUN_HEAD_BYTES + PAGES_RUNS_MAX * RUN_BYTES)
+#define TABLE_BYTES (RUN_HEAD_BYTES + PAGES_RUNS_MAX * RUN_BYTES)
+/* What we send at a time: small enough to be in the cache still when it is encrypted. */
+#define FRAME_PAGES_MAX 256
+#define FRAME_RUNS_MAX  1024
 /* A frame with less room than this is sent rather than filled with a small read. */
 #define FRAME_ROOM_MIN 32
 
@@ -13,8 +15,9 @@ struct frame_out {
 	struct channel *ch;
 	struct pages_stats *st;
 	uint64_t space;
-	uint8_t *table;  /* TABLE_BYTES */
-	uint8_t *data;   /* PAGES_FRAME_BYTES, page aligned */
+	uint8_t *table;  /* of FRAME_RUNS_MAX */
+	uint8_t *own;    /* for FRAME_PAGES_MAX, page aligned: where the stream has no place */
+	uint8_t *data;   /* where pages go: there, or in the stream; set by frame_out_reserve */
 	struct run last; /* the newest run, not in the table yet; pages 0: none */
 	size_t n_runs;   /* with last */
 	size_t pages;    /* in data */
@@ -28,7 +31,8 @@ void frame_out_fini(struct frame_out *o);
  * when the table is full, which for RUN_DATA the caller must have made impossible
  * (frame_out_reserve). */
 struct err *frame_out_run(struct frame_out *o, const struct run *r, bool join) must_check;
-/* Makes room for at least FRAME_ROOM_MIN pages of any kind and returns for how many. */
+/* Makes room for at least FRAME_ROOM_MIN pages of any kind and returns for how many. Before any
+ * page is put into a frame. */
 struct err *frame_out_reserve(struct frame_out *o, size_t *room) must_check;
 static inline uint8_t *frame_out_at(const struct frame_out *o, size_t page)
 {

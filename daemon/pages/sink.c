@@ -22,6 +22,9 @@
 /* UFFD_USER_MODE_ONLY: faults of system calls, ours included, are errors there instead of waiting
  * for somebody to resolve them. So nothing can ever wait for us. */
 #define USER_MODE_ONLY 1
+/* So much is placed at a time: it is in the cache still, and what follows is decrypted meanwhile.
+ */
+#define PIECE_BYTES (128u << 10)
 
 /* A userfaultfd of the seedling, -1 where the kernel has none. */
 static struct err *make_uffd(struct task *t, int *ret)
@@ -64,8 +67,8 @@ struct err *page_sink_open(struct task *t, space_fd_fn space_fd, void *arg, stru
 	s->put.shift = (unsigned)__builtin_ctzll(PAGE_BYTES);
 	s->drops = xcalloc(REMOTE_CALLS_MAX, sizeof(*s->drops));
 	s->table = xcalloc(1, TABLE_BYTES);
-	s->data = mmap(NULL, PAGES_FRAME_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-		-1, 0);
+	s->data =
+		mmap(NULL, PIECE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (s->data == MAP_FAILED)
 		abort();
 	*ret = s;
@@ -82,7 +85,7 @@ void page_sink_close(struct page_sink *s)
 	free(s->vmas);
 	free(s->drops);
 	free(s->table);
-	munmap(s->data, PAGES_FRAME_BYTES);
+	munmap(s->data, PIECE_BYTES);
 	free(s);
 }
 
@@ -280,25 +283,48 @@ static struct err *read_table(struct page_sink *s, const struct frame_head *head
 	if (head->length != RUN_HEAD_BYTES + n * RUN_BYTES + data)
 		return err_new(ERR_PEER, "a PAGES frame of %u bytes with %ju bytes of data",
 			head->length, (uintmax_t)data);
-	TRY(channel_read(ch, s->data, data));
 	*ret = n;
 	return NULL;
 }
 
 /* ---- placing ---- */
 
-static struct err *put_shared(const struct target *to, const struct run *r, const uint8_t *data)
+struct placing {
+	struct page_sink *s;
+	const struct target *to;
+	const struct sink_vma *v; /* private memory */
+};
+typedef struct err *(*place_fn)(const struct placing *p, struct range where, const uint8_t *data);
+
+/* The pages of a run, piece by piece as they come. */
+static struct err *place_run(
+	const struct placing *p, struct channel *ch, const struct run *r, place_fn fn)
 {
-	uint64_t end = MIN(r->start + r->pages * PAGE_BYTES, to->bytes), at = r->start;
+	uint64_t at = r->start, end = r->start + r->pages * PAGE_BYTES;
 
 	while (at < end) {
-		ssize_t w = pwrite(to->fd, data + (at - r->start), end - at, (off_t)at);
+		uint64_t n = MIN(end - at, (uint64_t)PIECE_BYTES);
+		const uint8_t *data;
+
+		TRY(channel_borrow(ch, p->s->data, n, &data));
+		TRY(fn(p, (struct range){ at, at + n }, data));
+		at += n;
+	}
+	return NULL;
+}
+
+static struct err *put_shared(const struct placing *p, struct range r, const uint8_t *data)
+{
+	uint64_t end = MIN(r.end, p->to->bytes), at = r.start;
+
+	while (at < end) {
+		ssize_t w = pwrite(p->to->fd, data + (at - r.start), end - at, (off_t)at);
 
 		if (w < 0 && errno == EINTR)
 			continue;
 		if (w <= 0)
-			return err_errno(
-				w ? errno : EIO, "write shared memory %ju", (uintmax_t)to->space);
+			return err_errno(w ? errno : EIO, "write shared memory %ju",
+				(uintmax_t)p->to->space);
 		at += (uint64_t)w;
 	}
 	return NULL;
@@ -312,44 +338,27 @@ static struct err *drop_shared(const struct target *to, const struct run *r)
 	return NULL;
 }
 
-static struct err *place_shared(const struct page_sink *s, const struct target *to, size_t n)
+static struct err *put_private(const struct placing *p, struct range r, const uint8_t *data)
 {
-	const uint8_t *data = s->data;
-
-	for (size_t i = 0; i < n; i++) {
-		struct run r;
-
-		TRY(decode(s, i, &r));
-		if (r.kind != RUN_DATA) {
-			TRY(drop_shared(to, &r));
-			continue;
-		}
-		TRY(put_shared(to, &r, data));
-		data += r.pages * PAGE_BYTES;
-	}
-	return NULL;
+	return sink_put(p->s, p->v, r, data);
 }
 
-static struct err *place_private(struct page_sink *s, size_t n)
+static struct err *place_one(
+	struct page_sink *s, const struct target *to, struct channel *ch, const struct run *r)
 {
-	const uint8_t *data = s->data;
+	struct placing p = { .s = s, .to = to };
+	bool private = to->space == SPACE_PRIVATE;
+	struct range where = { r->start, r->start + r->pages * PAGE_BYTES };
 
-	for (size_t i = 0; i < n; i++) {
-		const struct sink_vma *v;
-		struct range where;
-		struct run r;
-
-		TRY(decode(s, i, &r));
-		v = sink_vma_at(s, r.start);
-		where = (struct range){ r.start, r.start + r.pages * PAGE_BYTES };
-		if (r.kind != RUN_DATA) {
-			TRY(sink_drop(s, v, where, r.kind == RUN_ZERO));
-			continue;
-		}
-		TRY(sink_put(s, v, where, data));
-		data += r.pages * PAGE_BYTES;
-	}
-	return sink_flush_drops(s);
+	if (r->kind == RUN_DATA && !private)
+		return place_run(&p, ch, r, put_shared);
+	if (!private)
+		return drop_shared(to, r);
+	p.v = sink_vma_at(s, r->start);
+	if (r->kind != RUN_DATA)
+		return sink_drop(s, p.v, where, r->kind == RUN_ZERO);
+	TRY(sink_prepare(s, p.v, where));
+	return place_run(&p, ch, r, put_private);
 }
 
 struct err *page_sink_frame(struct page_sink *s, const struct frame_head *head, struct channel *ch)
@@ -359,5 +368,11 @@ struct err *page_sink_frame(struct page_sink *s, const struct frame_head *head, 
 
 	TRY(find_target(s, head->arg, &to));
 	TRY(read_table(s, head, ch, &to, &n));
-	return to.space == SPACE_PRIVATE ? place_private(s, n) : place_shared(s, &to, n);
+	for (size_t i = 0; i < n; i++) {
+		struct run r;
+
+		TRY(decode(s, i, &r));
+		TRY(place_one(s, &to, ch, &r));
+	}
+	return to.space == SPACE_PRIVATE ? sink_flush_drops(s) : NULL;
 }

@@ -36,6 +36,8 @@ struct page_sink {
 	uint8_t *table, *data;
 };
 
+/* Before the pieces of a run are put: huge pages, where they are wanted. */
+struct err *sink_prepare(struct page_sink *s, const struct sink_vma *v, struct range r) must_check;
 /* Private memory; the run lies within v. `data` may be clobbered. */
 struct err *sink_put(struct page_sink *s, const struct sink_vma *v, struct range r,
 	const uint8_t *data) must_check;

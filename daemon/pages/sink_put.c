@@ -107,17 +107,30 @@ static struct err *place(
 	return NULL;
 }
 
+static bool drop_waits(const struct page_sink *s, struct range r)
+{
+	for (size_t i = 0; i < s->n_drops; i++)
+		if (s->drops[i].args[0] < r.end &&
+			r.start < s->drops[i].args[0] + s->drops[i].args[1])
+			return true;
+	return false;
+}
+
 /* ---- huge pages ---- */
 
 /* Blocks of 2 MiB that are touched for the first time, within the mapping: lets the process make
  * huge pages for them in one go. Only the run's own range is asked for, so that no more than that
  * is made where huge pages are not to be had. */
-static struct err *populate(struct page_sink *s, const struct sink_vma *v, struct range r)
+struct err *sink_prepare(struct page_sink *s, const struct sink_vma *v, struct range r)
 {
 	struct call c = { .nr = SYS_madvise };
 	uint64_t block = r.start & ~(HUGE_BYTES - 1);
 	struct range new = { r.end, r.start };
 
+	if (!v->huge || v->place != PLACE_WRITE)
+		return NULL;
+	if (drop_waits(s, r))
+		TRY(sink_flush_drops(s));
 	for (; block < r.end; block += HUGE_BYTES) {
 		bool set;
 
@@ -141,22 +154,11 @@ static struct err *populate(struct page_sink *s, const struct sink_vma *v, struc
 
 /* ---- put and drop ---- */
 
-static bool drop_waits(const struct page_sink *s, struct range r)
-{
-	for (size_t i = 0; i < s->n_drops; i++)
-		if (s->drops[i].args[0] < r.end &&
-			r.start < s->drops[i].args[0] + s->drops[i].args[1])
-			return true;
-	return false;
-}
-
 struct err *sink_put(
 	struct page_sink *s, const struct sink_vma *v, struct range r, const uint8_t *data)
 {
 	if (drop_waits(s, r))
 		TRY(sink_flush_drops(s));
-	if (v->huge && v->place == PLACE_WRITE)
-		TRY(populate(s, v, r));
 	for (uint64_t at = r.start; at < r.end;) {
 		bool there;
 		struct range part = { at, pagebits_run(&s->put, at, r.end, &there) };

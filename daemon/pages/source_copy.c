@@ -51,6 +51,7 @@ static void start_frames(
 	s->out.st = st;
 	s->out.space = space;
 	s->out.n_runs = s->out.pages = 0;
+	s->out.data = NULL;
 	s->out.last.pages = 0;
 }
 

@@ -5,6 +5,7 @@
 
 #include "proto/frame.h"
 #include "wire/err_wire.h"
+#include "wire/handoff.h"
 
 void refuse_stream(int fd, const struct err *e)
 {
@@ -13,6 +14,7 @@ void refuse_stream(int fd, const struct err *e)
 	size_t len = migrate__error__get_packed_size(m);
 	uint8_t *buf = arena_alloc(a, FRAME_HEAD_BYTES + len);
 
+	err_free(handoff_say(fd, HANDOFF_PLAIN, NULL, 0));
 	frame_encode(&(struct frame_head){ .length = (uint32_t)len, .type = FRAME_ERROR }, buf);
 	migrate__error__pack(m, buf + FRAME_HEAD_BYTES);
 	(void)send(fd, buf, FRAME_HEAD_BYTES + len, MSG_DONTWAIT | MSG_NOSIGNAL);

@@ -26,6 +26,7 @@
 #include "roles/subject.h"
 #include "roles/unit.h"
 #include "wire/err_wire.h"
+#include "wire/stream_relay.h"
 
 #define SAY_US         2000000 /* how long the monitor may take to read */
 #define ID_MAX         63
@@ -428,7 +429,7 @@ int worker_main(void)
 	w.work = msg.m->work;
 	io.interrupt_fd = msg.fds[0];
 	if (msg.n_fds > 1) {
-		e = stream_socket(take_fd(&msg.fds[1]), &stream);
+		e = stream_relay(take_fd(&msg.fds[1]), &stream);
 		if (e)
 			return 1;
 		io.stream = &stream;

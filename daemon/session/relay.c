@@ -5,25 +5,51 @@
 #include <openssl/err.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
-/* One way: filled from one end, drained into the other. */
+#include "session/corked.h"
+#include "session/ossl.h"
+#include "wire/handoff.h"
+#include "wire/ring.h"
+
+/* A buffer between the two ends, for bytes that go over the socket itself. */
 struct way {
 	uint8_t *buf;
 	size_t start, end;
-	bool ended; /* nothing more comes in */
-	bool done;  /* and the end was passed on */
+};
+
+struct relay;
+
+/* How bytes get to and from the server. */
+struct serving {
+	/* Bytes for the peer, where they lie: 0 for none now. Sets out_ended when no more come. */
+	struct err *(*look)(struct relay *r, const uint8_t **at, size_t *n);
+	void (*sent)(struct relay *r, size_t n);
+	/* Where bytes from the peer go: 0 for no room now. Then, n of them are there. */
+	struct err *(*room)(struct relay *r, uint8_t **at, size_t *n);
+	struct err *(*came)(struct relay *r, size_t n);
+	/* What to poll the socket for. */
+	short (*wants)(struct relay *r);
 };
 
 struct relay {
 	struct tls *tls;
 	int fd;
-	struct way out; /* socket to TLS */
-	struct way in;  /* TLS to socket */
-	bool deaf;      /* the socket takes nothing more: what comes is dropped */
-	bool gone;      /* the socket's other end is closed; what it wrote may be left */
+	const struct serving *serving;
+	struct way out, in; /* the socket's */
+	struct ring ring_out, ring_in;
+	size_t piece;             /* left of the piece at the front of ring_out */
+	bool words;               /* last words came on the socket: the ring is drained first */
+	bool hung_up;             /* the socket has ended; the ring may hold bytes */
+	bool starved, full;       /* waits for bytes, for room, in a ring */
+	bool out_ended, out_done; /* nothing more comes from the server; and the peer knows */
+	bool in_ended, in_done;   /* nothing more comes from the peer; and the server knows */
+	bool deaf;                /* the server takes nothing more: what comes is dropped */
+	bool gone;                /* the socket's other end is closed; what it wrote may be left */
 	struct deadline last_words; /* then: for what it wrote */
 	short tls_wanted;           /* what the last TLS calls wait for, as poll events */
+	struct corked line;         /* what TLS has written and is not sent yet */
 	struct err *failed;         /* the first thing that went wrong with TLS */
 	uint64_t since_rekey;
 	struct relay_stats *stats;
@@ -65,106 +91,48 @@ static void fail(struct relay *r, struct err *e)
 }
 
 /* Nothing goes out any more; the peer's last words may still be there to read. */
+static void give_up_out(struct relay *r)
+{
+	r->out.start = r->out.end = 0;
+	r->line.start = r->line.end = 0;
+	r->out_ended = r->out_done = true;
+	(void)shutdown(r->fd, SHUT_RD); /* the server gets EPIPE instead of waiting for room */
+}
+
 static void fail_out(struct relay *r, int rc)
 {
 	fail(r, tls_failure(r->tls, rc));
-	r->out.start = r->out.end = 0;
-	r->out.ended = r->out.done = true;
-	(void)shutdown(r->fd, SHUT_RD); /* the worker gets EPIPE instead of waiting for room */
+	give_up_out(r);
 }
 
-static struct err *fill_out(struct relay *r)
+/* ---- over the socket ---- */
+
+static struct err *socket_look(struct relay *r, const uint8_t **at, size_t *n)
 {
 	struct way *w = &r->out;
-	ssize_t n;
+	ssize_t got;
 
-	if (w->ended || held(w))
-		return NULL;
-	n = recv(r->fd, w->buf, RELAY_OUT_BYTES, MSG_DONTWAIT);
-	if (n > 0)
-		w->end = (size_t)n;
-	else if (n == 0 || errno == ECONNRESET)
-		/* A reset means that the worker closed with bytes from the peer unread. */
-		w->ended = true;
-	else if (errno != EAGAIN && errno != EINTR)
-		return err_errno(errno, "read from the worker");
+	if (!held(w) && !r->out_ended) {
+		got = recv(r->fd, w->buf, RELAY_OUT_BYTES, MSG_DONTWAIT);
+		if (got > 0)
+			w->end = (size_t)got;
+		else if (got == 0 || errno == ECONNRESET)
+			/* A reset means that the server closed with bytes from the peer unread. */
+			r->out_ended = true;
+		else if (errno != EAGAIN && errno != EINTR)
+			return err_errno(errno, "read from the worker");
+	}
+	*at = w->buf + w->start;
+	*n = held(w);
 	return NULL;
 }
 
-static void rekey(struct relay *r, size_t n)
+static void socket_sent(struct relay *r, size_t n)
 {
-	r->since_rekey += n;
-	if (r->since_rekey < RELAY_REKEY_BYTES)
-		return;
-	r->since_rekey = 0;
-	/* Fails only while an earlier update is still unsent: then the next round does it. */
-	if (!SSL_key_update(r->tls->ssl, SSL_KEY_UPDATE_NOT_REQUESTED))
-		r->since_rekey = RELAY_REKEY_BYTES / 2;
+	drained(&r->out, n);
 }
 
-static void drain_out(struct relay *r)
-{
-	struct way *w = &r->out;
-	int rc;
-
-	while (held(w)) {
-		size_t n;
-
-		ERR_clear_error();
-		errno = 0;
-		rc = SSL_write_ex(r->tls->ssl, w->buf + w->start, held(w), &n);
-		if (rc != 1) {
-			if (!tls_waits(r, rc))
-				fail_out(r, rc);
-			return;
-		}
-		drained(w, n);
-		r->stats->to_peer += n;
-		rekey(r, n);
-	}
-	if (!w->ended || w->done)
-		return;
-	ERR_clear_error();
-	errno = 0;
-	rc = SSL_shutdown(r->tls->ssl);
-	if (rc >= 0)
-		w->done = true;
-	else if (!tls_waits(r, rc))
-		fail_out(r, rc);
-}
-
-/* True if it stopped only because the buffer is full: there may be more without anything to wait
- * for, inside of OpenSSL. */
-static bool fill_in(struct relay *r)
-{
-	struct way *w = &r->in;
-
-	while (!w->ended && w->end < RELAY_IN_BYTES) {
-		size_t n;
-		int rc;
-
-		ERR_clear_error();
-		errno = 0;
-		rc = SSL_read_ex(r->tls->ssl, w->buf + w->end, RELAY_IN_BYTES - w->end, &n);
-		if (rc != 1) {
-			if (tls_waits(r, rc))
-				return false;
-			if (SSL_get_error(r->tls->ssl, rc) != SSL_ERROR_ZERO_RETURN) {
-				fail(r, tls_failure(r->tls, rc));
-				r->out.ended = r->out.done = true;
-			}
-			w->ended = true;
-			return false;
-		}
-		w->end += n;
-		r->stats->from_peer += n;
-		if (r->deaf)
-			drained(w, held(w));
-	}
-	return !w->ended;
-}
-
-static struct err *drain_in(struct relay *r)
+static struct err *socket_drain(struct relay *r)
 {
 	struct way *w = &r->in;
 
@@ -182,29 +150,310 @@ static struct err *drain_in(struct relay *r)
 			return err_errno(errno, "write to the worker");
 		}
 	}
-	if (w->ended && !w->done) {
-		(void)shutdown(r->fd, SHUT_WR); /* a worker that is gone does not care */
-		w->done = true;
+	return NULL;
+}
+
+static struct err *socket_room(struct relay *r, uint8_t **at, size_t *n)
+{
+	TRY(socket_drain(r));
+	*at = r->in.buf;
+	*n = held(&r->in) ? 0 : RELAY_IN_BYTES;
+	return NULL;
+}
+
+static struct err *socket_came(struct relay *r, size_t n)
+{
+	r->in.end = n;
+	return socket_drain(r);
+}
+
+static short socket_wants(struct relay *r)
+{
+	short events = 0;
+
+	if (!r->out_ended && !held(&r->out))
+		events |= POLLIN;
+	if (held(&r->in))
+		events |= POLLOUT;
+	return events;
+}
+
+static const struct serving by_socket = {
+	.look = socket_look,
+	.sent = socket_sent,
+	.room = socket_room,
+	.came = socket_came,
+	.wants = socket_wants,
+};
+
+/* ---- through rings ---- */
+
+static const struct serving by_words;
+
+static void wake(const struct relay *r)
+{
+	const char byte = HANDOFF_WAKE;
+
+	(void)send(r->fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* Wake-ups, the end, or the beginning of last words, which stay in the buffer. */
+static struct err *take_wakes(struct relay *r)
+{
+	char bytes[64];
+	ssize_t n;
+
+	while (!r->hung_up && !r->words) {
+		const char *words;
+
+		n = recv(r->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return NULL;
+		if (n < 0 && errno != ECONNRESET)
+			return err_errno(errno, "read from the worker");
+		r->hung_up = n <= 0;
+		words = n > 0 ? memchr(bytes, HANDOFF_PLAIN, (size_t)n) : NULL;
+		if (!words)
+			continue;
+		r->words = true;
+		r->out.end = (size_t)(bytes + n - words - 1);
+		memcpy(r->out.buf, words + 1, r->out.end);
 	}
 	return NULL;
 }
 
-/* When the worker is gone and its last bytes are out, nobody wants what the peer still says. */
+/* At the front of the ring: the rest of a piece, or the next one's head. */
+static struct err *next_piece(struct relay *r, const uint8_t **at, size_t *n)
+{
+	ssize_t there = ring_readable(&r->ring_out, at);
+	struct piece p;
+
+	*n = 0;
+	if (there < 0 || (there > 0 && !r->piece && (size_t)there < sizeof(p)))
+		return err_new(ERR_BUG, "the worker's ring holds nonsense");
+	if (there == 0)
+		return NULL;
+	if (!r->piece) {
+		memcpy(&p, *at, sizeof(p));
+		if (p.skip + (uint64_t)p.send + sizeof(p) > (size_t)there)
+			return err_new(ERR_BUG, "the worker's ring holds nonsense");
+		if (ring_read(&r->ring_out, sizeof(p) + p.skip))
+			wake(r);
+		r->piece = p.send;
+		*at += sizeof(p) + p.skip;
+	}
+	*n = r->piece;
+	return NULL;
+}
+
+static struct err *ring_look(struct relay *r, const uint8_t **at, size_t *n)
+{
+	TRY(next_piece(r, at, n));
+	r->starved = !*n;
+	if (*n || r->out_ended)
+		return NULL;
+	(void)ring_reader_sleeps(&r->ring_out, 1);
+	TRY(take_wakes(r));
+	/* What was written before the wake-up or the end is there now. */
+	TRY(next_piece(r, at, n));
+	if (*n)
+		return NULL;
+	if (r->words) {
+		r->serving = &by_words;
+		return r->serving->look(r, at, n);
+	}
+	r->out_ended = r->hung_up;
+	return NULL;
+}
+
+static void ring_sent(struct relay *r, size_t n)
+{
+	r->piece -= n;
+	if (ring_read(&r->ring_out, n))
+		wake(r);
+}
+
+/* Less room than this is waited for rather than used: a server that is slower would be woken, and
+ * wake us, for every record. */
+#define RING_ROOM (64u << 10)
+
+static struct err *ring_room(struct relay *r, uint8_t **at, size_t *n)
+{
+	ssize_t room = ring_writable(&r->ring_in, at);
+
+	if (room >= 0 && room < (ssize_t)RING_ROOM && ring_writer_sleeps(&r->ring_in, RING_ROOM))
+		TRY(take_wakes(r));
+	room = ring_writable(&r->ring_in, at);
+	if (room < 0)
+		return err_new(ERR_BUG, "the worker's ring holds nonsense");
+	r->full = room < (ssize_t)RING_ROOM;
+	*n = r->full ? 0 : (size_t)room;
+	return NULL;
+}
+
+static struct err *ring_came(struct relay *r, size_t n)
+{
+	if (ring_written(&r->ring_in, n))
+		wake(r);
+	return NULL;
+}
+
+/* Wake-ups are taken only by who waits for one: to others, they would never cease to be there. */
+static short ring_wants(struct relay *r)
+{
+	return (r->starved || r->full) && !r->hung_up ? POLLIN : 0;
+}
+
+static const struct serving by_ring = {
+	.look = ring_look,
+	.sent = ring_sent,
+	.room = ring_room,
+	.came = ring_came,
+	.wants = ring_wants,
+};
+
+/* The rings are done with, but what the peer says has its place there still. */
+static const struct serving by_words = {
+	.look = socket_look,
+	.sent = socket_sent,
+	.room = ring_room,
+	.came = ring_came,
+	.wants = socket_wants,
+};
+
+/* ---- TLS ---- */
+
+static void rekey(struct relay *r, size_t n)
+{
+	r->since_rekey += n;
+	if (r->since_rekey < RELAY_REKEY_BYTES)
+		return;
+	r->since_rekey = 0;
+	/* Fails only while an earlier update is still unsent: then the next round does it. */
+	if (!SSL_key_update(r->tls->ssl, SSL_KEY_UPDATE_NOT_REQUESTED))
+		r->since_rekey = RELAY_REKEY_BYTES / 2;
+}
+
+static void flush(struct relay *r)
+{
+	if (corked_flush(&r->line))
+		return;
+	if (!r->line.failed) {
+		r->tls_wanted |= POLLOUT;
+		return;
+	}
+	fail(r, err_errno(r->line.failed, "send to the other host"));
+	give_up_out(r);
+}
+
+static void goodbye(struct relay *r)
+{
+	int rc;
+
+	ERR_clear_error();
+	errno = 0;
+	rc = SSL_shutdown(r->tls->ssl);
+	if (rc >= 0)
+		r->out_done = true;
+	else if (!tls_waits(r, rc))
+		fail_out(r, rc);
+}
+
+/* How often one way goes on before the other gets its turn. */
+#define TURN 16
+
+/* *more: it stopped only for that, not for want of bytes or room. */
+static struct err *pass_out(struct relay *r, bool *more)
+{
+	for (int i = 0; i < TURN && !r->out_done; i++) {
+		const uint8_t *at;
+		size_t n, there;
+		int rc;
+
+		TRY(r->serving->look(r, &at, &there));
+		*more = there > 0;
+		if (!there)
+			break;
+		ERR_clear_error();
+		errno = 0;
+		rc = SSL_write_ex(r->tls->ssl, at, there, &n);
+		if (rc != 1) {
+			*more = false;
+			if (!tls_waits(r, rc))
+				fail_out(r, rc);
+			break;
+		}
+		r->serving->sent(r, n);
+		r->stats->to_peer += n;
+		rekey(r, n);
+	}
+	if (r->out_ended && !r->out_done)
+		goodbye(r);
+	return NULL;
+}
+
+/* One piece from the peer: *more if there may be another at once. */
+static struct err *pass_one_in(struct relay *r, bool *more)
+{
+	size_t n, room;
+	uint8_t *at;
+	int rc;
+
+	*more = false;
+	TRY(r->serving->room(r, &at, &room));
+	/* Nobody takes it: it may overwrite itself. */
+	if (r->deaf && !room)
+		room = RELAY_IN_BYTES, at = r->in.buf;
+	if (!room)
+		return NULL;
+	ERR_clear_error();
+	errno = 0;
+	rc = SSL_read_ex(r->tls->ssl, at, room, &n);
+	if (rc == 1) {
+		*more = true;
+		r->stats->from_peer += n;
+		return r->deaf ? NULL : r->serving->came(r, n);
+	}
+	if (tls_waits(r, rc))
+		return NULL;
+	if (SSL_get_error(r->tls->ssl, rc) != SSL_ERROR_ZERO_RETURN) {
+		fail(r, tls_failure(r->tls, rc));
+		r->out_ended = r->out_done = true;
+	}
+	r->in_ended = true;
+	return NULL;
+}
+
+/* True in *more if it stopped only for that: there may be bytes inside of OpenSSL, which no poll
+ * tells of. */
+static struct err *pass_in(struct relay *r, bool *more)
+{
+	*more = !r->in_ended;
+	for (int i = 0; i < TURN && *more; i++)
+		TRY(pass_one_in(r, more));
+	*more &= !r->in_ended;
+	if (r->in_ended && !r->in_done && !held(&r->in)) {
+		(void)shutdown(r->fd, SHUT_WR); /* a server that is gone does not care */
+		r->in_done = true;
+	}
+	return NULL;
+}
+
+/* When the server is gone and its last bytes are out, nobody wants what the peer still says. */
 static bool over(const struct relay *r)
 {
-	return r->out.done && (r->in.done || r->deaf);
+	return r->out_done && r->line.start == r->line.end && (r->in_done || r->deaf);
 }
 
 static struct err *wait_any(struct relay *r)
 {
-	struct pollfd p[] = { { r->fd, 0, 0 }, { r->tls->fd, r->tls_wanted, 0 } };
+	struct pollfd p[] = { { r->fd, r->serving->wants(r), 0 },
+		{ r->tls->fd, r->tls_wanted, 0 } };
 
-	if (!r->out.ended && !held(&r->out))
-		p[0].events |= POLLIN;
-	if (held(&r->in))
-		p[0].events |= POLLOUT;
 	/* POLLHUP comes unasked and for ever: an end that nothing is wanted from is left out. That
-	 * the worker is gone altogether is worth knowing, once. */
+	 * the server is gone altogether is worth knowing, once. */
 	if (!p[0].events && r->gone)
 		p[0].fd = -1;
 	if (!p[1].events)
@@ -216,7 +465,7 @@ static struct err *wait_any(struct relay *r)
 		r->gone = true;
 		r->last_words = deadline_in(RELAY_LAST_WORDS_US);
 	}
-	if (r->gone && r->out.ended)
+	if (r->gone && r->out_ended)
 		r->deaf = true;
 	return NULL;
 }
@@ -227,25 +476,69 @@ static void check_last_words(struct relay *r)
 	if (!r->gone || over(r) || !deadline_passed(r->last_words))
 		return;
 	fail(r, err_new(ERR_TIMEOUT, "the other host takes nothing more"));
-	r->out.start = r->out.end = 0;
-	r->out.ended = r->out.done = r->deaf = true;
+	give_up_out(r);
+	r->deaf = true;
 }
 
 static struct err *pump(struct relay *r)
 {
 	while (!over(r)) {
-		bool full;
+		bool more_out = false, more_in;
 
 		r->tls_wanted = 0;
-		TRY(fill_out(r));
-		drain_out(r);
-		full = fill_in(r);
-		TRY(drain_in(r));
-		if (!over(r) && !(full && !held(&r->in)))
+		TRY(pass_out(r, &more_out));
+		TRY(pass_in(r, &more_in));
+		if (!more_out)
+			flush(r);
+		if (!over(r) && !more_out && !more_in)
 			TRY(wait_any(r));
 		check_last_words(r);
 	}
 	return NULL;
+}
+
+/* The server is asked how it wants its bytes. One that never comes is as good as gone. */
+static struct err *take_serving(struct relay *r)
+{
+	int fds[2] = { -1, -1 };
+	enum handoff how;
+	struct err *e = handoff_hear(r->fd, deadline_in(RELAY_HANDOFF_US), &how, fds);
+
+	r->serving = &by_socket;
+	if (!e && how == HANDOFF_RING) {
+		r->serving = &by_ring;
+		e = ring_map(fds[0], &r->ring_in);
+		if (!e)
+			e = ring_map(fds[1], &r->ring_out);
+	} else if (!e && how != HANDOFF_PLAIN) {
+		e = err_new(ERR_BUG, "the worker wants its bytes in a way %#x", (unsigned)how);
+	} else if (e && err_code(e) == ERR_GONE) {
+		err_free(e);
+		e = NULL;
+	}
+	fd_closep(&fds[0]);
+	fd_closep(&fds[1]);
+	return e;
+}
+
+static struct err *cork(struct relay *r)
+{
+	BIO *b;
+
+	r->line.fd = r->tls->fd;
+	r->line.buf = xcalloc(1, CORKED_BYTES);
+	b = corked_bio(&r->line);
+	if (!b)
+		return ossl_err("set up the relay");
+	SSL_set0_wbio(r->tls->ssl, b);
+	return NULL;
+}
+
+/* What is said from here on (an alert, goodbye) goes out at once. */
+static void uncork(struct relay *r)
+{
+	SSL_set0_wbio(r->tls->ssl, BIO_new_socket(r->tls->fd, BIO_NOCLOSE));
+	mem_freep(&r->line.buf);
 }
 
 struct err *relay_run(struct tls *t, int fd, struct relay_stats *stats)
@@ -255,11 +548,19 @@ struct err *relay_run(struct tls *t, int fd, struct relay_stats *stats)
 	struct relay r = { .tls = t, .fd = fd, .stats = stats };
 	struct err *e;
 
-	tls_keep(t);
 	*stats = (struct relay_stats){ 0, 0 };
 	r.out.buf = out;
 	r.in.buf = in;
-	e = pump(&r);
+	/* From here on, nobody else reads what OpenSSL has read already. */
+	SSL_set_read_ahead(t->ssl, 1);
+	e = cork(&r);
+	if (!e)
+		e = take_serving(&r);
+	if (!e)
+		e = pump(&r);
+	uncork(&r);
+	ring_unmap(&r.ring_in);
+	ring_unmap(&r.ring_out);
 	if (!e)
 		return r.failed;
 	err_free(r.failed);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bytes between TLS and a stream socket, both ways, until both ways have ended.
+ * Bytes between TLS and whoever serves the stream, both ways, until both ways have ended: over a
+ * socket as it is, or through rings of shared memory, whichever the server wants (wire/handoff.h).
+ * Through rings, bytes are encrypted from where the server made them, and decrypted to where it
+ * takes them.
  *
  * The end of one way is passed on (close_notify <-> shutdown) while the other goes on. A TCP
  * connection that ends without close_notify is an error: it was cut. One buffer per way; nothing
@@ -23,6 +26,9 @@ struct relay_stats {
 	uint64_t to_peer, from_peer; /* bytes of plain text */
 };
 
-/* `fd` is a non-blocking stream socket, not owned. On return everything that could be delivered
- * was, and close_notify is sent, but the TCP connection is open: see tls_close. */
+/* How long the server may take to say how it wants the bytes. */
+#define RELAY_HANDOFF_US 30000000
+
+/* `fd` is a non-blocking stream socket to the server, not owned. On return everything that could be
+ * delivered was, and close_notify is sent, but the TCP connection is open: see tls_close. */
 struct err *relay_run(struct tls *t, int fd, struct relay_stats *stats) must_check;

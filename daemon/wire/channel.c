@@ -129,6 +129,33 @@ struct err *channel_send(
 	return channel_sendv(ch, type, arg, &iov, len ? 1 : 0);
 }
 
+bool channel_makes(const struct channel *ch)
+{
+	return ch->s->ops->reserve;
+}
+
+struct err *channel_make(struct channel *ch, size_t n, uint8_t **at)
+{
+	size_t got;
+
+	do
+		TRY(settle(ch, ch->s->ops->reserve(ch->s, FRAME_HEAD_BYTES + n, at), POLLOUT,
+			"sending", &got));
+	while (!got);
+	return NULL;
+}
+
+struct err *channel_send_made(struct channel *ch, const struct frame_head *h, uint8_t *body)
+{
+	if (h->length > frame_limit(h->type))
+		return err_new(ERR_LIMIT, "%s needs %u bytes, a frame holds %u",
+			frame_name(h->type), h->length, frame_limit(h->type));
+	frame_encode(h, body - FRAME_HEAD_BYTES);
+	ch->s->ops->commit(ch->s, body - FRAME_HEAD_BYTES, FRAME_HEAD_BYTES + h->length);
+	ch->bytes_out += FRAME_HEAD_BYTES + h->length;
+	return NULL;
+}
+
 bool channel_splices_out(const struct channel *ch)
 {
 	return ch->s->ops->splice_out;
@@ -163,17 +190,20 @@ struct err *channel_read(struct channel *ch, void *buf, size_t n)
 	return NULL;
 }
 
-struct err *channel_borrow(struct channel *ch, void *buf, size_t n, const uint8_t **at, size_t *got)
+struct err *channel_borrow(struct channel *ch, void *buf, size_t n, const uint8_t **at)
 {
+	size_t got;
+
 	give_back(ch);
-	*got = n;
 	*at = buf;
 	if (!ch->s->ops->lend)
 		return channel_read(ch, buf, n);
+	if (n > CHANNEL_BORROW_MAX)
+		return err_new(ERR_BUG, "%zu bytes to be borrowed", n);
 	do
-		TRY(arrived(ch, ch->s->ops->lend(ch->s, n, at), got));
-	while (!*got);
-	ch->lent = *got;
+		TRY(arrived(ch, ch->s->ops->lend(ch->s, n, at), &got));
+	while (!got);
+	ch->lent = n;
 	return NULL;
 }
 

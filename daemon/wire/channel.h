@@ -44,14 +44,22 @@ struct err *channel_send_body(
 	struct channel *ch, uint16_t type, uint64_t arg, const struct frame_body *body) must_check;
 bool channel_splices_out(const struct channel *ch);
 
+/* Where the stream has room of its own for frames in the making (channel_makes): FRAME_HEAD_BYTES
+ * and n more in one piece at *at; then a frame whose body begins there at `body`, at least
+ * FRAME_HEAD_BYTES behind *at, goes out from where it lies. */
+struct err *channel_make(struct channel *ch, size_t n, uint8_t **at) must_check;
+struct err *channel_send_made(
+	struct channel *ch, const struct frame_head *h, uint8_t *body) must_check;
+bool channel_makes(const struct channel *ch);
+
 /* The next header. The body must be read with the calls below (exactly h->length bytes in all). */
 struct err *channel_head(struct channel *ch, struct frame_head *h) must_check;
 struct err *channel_read(struct channel *ch, void *buf, size_t n) must_check;
-/* n bytes where they lie; where the stream has no such place, they are read into buf (n bytes). Up
- * to n at a time: *got says. They stay until the next call. The peer's relay may still write there:
- * nothing that is checked may be read from it twice. */
-struct err *channel_borrow(
-	struct channel *ch, void *buf, size_t n, const uint8_t **at, size_t *got) must_check;
+/* n bytes (CHANNEL_BORROW_MAX at most) where they lie, or, where the stream has no such place, read
+ * into buf. They stay until the next call. The relay may still write there: nothing that is checked
+ * may be read from it twice. */
+#define CHANNEL_BORROW_MAX (256u << 10)
+struct err *channel_borrow(struct channel *ch, void *buf, size_t n, const uint8_t **at) must_check;
 /* Up to n bytes into a pipe that has room for at least one; only where channel_splices_in. */
 struct err *channel_splice(struct channel *ch, int pipe_fd, size_t n, size_t *got) must_check;
 bool channel_splices_in(const struct channel *ch);

@@ -28,14 +28,20 @@ struct stream_ops {
 	 * is full: -EAGAIN too, so the caller must know that there is room. */
 	ssize_t (*splice_out)(struct stream *s, int pipe_fd, size_t n, bool more);
 	ssize_t (*splice_in)(struct stream *s, int pipe_fd, size_t n);
-	/* Looks at what has come, where it lies: `*at` holds at least one byte, at most n, in one
-	 * piece, and stays until give_back. Memory that the other end can still write: copy out
-	 * whatever is checked. NULL where there is no such memory. */
+	/* Looks at what has come, where it lies: n bytes in one piece at `*at`, which stay until
+	 * give_back; 0 also where the peer ends before that many. Memory
+	 * that the other end can still write: copy out whatever is checked. NULL where there is no
+	 * such memory. */
 	ssize_t (*lend)(struct stream *s, size_t n, const uint8_t **at);
 	void (*give_back)(struct stream *s, size_t n);
 	/* What a negative errno means where only this carrier knows; NULL (the member too) where it
 	 * means what it always does. */
 	struct err *(*explain)(const struct stream *s, int no);
+	/* Room for n bytes where they will be sent from, in one piece at `*at` (n, or -EAGAIN);
+	 * then those n of it that begin at `from`, which may be further in, go out. Nothing else is
+	 * written in between. NULL where there is no such memory. */
+	ssize_t (*reserve)(struct stream *s, size_t n, uint8_t **at);
+	void (*commit)(struct stream *s, const uint8_t *from, size_t n);
 	/* What to poll for until the stream can be read (POLLIN) or written (POLLOUT). */
 	struct pollfd (*wants)(const struct stream *s, short events);
 	void (*close)(struct stream *s);

@@ -21,6 +21,9 @@
 #include <cmocka.h>
 
 #include "session/relay.h"
+#include "wire/channel.h"
+#include "wire/handoff.h"
+#include "wire/stream_relay.h"
 
 #define LIMIT_US 60000000
 
@@ -53,7 +56,7 @@ static int relay_process(const struct identity *id, enum tls_side side, int tcp,
 	return e ? 1 : 0;
 }
 
-static void bench_open(struct bench *b)
+static void bench_start(struct bench *b)
 {
 	int line[2], pairs[2][2];
 
@@ -78,6 +81,22 @@ static void bench_open(struct bench *b)
 		close(pairs[i][1]);
 		b->ends[i] = pairs[i][0];
 	}
+}
+
+/* The relays pass on what comes over the sockets themselves. */
+static void bench_open(struct bench *b)
+{
+	bench_start(b);
+	for (int i = 0; i < 2; i++)
+		assert_null(handoff_say(b->ends[i], HANDOFF_PLAIN, NULL, 0));
+}
+
+/* Through rings. */
+static void bench_rings(struct bench *b, struct stream s[2])
+{
+	bench_start(b);
+	for (int i = 0; i < 2; i++)
+		assert_null(stream_relay(take_fd(&b->ends[i]), &s[i]));
 }
 
 static int wait_relay(struct bench *b, int i)
@@ -265,9 +284,153 @@ static void held_back(void **state unused_arg)
 	bench_close(&b);
 }
 
+/* ---- through rings ---- */
+
+struct side {
+	struct stream s;
+	struct flow out, in;
+};
+
+static void side_write(struct side *d)
+{
+	struct flow *f = &d->out;
+	size_t n = MIN((size_t)rand_r(&f->seed) % 300000 + 1, f->total - f->written), skip;
+	static uint8_t buf[300000];
+	ssize_t done;
+	uint8_t *at;
+
+	if (!n)
+		return;
+	skip = (size_t)rand_r(&f->seed) % 5000;
+	if (rand_r(&f->seed) % 2) {
+		for (size_t i = 0; i < n; i++)
+			buf[i] = pattern(f->which, f->written + i);
+		done = d->s.ops->write(&d->s, &(struct iovec){ buf, n }, 1, false);
+	} else {
+		done = d->s.ops->reserve(&d->s, skip + n, &at);
+		for (size_t i = 0; done > 0 && i < n; i++)
+			at[skip + i] = pattern(f->which, f->written + i);
+		if (done > 0)
+			d->s.ops->commit(&d->s, at + skip, n);
+		done = done > 0 ? (ssize_t)n : done;
+	}
+	assert_true(done > 0 || done == -EAGAIN);
+	f->written += done > 0 ? (size_t)done : 0;
+}
+
+static void side_read(struct side *d)
+{
+	struct flow *f = &d->in;
+	size_t n = MIN((size_t)rand_r(&f->seed) % 200000 + 1, f->total - f->read);
+	const uint8_t *at;
+	ssize_t got;
+
+	if (!n)
+		return;
+	got = d->s.ops->lend(&d->s, n, &at);
+	if (got == -EAGAIN)
+		return;
+	assert_int_equal(got, n);
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(at[i], pattern(f->which, f->read + i));
+	d->s.ops->give_back(&d->s, n);
+	f->read += n;
+}
+
+#define RING_TOTAL (24u << 20)
+
+/* Both ways at once, in pieces of all sizes, each reader much slower for a while. */
+static void test_rings(void **state)
+{
+	struct side d[2];
+	struct bench b;
+
+	(void)state;
+	bench_start(&b);
+	for (int i = 0; i < 2; i++) {
+		assert_null(stream_relay(take_fd(&b.ends[i]), &d[i].s));
+		d[i].out =
+			(struct flow){ .which = i, .total = RING_TOTAL, .seed = 3 + (unsigned)i };
+		d[i].in =
+			(struct flow){ .which = !i, .total = RING_TOTAL, .seed = 7 + (unsigned)i };
+	}
+	for (unsigned turn = 0; d[0].in.read < RING_TOTAL || d[1].in.read < RING_TOTAL; turn++) {
+		struct pollfd p[] = { d[0].s.ops->wants(&d[0].s, POLLIN),
+			d[1].s.ops->wants(&d[1].s, POLLIN) };
+		size_t before = d[0].in.read + d[1].in.read + d[0].out.written + d[1].out.written;
+
+		for (int i = 0; i < 2; i++) {
+			side_write(&d[i]);
+			if ((turn >> 6) % 3 != (unsigned)i)
+				side_read(&d[i]);
+		}
+		if (before == d[0].in.read + d[1].in.read + d[0].out.written + d[1].out.written &&
+			(turn >> 6) % 3 == 2)
+			assert_true(poll(p, 2, LIMIT_US / 1000) > 0);
+	}
+	stream_close(&d[0].s);
+	assert_int_equal(wait_relay(&b, 0), 0);
+	/* The end comes after the last byte. */
+	for (const uint8_t *at; d[1].s.ops->lend(&d[1].s, 1, &at) != 0;)
+		assert_true(poll(&(struct pollfd){ d[1].s.fd, POLLIN, 0 }, 1, LIMIT_US / 1000) > 0);
+	stream_close(&d[1].s);
+	bench_close(&b);
+}
+
+/* Whoever holds the socketpair too can add something when the ring's user is gone. */
+static void test_last_words(void **state)
+{
+	struct stream s[2];
+	struct bench b;
+	struct channel ch;
+	uint8_t buf[8];
+	int other;
+
+	(void)state;
+	bench_rings(&b, s);
+	other = dup(s[0].fd);
+	assert_int_equal(s[0].ops->write(&s[0], &(struct iovec){ buf, 3 }, 1, false), 3);
+	stream_close(&s[0]);
+	assert_null(handoff_say(other, HANDOFF_PLAIN, NULL, 0));
+	assert_int_equal(write(other, "words", 5), 5);
+	close(other);
+	channel_init(&ch, &s[1], -1);
+	ch.deadline = deadline_in(LIMIT_US);
+	assert_null(channel_read(&ch, buf, sizeof(buf)));
+	assert_memory_equal(buf + 3, "words", 5);
+	stream_close(&s[1]);
+	bench_close(&b);
+}
+
+/* A relay that is killed is an end, not a wait for ever. */
+static void test_relay_dies(void **state)
+{
+	struct stream s[2];
+	struct bench b;
+	const uint8_t *at;
+	uint8_t *room;
+
+	(void)state;
+	bench_rings(&b, s);
+	assert_true(b.relays[0] > 1);
+	kill(b.relays[0], SIGKILL);
+	waitpid(b.relays[0], NULL, 0);
+	b.relays[0] = -1;
+	assert_int_equal(s[0].ops->lend(&s[0], 1, &at), 0);
+	while (s[0].ops->reserve(&s[0], 1u << 20, &room) > 0)
+		s[0].ops->commit(&s[0], room, 1u << 20);
+	assert_int_equal(s[0].ops->reserve(&s[0], 1u << 20, &room), -EPIPE);
+	stream_close(&s[0]);
+	stream_close(&s[1]);
+	bench_close(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rings),
+		cmocka_unit_test(test_last_words),
+		cmocka_unit_test(test_relay_dies),
 		cmocka_unit_test(exact),
 		cmocka_unit_test(half_close),
 		cmocka_unit_test(last_words),
