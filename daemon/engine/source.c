@@ -179,6 +179,10 @@ static struct err *tracker_open(struct source *s)
 	s->ops = s->opt->tracker ? dirty_by_name(s->opt->tracker) : dirty_choose();
 	if (!s->ops)
 		return err_new(ERR_INVALID, "no dirty tracker is called \"%s\"", s->opt->tracker);
+	if (s->opt->tracker && !s->ops->probe())
+		return err_hint(err_new(ERR_UNSUPPORTED, "tracker %s does not work on this kernel",
+					s->opt->tracker),
+			"set tracker = auto in migrated.conf");
 	s->out->stats.tracker = s->ops->name;
 	TRY(dirty_none.open(s->task, &s->everything));
 	return s->ops->open(s->task, &s->dirty);

@@ -22,6 +22,7 @@ void config_init(struct config *c)
 		.connect_us = 10 * SECOND,
 		.max_migrations = 64,
 		.receive = { .allow_capabilities = true },
+		.tracker = "auto",
 	};
 }
 
@@ -119,6 +120,19 @@ static struct err *set_uids(struct config *c, const char *value, size_t offset u
 	return uid_set_parse(&c->receive.uids, value);
 }
 
+static struct err *set_tracker(struct config *c, const char *value, size_t offset unused_arg)
+{
+	static const char *const names[] = { "auto", "wp", "soft", "none" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		if (strcmp(value, names[i]) != 0)
+			continue;
+		c->tracker = names[i];
+		return NULL;
+	}
+	return err_new(ERR_INVALID, "\"%s\" is neither auto, wp, soft nor none", value);
+}
+
 #define FIELD(f) offsetof(struct config, f)
 static const struct {
 	const char *key;
@@ -138,6 +152,7 @@ static const struct {
 	{ "listen", set_listen, 0, true },
 	{ "max_memory", set_size, FIELD(receive.max_memory), false },
 	{ "max_migrations", set_count, FIELD(max_migrations), false },
+	{ "tracker", set_tracker, 0, false },
 };
 _Static_assert(ARRAY_LEN(keys) <= 64, "seen is a 64-bit mask");
 

@@ -23,7 +23,8 @@ struct config {
 	uint64_t max_migrations; /* both directions together */
 	bool allow_users_own;    /* users may move their own processes */
 	struct receive_policy receive;
-	char *cgroup_dir; /* NULL: automatic */
+	char *cgroup_dir;    /* NULL: automatic */
+	const char *tracker; /* "auto", or of kernel/dirty.h; static */
 	bool debug;
 };
 

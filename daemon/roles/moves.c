@@ -367,6 +367,7 @@ static void post_work(struct move *v, int interrupt)
 	work.state_dir = v->monitor->state.dir;
 	work.cgroup_dir = c->cgroup_dir ? c->cgroup_dir : none;
 	work.hooks_dir = c->hooks_dir;
+	work.tracker = (char *)(uintptr_t)c->tracker;
 	ipc.body_case = MIGRATE__IPC__BODY_WORK;
 	ipc.work = &work;
 	child_post(v->worker, &ipc, (int[]){ interrupt, v->stream_fd }, v->stream_fd >= 0 ? 2 : 1);

@@ -301,6 +301,7 @@ static void send_engine(
 		.bandwidth = r->bandwidth,
 		.dry_run = r->dry_run,
 		.unit = unit,
+		.tracker = strcmp(w->work->tracker, "auto") == 0 ? NULL : w->work->tracker,
 	};
 
 	engine_send(io, &opt, out);

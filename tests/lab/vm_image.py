@@ -19,10 +19,10 @@ PACKAGES = ("bash", "coreutils", "grep", "sed", "mawk", "procps", "util-linux", 
 TOOLS = ("qemu-system-x86", "qemu-system-x86_64"), ("busybox-static", "busybox"), ("cpio", "cpio"), \
         ("e2fsprogs", "mke2fs"), ("strace", "strace"), ("redis-server", "redis-server")
 # In the order in which they are loaded; what a kernel has built in is not there.
-MODULES = ("virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk",
+MODULES = ("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk",
            "failover", "net_failover", "virtio_net", "crc16", "mbcache", "jbd2", "crc32c_generic", "ext4",
            "gf128mul", "ghash-generic", "gcm", "libaes", "cryptd", "crypto_simd", "aesni-intel",
-           "ghash-clmulni-intel", "ctr", "tls")
+           "ghash-clmulni-intel", "ctr", "tls", "inet_diag", "tcp_diag", "udp_diag", "unix_diag")
 SKIP_DIRS = ("/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info", "/usr/share/lintian",
              "/usr/share/bash-completion", "/usr/share/zoneinfo", "/etc/systemd", "/usr/lib/systemd",
              "/usr/share/perl", "/usr/lib/x86_64-linux-gnu/perl")
@@ -31,6 +31,7 @@ INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev
 for m in $(cat /modules/order); do insmod /modules/$m; done
+for i in $(seq 100); do [ -b /dev/vdb ] && break; sleep 0.1; done
 mount -t ext4 -o ro /dev/vda /root
 mount -t ext4 -o ro /dev/vdb /root/build
 exec switch_root /root /bin/bash /build/boot

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moves two programs there and back between two virtual machines while they run: one that writes all
+the time and checks what it has written, and a redis-server whose keys expire while it moves.
+"""
+import re
+
+from vm import OTHER, Vm, expect, say_move, wait_for
+
+PORT, REDIS_PORT = "7500", "6379"
+MIB = 16
+KEYS, KEY_BYTES, SHORT_KEYS = 16384, 4096, 30000
+
+# Filled from inside: `DEBUG POPULATE` writes fewer bytes than a client could here.
+FILL = """
+import socket, sys
+s = socket.create_connection(("127.0.0.1", 6379))
+f = s.makefile("rb")
+def cmd(*args):
+    s.sendall(b"*%d\\r\\n" % len(args) + b"".join(b"$%d\\r\\n%s\\r\\n" % (len(a), a) for a in
+              (a if isinstance(a, bytes) else str(a).encode() for a in args)))
+    line = f.readline()
+    assert line[:1] not in b"-", line
+    return line
+cmd("DEBUG", "POPULATE", sys.argv[1], "key", sys.argv[2])
+cmd("EVAL", "for i=1,%s do redis.call('SET','t'..i,i,'PX',2000+math.floor(i/2)) end" % sys.argv[3], 0)
+"""
+
+DIGEST = """
+import hashlib, socket, sys
+s = socket.create_connection(("127.0.0.1", 6379))
+f = s.makefile("rb")
+def reply():
+    line = f.readline().strip()
+    assert line[:1] != b"-", line
+    return [reply() for _ in range(int(line[1:]))] if line[:1] == b"*" else line[1:]
+def cmd(*args):
+    s.sendall(b"*%d\\r\\n" % len(args) + b"".join(b"$%d\\r\\n%s\\r\\n" % (len(a), a) for a in
+              (a if isinstance(a, bytes) else a.encode() for a in args)))
+    return reply()
+keys = [b"key:%d" % i for i in range(int(sys.argv[1]))]
+parts = []
+for i in range(0, len(keys), 512):
+    parts += cmd("DEBUG", "DIGEST-VALUE", *keys[i:i + 512])
+print(hashlib.sha256(b"".join(parts)).hexdigest(), len(parts), cmd("DBSIZE").decode())
+"""
+
+
+def ask_writer(vm, host):
+    """(rounds, wrong)"""
+    text = vm.exec(host, "bash", "-c", "cat </dev/tcp/127.0.0.1/" + PORT).stdout
+    m = re.match(r"(\d+) checks (\d+) wrong (\d+)", text)
+    expect(m, "the writer says %r", text)
+    return int(m.group(1)), int(m.group(3))
+
+
+def check_writer(vm, host, before):
+    rounds, wrong = ask_writer(vm, host)
+    expect(wrong == 0, "%d pages were wrong on %s", wrong, host)
+    later = wait_for("the writer to go on", 60, lambda: (lambda r: r if r[0] > before else None)(
+        ask_writer(vm, host)))
+    expect(later[1] == 0, "%d pages were wrong on %s", later[1], host)
+    return later[0]
+
+
+def digest(vm, host):
+    words = vm.exec(host, "python3", "-SEBc", DIGEST, str(KEYS)).stdout.split()
+    expect(len(words) == 3 and int(words[1]) == KEYS, "digest: %r", words)
+    return words[0], int(words[2])
+
+
+def start_redis(vm):
+    pid = vm.start("a", "redis-server", "--port", REDIS_PORT, "--save", "", "--appendonly", "no",
+                   "--enable-debug-command", "local", "--dir", "/tmp", "--logfile", "")
+    wait_for("redis", 60, lambda: vm.exec("a", "redis-cli", "ping", check=False).stdout.startswith("PONG"))
+    vm.exec("a", "python3", "-SEBc", FILL, str(KEYS), str(KEY_BYTES), str(SHORT_KEYS))
+    return pid
+
+
+def there_and_back(kernel, tracker, moves=2):
+    with Vm(kernel, "tracker = " + tracker) as vm:
+        writer = vm.start("a", "/build/tests/vm/vm-writer", PORT, str(MIB))
+        rounds, host = wait_for("the writer", 60, lambda: ask_writer(vm, "a"))[0], "a"
+        for n in range(moves):
+            done = vm.send(host, writer)
+            say_move(n, done, ", writer, tracker " + done["tracker"])
+            expect(done["tracker"] == tracker, "tracker %s was used", done["tracker"])
+            host = OTHER[host]
+            rounds = check_writer(vm, host, rounds)
+        vm.exec(host, "kill", "-9", str(writer))
+        redis = start_redis(vm)
+        want, size = digest(vm, "a")
+        for n, host in enumerate(("a", "b")):
+            done = vm.send(host, redis)
+            say_move(n, done, ", redis")
+            got, size = digest(vm, OTHER[host])
+            expect(got == want, "the keys are others after move %d", n)
+        expect(size < KEYS + SHORT_KEYS, "no key has expired")

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests in virtual machines share: `with Vm("6.1", config) as vm: ...`. Exit status 77 where
+the machines cannot be had.
+"""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
+from lab import OTHER, ROOT, SIGNALS, Failed, expect, main, say_move, skip, wait_for  # noqa: E402,F401
+
+VM = os.path.join(ROOT, "tests/lab/vm")
+
+
+class Vm:
+    def __init__(self, kernel, config="", kernel_b=None):
+        name = re.sub(r"[^a-z0-9]", "", os.path.basename(sys.argv[0]).lower())
+        self.env = dict(os.environ, LAB=os.environ.get("LAB") or "%s%d" % (name[:20], os.getpid()),
+                        LAB_KERNEL=kernel, LAB_KERNEL_B=kernel_b or kernel, LAB_CONFIG=config)
+
+    def __enter__(self):
+        for sig in SIGNALS:
+            signal.signal(sig, signal.default_int_handler)
+        done = self.call("up")
+        if done.returncode == 77:
+            skip(done.stdout.strip())
+        expect(done.returncode == 0, "vm up: %s", done.stderr)
+        return self
+
+    def __exit__(self, kind, value, trace):
+        if kind is not None and kind is not SystemExit:
+            for h in ("a", "b"):
+                print("--- log of %s\n%s" % (h, self.call("log", h).stdout[-3000:]))
+        for sig in SIGNALS:
+            signal.signal(sig, signal.SIG_IGN)
+        self.call("down")
+
+    def call(self, *args):
+        return subprocess.run([VM, *args], env=self.env, stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True)
+
+    def exec(self, host, *argv, check=True):
+        done = self.call("exec", host, *argv)
+        if check:
+            expect(done.returncode == 0, "%s on %s: exit %d: %s", " ".join(argv[:3]), host,
+                   done.returncode, (done.stderr or done.stdout)[-2000:])
+        return done
+
+    def start(self, host, *argv):
+        """A program that stays, without a file open; returns its number."""
+        script = 'cd /tmp; setsid "$@" >/dev/null 2>&1 </dev/null & echo $!'
+        return int(self.exec(host, "bash", "-c", script, "sh", *argv).stdout)
+
+    def send(self, host, pid, *options):
+        """Emulated machines write less than they compute: bounds are wide."""
+        done = self.exec(host, "migratectl", "--json", "send", str(pid), OTHER[host], "--force-switch",
+                         "--max-rounds", "4", *options, check=False)
+        lines = [json.loads(l) for l in done.stdout.splitlines()]
+        last = lines[-1] if lines else {}
+        expect(done.returncode == 0 and last.get("outcome") == "moved", "send %d: exit %d: %s %s", pid,
+               done.returncode, json.dumps(last, indent=1), done.stderr)
+        return last
