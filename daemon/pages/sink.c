@@ -24,7 +24,7 @@
 #define USER_MODE_ONLY 1
 /* So much is placed at a time: it is in the cache still, and what follows is decrypted meanwhile.
  */
-#define PIECE_BYTES (128u << 10)
+#define PIECE_BYTES (256u << 10)
 
 /* A userfaultfd of the seedling, -1 where the kernel has none. */
 static struct err *make_uffd(struct task *t, int *ret)

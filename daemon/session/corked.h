@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What OpenSSL writes into a socket, several records at a time. OpenSSL makes one system call per
- * record of 16 KiB, and each is a segment of its own for TCP; gathered, they cost both ends less.
+ * A socket for OpenSSL, with several records to a system call. OpenSSL makes one system call per
+ * record of 16 KiB that it writes, each a segment of its own for TCP, and two per record that it
+ * reads, each of which may be an acknowledgement; gathered, they cost both ends less. Its own
+ * read-ahead moves what is left in its buffer forward with each record, which is dearer than our
+ * copy.
  */
 #pragma once
 
@@ -9,17 +12,32 @@
 
 #include "base/base.h"
 
-#define CORKED_BYTES (128u << 10)
+#define CORKED_OUT_BYTES (128u << 10)
+#define CORKED_IN_BYTES  (256u << 10)
+
+struct corked_way {
+	uint8_t *buf;
+	size_t start, end;
+};
 
 struct corked {
 	int fd; /* not owned */
-	uint8_t *buf;
-	size_t start, end;
-	int failed; /* errno */
+	struct corked_way in, out;
+	bool ended; /* nothing more comes in */
+	int failed; /* errno of sending */
 };
 
-/* A sink for a connection's SSL_set0_wbio; *c must outlive it. NULL: no memory. */
+/* Its buffers. */
+void corked_init(struct corked *c, int fd);
+void corked_fini(struct corked *c);
+/* For both directions of one connection; *c must outlive it. NULL: no memory. */
 BIO *corked_bio(struct corked *c);
 /* Sends what is gathered; false while some is left (wait until the socket can be written) or, with
  * c->failed set, for ever. */
 bool corked_flush(struct corked *c);
+/* What is gathered will not be sent. */
+void corked_drop(struct corked *c);
+static inline bool corked_holds(const struct corked *c)
+{
+	return c->out.start < c->out.end;
+}

@@ -49,7 +49,7 @@ struct relay {
 	bool gone;                /* the socket's other end is closed; what it wrote may be left */
 	struct deadline last_words; /* then: for what it wrote */
 	short tls_wanted;           /* what the last TLS calls wait for, as poll events */
-	struct corked line;         /* what TLS has written and is not sent yet */
+	struct corked line;         /* what TLS has written and is not sent yet, and the like */
 	struct err *failed;         /* the first thing that went wrong with TLS */
 	uint64_t since_rekey;
 	struct relay_stats *stats;
@@ -94,7 +94,7 @@ static void fail(struct relay *r, struct err *e)
 static void give_up_out(struct relay *r)
 {
 	r->out.start = r->out.end = 0;
-	r->line.start = r->line.end = 0;
+	corked_drop(&r->line);
 	r->out_ended = r->out_done = true;
 	(void)shutdown(r->fd, SHUT_RD); /* the server gets EPIPE instead of waiting for room */
 }
@@ -444,7 +444,7 @@ static struct err *pass_in(struct relay *r, bool *more)
 /* When the server is gone and its last bytes are out, nobody wants what the peer still says. */
 static bool over(const struct relay *r)
 {
-	return r->out_done && r->line.start == r->line.end && (r->in_done || r->deaf);
+	return r->out_done && !corked_holds(&r->line) && (r->in_done || r->deaf);
 }
 
 static struct err *wait_any(struct relay *r)
@@ -525,20 +525,21 @@ static struct err *cork(struct relay *r)
 {
 	BIO *b;
 
-	r->line.fd = r->tls->fd;
-	r->line.buf = xcalloc(1, CORKED_BYTES);
+	corked_init(&r->line, r->tls->fd);
 	b = corked_bio(&r->line);
 	if (!b)
 		return ossl_err("set up the relay");
-	SSL_set0_wbio(r->tls->ssl, b);
+	SSL_set_bio(r->tls->ssl, b, b);
 	return NULL;
 }
 
 /* What is said from here on (an alert, goodbye) goes out at once. */
 static void uncork(struct relay *r)
 {
-	SSL_set0_wbio(r->tls->ssl, BIO_new_socket(r->tls->fd, BIO_NOCLOSE));
-	mem_freep(&r->line.buf);
+	BIO *b = BIO_new_socket(r->tls->fd, BIO_NOCLOSE);
+
+	SSL_set_bio(r->tls->ssl, b, b);
+	corked_fini(&r->line);
 }
 
 struct err *relay_run(struct tls *t, int fd, struct relay_stats *stats)
@@ -551,11 +552,11 @@ struct err *relay_run(struct tls *t, int fd, struct relay_stats *stats)
 	*stats = (struct relay_stats){ 0, 0 };
 	r.out.buf = out;
 	r.in.buf = in;
-	/* From here on, nobody else reads what OpenSSL has read already. */
-	SSL_set_read_ahead(t->ssl, 1);
 	e = cork(&r);
 	if (!e)
 		e = take_serving(&r);
+	/* From here on, nobody else can read what we have read already. */
+	tls_keep(t);
 	if (!e)
 		e = pump(&r);
 	uncork(&r);

@@ -15,7 +15,6 @@
 
 /* The fastest first, where the CPU has AES; both are as good as needed. */
 #define SUITES     "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
-#define READ_AHEAD (64 << 10) /* ciphertext per system call */
 /* How long a refused peer may take to read our alert. */
 #define LINGER_US 1000000
 
@@ -92,7 +91,6 @@ static void on_record(int out, int version unused_arg, int what, const void *buf
 void tls_keep(struct tls *t)
 {
 	forget_secrets(t);
-	SSL_set_read_ahead(t->ssl, 1);
 }
 
 struct err *tls_ctx_init(struct tls_ctx *c, const struct identity *id, enum tls_side side)
@@ -115,7 +113,6 @@ struct err *tls_ctx_init(struct tls_ctx *c, const struct identity *id, enum tls_
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 	SSL_CTX_set_cert_verify_callback(ctx, verify_cert, NULL);
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-	SSL_CTX_set_default_read_buffer_len(ctx, READ_AHEAD);
 	SSL_CTX_set_keylog_callback(ctx, on_secret);
 	return NULL;
 }

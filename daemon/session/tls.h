@@ -66,7 +66,7 @@ struct err *tls_write_full(struct tls *t, const void *buf, size_t n, struct dead
 void tls_close(struct tls *t, struct deadline d);
 void tls_freep(struct tls **t);
 #define autotls AUTO(tls_freep)
-/* Nobody else takes over any more: from here on OpenSSL may read more than it hands out. */
+/* Nobody else takes over any more. */
 void tls_keep(struct tls *t);
 
 /* What went wrong in SSL_read, SSL_write or SSL_do_handshake with result `rc`; for relay. */

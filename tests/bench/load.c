@@ -4,7 +4,8 @@
  * word per page, round and round over SPAN MiB), and a clock that ticks every millisecond. A gap
  * between two ticks is time in which the process did not run, as it saw it itself. Each one above 2
  * ms goes to the file `gaps` as "KIND MICROSECONDS": `moved` if the host's name was another one at
- * its end, else `late`. RATE "touch": touches the memory and ends, so that the host has it at hand.
+ * its end, else `late`. RATE "hold": touches the memory and keeps
+ * it, so that the host has it at hand when this is killed.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -122,8 +123,11 @@ int main(int argc, char **argv)
 	if (w.memory == MAP_FAILED)
 		return 1;
 	fill((uint64_t *)(void *)w.memory, bytes / 8);
-	if (argc > 2 && strcmp(argv[2], "touch") == 0)
-		return 0;
+	if (argc > 2 && strcmp(argv[2], "hold") == 0) {
+		dprintf(1, "ready\n");
+		for (;;)
+			pause();
+	}
 	fd = open("gaps", O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return 1;
