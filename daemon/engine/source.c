@@ -397,13 +397,27 @@ static struct err *freeze(void *ctx)
 	return hook(s, "frozen");
 }
 
+/* Takes e, of something that should have made the process run on: nobody else will say it. */
+static void not_undone(struct source *s, struct err *e)
+{
+	autofree char *line = e ? err_line(e) : NULL;
+	autoerr struct err *gone = e ? task_check_alive(s->task) : NULL;
+
+	if (line && !gone)
+		notes_warnf(&s->out->notes,
+			"process %d may stand still here or be in a control group of migrated: %s; "
+			"restart migrated, which cleans up after itself",
+			s->opt->pid, line);
+	err_free(e);
+}
+
 static void freeze_undo(void *ctx)
 {
 	struct source *s = ctx;
 
-	err_free(task_let_go(s->task));
+	not_undone(s, task_let_go(s->task));
 	if (s->freezer.dir)
-		err_free(freezer_undo(&s->freezer, s->opt->pid));
+		not_undone(s, freezer_undo(&s->freezer, s->opt->pid));
 }
 
 /* Guard pages that were put up since the last look at all of its memory. */
@@ -522,7 +536,7 @@ static void hold_undo(void *ctx)
 	struct source *s = ctx;
 
 	if (s->group_frozen)
-		err_free(freezer_set(&s->freezer, false, false));
+		not_undone(s, freezer_set(&s->freezer, false, false));
 	if (s->stopped) /* it was not delivered yet: this takes it back */
 		(void)syscall(SYS_pidfd_send_signal, s->task->pidfd, SIGCONT, NULL, 0);
 	s->group_frozen = s->stopped = false;

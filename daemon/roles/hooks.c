@@ -36,27 +36,27 @@ static int looks_like_hook(const struct dirent *d)
 	return d->d_name[0] != '.' && d->d_name[len - 1] != '~' && !strstr(d->d_name, ".dpkg-");
 }
 
-bool hooks_any(const char *dir)
+size_t hooks_count(const char *dir)
 {
 	AUTO(fd_closep) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct dirent *d;
-	bool any = false;
+	size_t n = 0;
 	DIR *open_dir;
 
 	if (fd < 0)
 		return errno != ENOENT; /* let hooks_run say what is wrong */
 	open_dir = fdopendir(fd);
 	if (!open_dir)
-		return true;
+		return 1;
 	fd = -1;
-	while (!any && (d = readdir(open_dir))) {
+	while ((d = readdir(open_dir))) {
 		struct stat st;
 
-		any = looks_like_hook(d) && fstatat(dirfd(open_dir), d->d_name, &st, 0) == 0 &&
-		      S_ISREG(st.st_mode) && (st.st_mode & 0111);
+		n += looks_like_hook(d) && fstatat(dirfd(open_dir), d->d_name, &st, 0) == 0 &&
+		     S_ISREG(st.st_mode) && (st.st_mode & 0111);
 	}
 	closedir(open_dir);
-	return any;
+	return n;
 }
 
 struct field {
@@ -310,7 +310,7 @@ int hooks_main(void)
 	autoipc struct ipc_msg msg = { .m = NULL };
 	Migrate__HookResult result = MIGRATE__HOOK_RESULT__INIT;
 	Migrate__Ipc reply = MIGRATE__IPC__INIT;
-	autoerr struct err *e = ipc_recv(IPC_FD, &msg);
+	autoerr struct err *e = ipc_recv(IPC_FD, DEADLINE_NEVER, &msg);
 
 	if (e || msg.m->body_case != MIGRATE__IPC__BODY_HOOK_RUN)
 		return 1;

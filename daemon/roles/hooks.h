@@ -11,7 +11,7 @@
 #include "base/err.h"
 #include "ipc.pb-c.h"
 
-/* Is there anything to run? Cheap: asked while the process stands still. */
-bool hooks_any(const char *dir);
+/* How many there are to run. Cheap: asked while the process stands still. */
+size_t hooks_count(const char *dir);
 /* Runs all of them. DENIED: one said no; TIMEOUT: one took longer and was killed. */
 struct err *hooks_run(const Migrate__HookRun *run) must_check;

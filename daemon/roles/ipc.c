@@ -134,7 +134,7 @@ struct err *ipc_send(int fd, const Migrate__Ipc *m, const int *fds, size_t n_fds
 	}
 }
 
-struct err *ipc_recv(int fd, struct ipc_msg *ret)
+struct err *ipc_recv(int fd, struct deadline d, struct ipc_msg *ret)
 {
 	struct pollfd p = { fd, POLLIN, 0 };
 	bool again;
@@ -143,7 +143,9 @@ struct err *ipc_recv(int fd, struct ipc_msg *ret)
 		TRY(recv_packet(fd, 0, ret, &again));
 		if (!again)
 			return NULL;
-		(void)poll(&p, 1, -1);
+		if (deadline_passed(d))
+			return err_new(ERR_TIMEOUT, "no answer from another process of migrated");
+		(void)poll(&p, 1, deadline_poll_ms(d));
 	}
 }
 

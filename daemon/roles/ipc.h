@@ -31,8 +31,9 @@ struct err *ipc_pair(int fds[2]) must_check;
 /* Blocking. A receiver that is gone is GONE; one that does not read until `d` is TIMEOUT. */
 struct err *ipc_send(
 	int fd, const Migrate__Ipc *m, const int *fds, size_t n_fds, struct deadline d) must_check;
-/* Blocking. The end of the other process is GONE; a message that does not parse is BUG. */
-struct err *ipc_recv(int fd, struct ipc_msg *ret) must_check;
+/* Blocking. The end of the other process is GONE; one that says nothing until `d` is TIMEOUT; a
+ * message that does not parse is BUG. */
+struct err *ipc_recv(int fd, struct deadline d, struct ipc_msg *ret) must_check;
 
 struct ipc;
 /* A handler gets the message for the time of the call. */

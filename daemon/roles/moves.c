@@ -367,6 +367,7 @@ static void post_work(struct move *v, int interrupt)
 	work.state_dir = v->monitor->state.dir;
 	work.cgroup_dir = c->cgroup_dir ? c->cgroup_dir : none;
 	work.hooks_dir = c->hooks_dir;
+	work.hook_limit_us = (uint64_t)c->hook_limit_us;
 	work.tracker = (char *)(uintptr_t)c->tracker;
 	ipc.body_case = MIGRATE__IPC__BODY_WORK;
 	ipc.work = &work;

@@ -41,6 +41,7 @@ struct worker {
 	struct engine_stats seen; /* the last that the engine reported */
 	int64_t said_us;
 	bool monitor_gone, monitor_hangs;
+	bool no_hooks; /* an answer was waited for in vain: a late one must not pass for the next */
 };
 
 static const char *side(const struct worker *w)
@@ -159,11 +160,14 @@ static struct err *on_commit(void *arg, const struct engine_stats *s)
 static struct err *hook_result(struct worker *w)
 {
 	autoipc struct ipc_msg msg = { .m = NULL };
-	struct err *e = ipc_recv(IPC_FD, &msg);
+	/* Each program has its time limit, and the monitor some to tell us. */
+	int64_t limit_us =
+		(int64_t)(hooks_count(w->work->hooks_dir) * w->work->hook_limit_us) + SAY_US;
+	struct err *e = ipc_recv(IPC_FD, deadline_in(limit_us), &msg);
 
 	if (e) {
-		w->monitor_gone = true;
-		return err_in(e, "run hooks");
+		w->no_hooks = true;
+		return err_hint(err_in(e, "run hooks"), "see what holds up migrated here");
 	}
 	if (msg.m->body_case != MIGRATE__IPC__BODY_HOOK_RESULT)
 		return err_new(ERR_BUG, "the monitor answered something else");
@@ -176,7 +180,7 @@ static struct err *ask_hooks(struct worker *w, const char *event, const struct e
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
 	Migrate__Progress p;
 
-	if (!hooks_any(w->work->hooks_dir) || w->monitor_gone)
+	if (w->no_hooks || w->monitor_gone || !hooks_count(w->work->hooks_dir))
 		return NULL;
 	fill_progress(w, s, &p);
 	run.event = text_of(event);
@@ -423,7 +427,7 @@ int worker_main(void)
 		.on_progress = on_progress,
 		.on_hook = on_hook,
 		.on_commit = on_commit };
-	autoerr struct err *e = ipc_recv(IPC_FD, &msg);
+	autoerr struct err *e = ipc_recv(IPC_FD, DEADLINE_NEVER, &msg);
 
 	if (e || msg.m->body_case != MIGRATE__IPC__BODY_WORK || msg.n_fds < 1)
 		return 1;

@@ -36,7 +36,7 @@ static void blocking(void **state unused_arg)
 	assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
 	progress_init(&m, &p, 7);
 	assert_null(ipc_send(fds[0], &m, pipe_fds, 2, deadline_in(60000000)));
-	assert_null(ipc_recv(fds[1], &got));
+	assert_null(ipc_recv(fds[1], DEADLINE_NEVER, &got));
 	assert_int_equal(got.m->progress->round, 7);
 	assert_int_equal(got.n_fds, 2);
 	assert_true(fcntl(got.fds[0], F_GETFD) & FD_CLOEXEC);
@@ -44,7 +44,7 @@ static void blocking(void **state unused_arg)
 	assert_int_equal(read(pipe_fds[0], &c, 1), 1);
 	close(fds[0]);
 	ipc_msg_fini(&got);
-	e = ipc_recv(fds[1], &got);
+	e = ipc_recv(fds[1], DEADLINE_NEVER, &got);
 	assert_non_null(e);
 	assert_int_equal(err_code(e), ERR_GONE);
 	err_free(e);
@@ -144,7 +144,7 @@ static void queue(void **state unused_arg)
 		autoipc struct ipc_msg got = { .m = NULL };
 
 		event_base_loop(p.base, EVLOOP_NONBLOCK);
-		assert_null(ipc_recv(other, &got));
+		assert_null(ipc_recv(other, DEADLINE_NEVER, &got));
 		assert_int_equal(got.m->progress->round, i);
 	}
 	assert_false(ipc_pending(p.ipc));
