@@ -34,8 +34,13 @@ struct rebuild_priv {
 	struct site *site;
 };
 
+/* What a source may have us keep of the descriptions that it sends, in the whole migration: 60,000
+ * mappings and 10,000 descriptors, each told twice, are a tenth of it. */
+#define DESCRIPTIONS_BYTES_MAX (128u << 20)
+
 struct site {
 	struct site_spec spec;
+	uint64_t kept_bytes; /* of descriptions */
 	struct arena *arena;
 	struct kind_cache *cache;
 	struct task *task;
@@ -446,10 +451,20 @@ static struct err *build_delta(struct site *s, struct object *const *changed, si
 	return run_plan(s, &p);
 }
 
+static struct err *keep(struct site *s, size_t len)
+{
+	s->kept_bytes += len;
+	if (s->kept_bytes <= DESCRIPTIONS_BYTES_MAX)
+		return NULL;
+	return err_new(ERR_LIMIT, "the description of the process takes more than %u MiB",
+		DESCRIPTIONS_BYTES_MAX >> 20);
+}
+
 struct err *site_objects(struct site *s, const uint8_t *body, size_t len)
 {
 	struct objects_delta d;
 
+	TRY(keep(s, len));
 	TRY(objects_parse(s->arena, body, len, &d));
 	if (s->objects.n + d.n_changed > OBJECTS_MAX)
 		return err_new(ERR_LIMIT, "more than %d kernel objects", OBJECTS_MAX);
@@ -479,6 +494,7 @@ struct err *site_layout(struct site *s, const uint8_t *body, size_t len)
 
 	if (s->task)
 		return apply_layout(s, body, len);
+	TRY(keep(s, len));
 	l->v = arena_grow(s->arena, l->v, &l->cap, l->n + 1, sizeof(*l->v));
 	l->len = arena_grow(s->arena, l->len, &l->cap_len, l->n + 1, sizeof(*l->len));
 	l->v[l->n] = arena_dup(s->arena, body, len);
