@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "engine/source.h"
+#include "kernel/direct_io.h"
 
 /* Sent between two looks at progress and bandwidth. */
 #define SLICE_PAGES ((64ULL << 20) / PAGE_BYTES)
@@ -106,7 +107,7 @@ static struct err *collect_vma(struct source *s, struct vma_work *w)
 	struct err *e = s->ops->collect(s->dirty, w->vma, &w->runs, &info);
 
 	w->fresh = info.fresh;
-	if (!e && mapped_anew(s, w->vma)) {
+	if (!e && (s->untrusted || mapped_anew(s, w->vma))) {
 		w->runs.n = 0;
 		e = dirty_none.collect(s->everything, w->vma, &w->runs, &info);
 	}
@@ -153,47 +154,72 @@ static bool tracked_shared(const struct vma *v)
 	return shm_vma_space(v, &space);
 }
 
-/* Private memory is sent VMA by VMA, right after the look; only where the look needs a held task
- * are all of them gathered first. Shared mappings are looked at before any object is sent. */
-static struct err *round_pages(struct source *s, struct vma_work *work, size_t *n_work)
+static struct err *collect_all(struct source *s, struct vma_work *work, size_t *n_work)
 {
 	const struct vma_list *maps = layout_vmas(s->layout);
-	bool gather = s->ops->collect_held && !s->task->held;
-	struct err *e;
 
-	if (gather)
-		TRY(task_hold(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US)));
 	s->collect_us = clock_us();
-	e = s->ops->begin ? s->ops->begin(s->dirty, maps) : NULL;
-	for (size_t i = 0; i < maps->n && !e; i++) {
+	if (s->ops->begin)
+		TRY(s->ops->begin(s->dirty, maps));
+	for (size_t i = 0; i < maps->n; i++) {
 		struct vma_work *w = &work[*n_work];
 
 		if (!layout_vma_private(&maps->v[i]) && !tracked_shared(&maps->v[i]))
 			continue;
 		w->vma = &maps->v[i];
-		e = collect_vma(s, w);
-		if (e || gather || !layout_vma_private(w->vma)) {
-			(*n_work)++;
-			continue;
-		}
-		e = send_vma(s, w);
-		page_runs_fini(&w->runs);
-		*w = (struct vma_work){ 0 };
+		(*n_work)++;
+		TRY(collect_vma(s, w));
 	}
-	if (gather) {
-		int64_t stall = clock_us() - s->collect_us;
-		struct err *let = task_let_go(s->task);
+	s->untrusted = false;
+	return NULL;
+}
 
-		s->out->stats.stall_us = MAX(s->out->stats.stall_us, stall);
-		if (e)
-			err_free(let);
-		else
-			e = let;
-	}
-	for (size_t i = 0; i < *n_work && !e; i++)
+static struct err *collect_stopped(struct source *s, struct vma_work *work, size_t *n_work)
+{
+	int64_t stopped;
+	struct err *e, *let;
+
+	TRY(task_hold(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US)));
+	stopped = clock_us();
+	e = collect_all(s, work, n_work);
+	let = task_let_go(s->task);
+	s->out->stats.stall_us = MAX(s->out->stats.stall_us, clock_us() - stopped);
+	if (!e)
+		return let;
+	err_free(let);
+	return e;
+}
+
+/* Asked before the look and behind it: what was opened in between may have had a read on its way
+ * while pages were armed. Then they all go again, in a look that stops the process. (A descriptor
+ * that is opened, read from and closed within one look, some milliseconds, is not noticed.) */
+static struct err *collect_running(struct source *s, struct vma_work *work, size_t *n_work)
+{
+	bool direct;
+
+	TRY(collect_all(s, work, n_work));
+	TRY(direct_io_any(s->opt->pid, &direct));
+	s->direct_io = s->untrusted = direct;
+	return NULL;
+}
+
+static struct err *collect(struct source *s, struct vma_work *work, size_t *n_work)
+{
+	if (s->task->held)
+		return collect_all(s, work, n_work);
+	if (!s->ops->collect_held && !s->direct_io)
+		TRY(direct_io_any(s->opt->pid, &s->direct_io));
+	return s->ops->collect_held || s->direct_io ? collect_stopped(s, work, n_work)
+						    : collect_running(s, work, n_work);
+}
+
+static struct err *round_pages(struct source *s, struct vma_work *work, size_t *n_work)
+{
+	TRY(collect(s, work, n_work));
+	for (size_t i = 0; i < *n_work; i++)
 		if (layout_vma_private(work[i].vma))
-			e = send_vma(s, &work[i]);
-	return e ? e : send_spaces(s, work, *n_work);
+			TRY(send_vma(s, &work[i]));
+	return send_spaces(s, work, *n_work);
 }
 
 static struct err *barrier(struct source *s)

@@ -336,6 +336,8 @@ static struct err *precopy(void *ctx)
 		TRY(source_blocked(s));
 		TRY(source_round(s, false));
 		step = precopy_decide(&s->round, &limits, &trend, &f);
+		if (s->untrusted)
+			step = PRECOPY_AGAIN; /* once: from now on it is looked at stopped */
 		s->out->stats.dirty_rate_bytes_s = f.dirty_rate_bytes_s;
 		s->out->stats.predicted_downtime_us =
 			f.downtime_us == INT64_MAX ? 0 : f.downtime_us;

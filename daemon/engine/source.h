@@ -35,6 +35,8 @@ struct source {
 	struct space_seen *spaces;
 	size_t n_spaces;
 	struct precopy_round round;
+	bool direct_io; /* has had a descriptor with O_DIRECT: it is looked at stopped */
+	bool untrusted; /* the last look may have missed writes: everything goes again */
 	int64_t collect_us;     /* when the last collect began */
 	int64_t first_round_us; /* throttle: when sending began, and how much then */
 	uint64_t first_round_bytes;

@@ -42,8 +42,7 @@ struct dirty_ops {
 	const char *name;
 	/* True when this kernel can do it: tried on memory of our own. */
 	bool (*probe)(void);
-	/* True when collect must be called with the task held (soft-dirty; O_DIRECT in the tree).
-	 */
+	/* True when collect must be called with the task held, always. */
 	bool collect_held;
 	/* Needs the task held (makes a userfaultfd in it). Nothing is armed yet. */
 	struct err *(*open)(struct task *t, struct dirty **ret);
