@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -107,4 +108,30 @@ struct err *io_open(const char *path, int flags, int *fd)
 		return err_errno(errno, "open %s", path);
 	*fd = got;
 	return NULL;
+}
+
+struct err *io_pipe_single(int *fd)
+{
+	autoclose int in = -1, out = -1;
+	char path[64];
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return err_errno(errno, "make a pipe");
+	in = ends[0];
+	out = ends[1];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", in);
+	return io_open(path, O_RDWR | O_NONBLOCK, fd);
+}
+
+/* More than fs.pipe-max-size takes CAP_SYS_RESOURCE; an unprivileged user gets less when all its
+ * pipes are large already (fs.pipe-user-pages-soft). */
+size_t io_pipe_grow(int fd, size_t want)
+{
+	int has = fcntl(fd, F_GETPIPE_SZ);
+
+	for (size_t size = want; has >= 0 && size > (size_t)has; size /= 2)
+		if (fcntl(fd, F_SETPIPE_SZ, (int)size) >= 0)
+			return (size_t)fcntl(fd, F_GETPIPE_SZ);
+	return has < 0 ? 0 : (size_t)has;
 }

@@ -19,3 +19,8 @@ struct err *io_read_fd(
 struct err *io_write_file(const char *path, const char *text) must_check;
 /* Opens with O_CLOEXEC added; the error names the path. */
 struct err *io_open(const char *path, int flags, int *fd) must_check;
+/* A pipe with both ends in this process costs one descriptor: opened for both, so that nobody sees
+ * an end of file. Does not block. */
+struct err *io_pipe_single(int *fd) must_check;
+/* Makes a pipe as large as the system allows, up to `want` bytes; returns how large it is. */
+size_t io_pipe_grow(int fd, size_t want);

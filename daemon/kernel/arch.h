@@ -83,6 +83,33 @@ int64_t arch_call_result(const struct arch_state *s);
 #define ARCH_FRAME_MAX (ARCH_XSTATE_MAX + 2048)
 size_t arch_sigreturn_frame(const struct arch_state *s, uint64_t at, void *buf);
 
+/* ---- the pump (kernel/pump.h) ---- */
+
+/* How a thread of the task's own is made the pump's parent. The thread's registers are then those
+ * of a clone(2) by which a thread begins that maps an area (area_bytes), copies its code there from
+ * `image` and goes on there. It writes to `tell`: the area's address when it needs no memory but
+ * that one any more, or a negative errno before it ends. */
+struct arch_launch {
+	uint64_t code;  /* where arch_launch_code was put */
+	uint64_t frame; /* rt_sigreturn frame of the thread that clones */
+	uint64_t stack; /* any address but 0: nothing is written there */
+	uint64_t image, image_len, area_bytes, tell;
+};
+const void *arch_launch_code(size_t *len);
+void arch_launch_regs(struct arch_state *s, const struct arch_launch *l);
+/* The pump's code: its first page is code, all behind it is data. It makes four pipes, waits for
+ * one byte in the first as long as there is a process `owner` (and not for ever), and then obeys
+ * orders (pump.c). At the end of orders it unmaps its area by the instruction at `leave`. 0 if it
+ * does not fit. */
+#define ARCH_PUMP_NAP_MS 20
+#define ARCH_PUMP_NAPS   500
+size_t arch_pump_image(uint64_t leave, pid_t owner, void *buf, size_t room);
+/* Offset of a system call instruction behind which a thread ends that comes with the registers of
+ * the pump's last call; it needs no memory of its own any more. -1: none. */
+int64_t arch_find_leave(const void *text, size_t len);
+/* Where there is none: the shortest that does it. */
+const void *arch_leave_code(size_t *len);
+
 /* Highest address of user space + 1. */
 uint64_t arch_user_end(void);
 /* A minimal static ELF image that does nothing but wait: the seedling. 0 if it does not fit. */

@@ -27,6 +27,7 @@ struct page_run {
 struct page_runs {
 	struct page_run *v;
 	size_t n, cap;
+	bool unreadable; /* for the process itself (PROT_NONE), as far as is known */
 };
 void page_runs_add(struct page_runs *r, uint64_t start, uint64_t pages, enum page_class class);
 void page_runs_fini(struct page_runs *r);

@@ -23,12 +23,15 @@
 #include "kernel/remote_priv.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "kernel/trace.h"
 
@@ -319,6 +322,105 @@ struct err *remote_call(
 	if (ret)
 		*ret = one.ret;
 	return NULL;
+}
+
+/* ---- a thread of ours ---- */
+
+#define IMAGE_AT  64 /* in the scratch memory; before it the word by which the thread tells */
+#define ARRIVE_US 1000000
+#define YIELDS    100
+#define NAP_US    20
+
+static struct err *clone_by(struct task *t, const struct remote_launch *l, pid_t *tid)
+{
+	struct thread *th = task_leader(t);
+	struct remote *r = t->remote;
+	struct run run = { .left = 2 };
+	struct arch_state *w;
+	int64_t ret;
+
+	TRY(ensure_frame(t, th));
+	w = work_regs(t, th);
+	arch_launch_regs(w, &(struct arch_launch){ .code = r->code,
+				    .frame = r->frame,
+				    .stack = arch_sp(&th->state),
+				    .image = r->scratch + IMAGE_AT,
+				    .image_len = l->image_len,
+				    .area_bytes = l->area_bytes,
+				    .tell = r->scratch });
+	th->touched = true;
+	TRY(arch_put_regs(th->tid, w));
+	TRY(task_mask(th, 0)); /* the new thread inherits it: no signal ever reaches it */
+	TRY(drive(t, th, &run));
+	TRY(arch_get_regs(th->tid, w));
+	ret = arch_call_result(w);
+	if (ret < 0)
+		return err_errno((int)-ret, "start a thread in process %d", (int)t->pid);
+	*tid = (pid_t)ret;
+	return NULL;
+}
+
+static bool thread_exists(const struct task *t, pid_t tid)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d", (int)t->pid, (int)tid);
+	return access(path, F_OK) == 0;
+}
+
+/* What it tells: the address of its area, or why it has none; then it ends, which takes our code
+ * once more. */
+static struct err *await_arrival(struct task *t, pid_t tid, uint64_t *area)
+{
+	struct deadline d = deadline_in(ARRIVE_US);
+	int64_t told = 0;
+
+	for (unsigned naps = 0; !deadline_passed(d); naps++) {
+		TRY(remote_get(t, 0, &told, sizeof(told)));
+		*area = (uint64_t)told;
+		if (told > 0)
+			return NULL;
+		if (told < 0 && !thread_exists(t, tid))
+			return err_errno(
+				(int)-told, "make memory for a thread in process %d", (int)t->pid);
+		if (naps < YIELDS)
+			sched_yield();
+		else
+			usleep(NAP_US);
+	}
+	return err_new(ERR_TIMEOUT, "a new thread in process %d does not run", (int)t->pid);
+}
+
+struct err *remote_launch(struct task *t, const struct remote_launch *l, pid_t *tid, uint64_t *area)
+{
+	const uint64_t nothing = 0;
+	struct err *e, *back;
+
+	*tid = 0;
+	TRY(remote_put(t, 0, &nothing, sizeof(nothing)));
+	TRY(remote_put(t, IMAGE_AT, l->image, l->image_len));
+	if (t->remote->place != PLACE_GUEST)
+		return err_new(ERR_BUG, "a thread of ours in a process of ours");
+	/* No thread may have the agent's registers while its code is not there. */
+	TRY(remote_clear_frame(t));
+	TRY(remote_write_code(t, arch_launch_code));
+	e = clone_by(t, l, tid);
+	if (!e)
+		e = await_arrival(t, *tid, area);
+	back = remote_clear_frame(t);
+	if (e && err_code(e) == ERR_TIMEOUT) {
+		/* It will run this code yet: it must stay, and what it copies. */
+		t->remote->saved_code.n = t->remote->saved_data.n = 0;
+		t->remote->place = PLACE_NONE;
+		err_free(back);
+		return e;
+	}
+	if (!back)
+		back = remote_write_code(t, arch_agent_code);
+	if (!e)
+		return back;
+	err_free(back);
+	return e;
 }
 
 /* ---- scratch ---- */

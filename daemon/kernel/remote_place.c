@@ -28,6 +28,8 @@
 #define GUEST_CALLS_AT REMOTE_SCRATCH_BYTES
 #define GUEST_FRAME_AT (GUEST_CALLS_AT + 64 * (REMOTE_CALLS_MAX + 1))
 #define AUXV_BYTES     65536
+/* Place for the agent, or for the code by which a thread of ours begins. */
+#define CODE_MAX 96
 
 /* linux/fs.h since 6.11 */
 struct map_query {
@@ -131,34 +133,60 @@ static struct err *restore(struct task *t, struct saved_bytes *s)
 	return n ? task_write(t, s->at, s->bytes, n) : NULL;
 }
 
+/* Only code that a daemon left there when it died. */
+static bool left_behind(const struct saved_bytes *s)
+{
+	const void *(*const codes[])(size_t *) = { arch_agent_code, arch_launch_code };
+
+	for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+		size_t len;
+		const void *code = codes[i](&len);
+
+		if (memcmp(s->bytes, code, len) == 0 && all_zero(s->bytes + len, s->n - len))
+			return true;
+	}
+	return false;
+}
+
+struct err *remote_write_code(struct task *t, const void *(*which)(size_t *))
+{
+	uint8_t bytes[CODE_MAX] = { 0 };
+	size_t len;
+	const void *code = which(&len);
+
+	if (len > sizeof(bytes))
+		return err_new(ERR_BUG, "code of %zu bytes", len);
+	memcpy(bytes, code, len);
+	return task_write(t, t->remote->code, bytes, sizeof(bytes));
+}
+
 /* The end of the vdso's last page is padding: an ELF image does not end on a page's end. */
 static struct err *place_code(struct task *t, const struct place *vdso)
 {
 	struct remote *r = t->remote;
-	size_t len;
-	const void *code = arch_agent_code(&len);
-	uint64_t at = (vdso->end - len) & ~15ULL;
+	uint64_t end = vdso->end - LEAVE_BYTES, at = (end - CODE_MAX) & ~15ULL;
+
 
 	for (size_t i = 0; i < t->n_threads; i++) {
 		uint64_t pc = arch_pc(&t->threads[i]->state);
 
-		if (pc >= at && pc < vdso->end)
+		if (pc >= at && pc < end)
 			return err_new(ERR_UNSUPPORTED,
 				"thread %d is still in a system call of "
 				"a daemon that has died",
 				(int)t->threads[i]->tid);
 	}
-	TRY(save(t, at, vdso->end - at, &r->saved_code));
-	if (memcmp(r->saved_code.bytes, code, len) == 0) /* of a daemon that has died */
+	TRY(save(t, at, end - at, &r->saved_code));
+	if (left_behind(&r->saved_code))
 		memset(r->saved_code.bytes, 0, r->saved_code.n);
 	else if (!all_zero(r->saved_code.bytes, r->saved_code.n)) {
 		r->saved_code.n = 0;
 		return err_new(ERR_UNSUPPORTED, "the vdso of process %d has no room behind it",
 			(int)t->pid);
 	}
-	TRY(task_write(t, at, code, len));
 	r->code = at;
-	return NULL;
+	r->leave_at = end;
+	return remote_write_code(t, arch_agent_code);
 }
 
 /* The low end of the main stack is below everything that lives on it. When the main thread runs on

@@ -26,6 +26,7 @@ struct remote {
 	int signals[2];  /* that may end a batch, best first */
 	bool stop_seen;  /* a SIGSTOP was swallowed and must be sent again */
 	struct saved_bytes saved_code, saved_data;
+	uint64_t leave_at; /* target: LEAVE_BYTES of the vdso's end that no batch uses: pump.c */
 	struct arch_state work; /* registers for the next run */
 
 	/* seedling only */
@@ -37,16 +38,30 @@ struct remote {
 	int sock_number;     /* its other end's descriptor in the seedling, -1 */
 };
 #define SEEDLING_PRIVATE_BYTES (16u << 10)
+#define LEAVE_BYTES            16
 
 struct remote *remote_new(void) must_check;
 void remote_free(struct remote *r);
 /* Finds room in a target, saves what is there, writes the agent. */
 struct err *remote_place(struct task *t) must_check;
+/* One of the two codes in the place for it, and nothing behind it. */
+struct err *remote_write_code(struct task *t, const void *(*which)(size_t *)) must_check;
 /* The thread whose context is in the frame gets its own registers back. */
 struct err *remote_clear_frame(struct task *t) must_check;
 /* One call without the agent: SYSCALL stops around the vdso's instruction. Needs nothing in the
  * task but that. Seedlings only: if we die in it a target would be lost. */
 struct err *remote_single(struct task *t, struct thread *th, struct call *c) must_check;
+
+/* A thread of ours in a target: it begins with this code, in an area that it maps itself. Returns
+ * when it needs nothing but that any more. *tid is set as soon as there is a thread, also on an
+ * error. If we die meanwhile it goes on by itself. */
+struct remote_launch {
+	const void *image;
+	size_t image_len;
+	uint64_t area_bytes;
+};
+struct err *remote_launch(
+	struct task *t, const struct remote_launch *l, pid_t *tid, uint64_t *area) must_check;
 
 /* Start time and /proc/PID/mem of the process behind the pidfd. */
 struct err *task_pin(struct task *t) must_check;

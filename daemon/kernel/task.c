@@ -165,6 +165,18 @@ struct thread *task_thread(const struct task *t, pid_t tid)
 	return NULL;
 }
 
+bool task_pump_is(const struct task *t, pid_t tid)
+{
+	autoarena struct arena *a = arena_new();
+	autoerr struct err *e = NULL;
+	struct proc_stat st;
+
+	if (!t->pump.tid || tid != t->pump.tid)
+		return false;
+	e = proc_stat(a, t->pid, tid, &st);
+	return !e && st.start_time == t->pump.start_time;
+}
+
 /* ---- hold ---- */
 
 static struct thread *add_thread(struct task *t, pid_t tid)
@@ -345,7 +357,7 @@ static struct err *hold_pass(struct task *t, struct deadline d, size_t *added)
 
 	TRY(proc_tids(a, t->pid, &tids, &n));
 	for (size_t i = 0; i < n; i++) {
-		if (task_thread(t, tids[i]))
+		if (task_thread(t, tids[i]) || task_pump_is(t, tids[i]))
 			continue;
 		TRY(seize(t, tids[i], &ended));
 		if (!ended)

@@ -28,6 +28,13 @@ struct thread {
 	uint64_t mask;
 };
 
+/* A thread of ours in the process and its memory (pump.h): no part of what is held or captured. */
+struct task_pump {
+	pid_t tid;           /* 0: there is none */
+	uint64_t start_time; /* with it, the thread is told from a later one of the same number */
+	uint64_t start, end; /* addresses */
+};
+
 struct task {
 	pid_t pid;
 	int pidfd;  /* -1 only before task_open */
@@ -39,7 +46,16 @@ struct task {
 	struct remote *remote; /* private to remote.c and seedling*.c: where batches lie */
 	struct restart_memory
 		*restarts; /* private to restart.c: interrupted calls of the last hold */
+	struct task_pump pump;
 };
+
+/* Whether memory at addr is ours and not the process's. */
+static inline bool task_pump_has(const struct task *t, uint64_t addr)
+{
+	return t->pump.tid && addr >= t->pump.start && addr < t->pump.end;
+}
+/* Whether the thread that has this number now is ours. */
+bool task_pump_is(const struct task *t, pid_t tid);
 
 /* Finds the process and pins it (pidfd + start time). GONE if there is none. */
 struct err *task_open(pid_t pid, struct task **ret) must_check;
@@ -49,9 +65,9 @@ void task_free(struct task *t);
 void task_freep(struct task **t);
 #define autotask AUTO(task_freep)
 
-/* Stops every thread, also those that start meanwhile (lists until two passes agree). Refuses
- * (DENIED/UNSUPPORTED) when another tracer has it, when the leader has exited, or when it is
- * stopped by job control. On an error nothing stays stopped, but for a thread that did not react
+/* Stops every thread but the pump, also those that start meanwhile (lists until two passes agree).
+ * Refuses (DENIED/UNSUPPORTED) when another tracer has it, when the leader has exited, or when it
+ * is stopped by job control. On an error nothing stays stopped, but for a thread that did not react
  * until the deadline (TIMEOUT; it sleeps in the kernel): that one goes on when our thread ends.
  * All calls for a held task must come from the thread that held it (ptrace). Idempotent. */
 struct err *task_hold(struct task *t, struct deadline d) must_check;

@@ -54,20 +54,58 @@ static struct err *send_copied(struct frame_out *o, size_t table)
 	return channel_sendv(o->ch, FRAME_PAGES, o->space, iov, o->pages ? 2 : 1);
 }
 
-struct err *frame_out_flush(struct frame_out *o)
+/* Completes the table; its size. */
+static size_t finish_table(struct frame_out *o)
 {
 	uint32_t head[2] = { htole32((uint32_t)o->n_runs), 0 };
 	size_t table = RUN_HEAD_BYTES + o->n_runs * RUN_BYTES;
 
-	if (!o->n_runs)
-		return NULL;
 	settle_last(o);
 	memcpy(o->table, head, sizeof(head));
 	o->st->bytes_wire += FRAME_HEAD_BYTES + table + o->pages * PAGE_BYTES;
-	TRY(o->pages && o->data != o->own ? send_made(o, table) : send_copied(o, table));
+	return table;
+}
+
+static void begin_frame(struct frame_out *o)
+{
 	o->n_runs = o->pages = 0;
 	o->data = NULL;
+}
+
+struct err *frame_out_flush(struct frame_out *o)
+{
+	size_t table;
+
+	if (!o->n_runs)
+		return NULL;
+	table = finish_table(o);
+	o->st->pages_copied += o->pages;
+	TRY(o->pages && o->data != o->own ? send_made(o, table) : send_copied(o, table));
+	begin_frame(o);
 	return NULL;
+}
+
+struct err *frame_out_flush_pipe(struct frame_out *o, int pipe_fd)
+{
+	struct iovec iov = { .iov_base = o->table };
+
+	if (!o->n_runs)
+		return NULL;
+	iov.iov_len = finish_table(o);
+	TRY(channel_send_body(o->ch, FRAME_PAGES, o->space,
+		&(struct frame_body){ &iov, 1, pipe_fd, o->pages * PAGE_BYTES }));
+	begin_frame(o);
+	return NULL;
+}
+
+void frame_out_start(
+	struct frame_out *o, struct channel *ch, struct pages_stats *st, uint64_t space)
+{
+	o->ch = ch;
+	o->st = st;
+	o->space = space;
+	o->last.pages = 0;
+	begin_frame(o);
 }
 
 struct err *frame_out_run(struct frame_out *o, const struct run *r, bool join)

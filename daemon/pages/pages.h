@@ -21,6 +21,14 @@
 
 struct pages_stats {
 	uint64_t pages_data, pages_zero, runs_dropped, bytes_wire;
+	uint64_t pages_copied; /* of pages_data: went through memory of ours */
+};
+
+/* What a source has taken for itself. */
+struct source_facts {
+	int64_t stop_us;     /* how long the target was stopped for it */
+	unsigned fds;        /* descriptors of ours */
+	uint64_t pipe_bytes; /* of all its pipes */
 };
 
 /* ---- source ---- */
@@ -34,6 +42,7 @@ struct shared_part {
 struct page_source;
 struct page_source_ops {
 	const char *name;
+	/* Not held. May stop the task for a moment (facts). */
 	struct err *(*open)(struct task *t, struct page_source **ret);
 	/* Sends these runs of SPACE_PRIVATE. Pages that vanish meanwhile (unmapped while the target
 	 * runs) are left out: the next round knows. Zero pages are sent as runs without bytes. */
@@ -42,9 +51,17 @@ struct page_source_ops {
 	/* Sends a range of a shared memory object. Holes travel as drops. */
 	struct err *(*send_shared)(struct page_source *s, const struct shared_part *part,
 		struct channel *ch, struct pages_stats *st);
+	/* The last page is sent: nothing of the source stays in the process. NULL: never was. */
+	struct err *(*leave)(struct page_source *s);
+	void (*facts)(const struct page_source *s, struct source_facts *ret);
 	void (*close)(struct page_source *s);
 };
-extern const struct page_source_ops source_copy; /* process_vm_readv; the target keeps running */
+/* process_vm_readv: one copy. */
+extern const struct page_source_ops source_copy;
+/* By reference, through a thread of ours in the process (kernel/pump.h); only where
+ * channel_splices_out. Zero pages by content are not seen. What the process cannot read itself goes
+ * by source_copy. The error of open says why it cannot be: source_copy always can. */
+extern const struct page_source_ops source_pump;
 
 /* Tells the peer to drop [offset, offset + bytes) of a space. */
 struct err *pages_send_drop(struct channel *ch, uint64_t space, uint64_t offset, uint64_t bytes,

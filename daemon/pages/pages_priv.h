@@ -2,6 +2,7 @@
 /* What the sources share: a PAGES frame under construction. */
 #pragma once
 
+#include "base/ranges.h"
 #include "pages/pages.h"
 
 #define TABLE_BYTES (RUN_HEAD_BYTES + PAGES_RUNS_MAX * RUN_BYTES)
@@ -40,6 +41,12 @@ static inline uint8_t *frame_out_at(const struct frame_out *o, size_t page)
 }
 /* Sends what is there. */
 struct err *frame_out_flush(struct frame_out *o) must_check;
+/* The same where the pages are in a pipe: no frame_out_reserve before, and so never more than
+ * FRAME_RUNS_MAX runs. */
+struct err *frame_out_flush_pipe(struct frame_out *o, int pipe_fd) must_check;
+/* Begins anew. */
+void frame_out_start(
+	struct frame_out *o, struct channel *ch, struct pages_stats *st, uint64_t space);
 /* Takes n pages that lie at frame_out_at(o, 0..n-1): addrs[i] is the address of each, or PAGE_LOST.
  * PAGE_FIRST in it: a mapping begins here. Zero pages become runs without data. */
 #define PAGE_FIRST 1ULL
@@ -47,3 +54,9 @@ struct err *frame_out_flush(struct frame_out *o) must_check;
 struct err *frame_out_pages(struct frame_out *o, const uint64_t *addrs, size_t n) must_check;
 
 bool page_is_zero(const uint8_t *page);
+
+/* A descriptor of our own for a shared memory object, whose position may be moved; -1: none. */
+int shared_open(int fd);
+/* The next data from `at` on, in whole pages up to `end`; what lies before is a hole. False when
+ * the file system does not tell. */
+bool shared_next(int fd, uint64_t at, uint64_t end, struct range *data);

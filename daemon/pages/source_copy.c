@@ -47,12 +47,7 @@ static void start_frames(
 	struct page_source *s, struct channel *ch, struct pages_stats *st, uint64_t space)
 {
 	s->n = 0;
-	s->out.ch = ch;
-	s->out.st = st;
-	s->out.space = space;
-	s->out.n_runs = s->out.pages = 0;
-	s->out.data = NULL;
-	s->out.last.pages = 0;
+	frame_out_start(&s->out, ch, st, space);
 }
 
 /* ---- private memory ---- */
@@ -202,8 +197,15 @@ static struct err *read_file_pages(struct page_source *s, int fd, uint64_t from,
 	return NULL;
 }
 
-/* The end of the hole or data at `at`; false when the file system does not tell. */
-static bool next_part(int fd, uint64_t at, uint64_t end, struct range *data)
+int shared_open(int fd)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+bool shared_next(int fd, uint64_t at, uint64_t end, struct range *data)
 {
 	off_t from = lseek(fd, (off_t)at, SEEK_DATA), to;
 
@@ -225,18 +227,14 @@ static struct err *copy_send_shared(struct page_source *s, const struct shared_p
 	struct channel *ch, struct pages_stats *st)
 {
 	uint64_t end = part->offset + PAGE_UP(part->bytes);
-	autoclose int own = -1;
-	char path[32];
+	/* Looking for holes moves the position, which would be the target's. */
+	autoclose int own = shared_open(part->fd);
 
-	/* A descriptor of our own: looking for holes moves the position, which would be the
-	 * target's. */
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", part->fd);
-	own = open(path, O_RDONLY | O_CLOEXEC);
 	start_frames(s, ch, st, part->space);
 	for (uint64_t at = part->offset; at < end;) {
 		struct range data;
 
-		if (own < 0 || !next_part(own, at, end, &data))
+		if (own < 0 || !shared_next(own, at, end, &data))
 			data = (struct range){ at, end };
 		if (data.start > at)
 			TRY(frame_out_run(&s->out,

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 /* Header and body pieces of one frame; PAGES needs three. */
 #define PIECES_MAX 8
@@ -83,6 +84,11 @@ static struct err *splice_all(struct channel *ch, int pipe_fd, size_t left)
 {
 	while (left) {
 		size_t n;
+		int there = 0;
+
+		/* An empty pipe would look like a stream that takes nothing. */
+		if (ioctl(pipe_fd, FIONREAD, &there) < 0 || there <= 0)
+			return err_new(ERR_BUG, "%zu bytes of a frame are missing in a pipe", left);
 
 		TRY(settle(ch, ch->s->ops->splice_out(ch->s, pipe_fd, left, false), POLLOUT,
 			"sending", &n));

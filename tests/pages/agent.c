@@ -25,6 +25,7 @@ struct move {
 	struct puppet target;
 	struct task *from, *to;
 	struct dirty *dirty;
+	const struct page_source_ops *ops;
 	struct page_source *source;
 	struct page_sink *sink;
 	struct channel out, in;
@@ -57,19 +58,19 @@ static void layout(struct move *m)
 	ok(page_sink_layout(m->sink, &l));
 }
 
-static void move_open(struct move *m)
+static void move_open(struct move *m, void **state)
 {
 	const struct seedling_spec spec = { .pid = PID };
 	int ends[2];
 
-	*m = (struct move){ 0 };
+	*m = (struct move){ .ops = *state };
 	puppet_start(&m->target);
 	assert_int_equal(map(&m->target, AT, PAGES * P, -1), AT);
 	ok(task_open(m->target.pid, &m->from));
 	ok(task_hold(m->from, deadline_in(60000000)));
 	ok(dirty_wp.open(m->from, &m->dirty));
 	ok(task_let_go(m->from));
-	ok(source_copy.open(m->from, &m->source));
+	ok(m->ops->open(m->from, &m->source));
 	ok(seedling_make(&spec, &m->to));
 	remote_map(m->to, AT, PAGES * P);
 	ok(page_sink_open(m->to, NULL, NULL, &m->sink));
@@ -84,7 +85,7 @@ static void move_open(struct move *m)
 
 static void move_close(struct move *m)
 {
-	source_copy.close(m->source);
+	m->ops->close(m->source);
 	page_sink_close(m->sink);
 	stream_close(&m->streams[0]);
 	stream_close(&m->streams[1]);
@@ -112,7 +113,7 @@ static void *send_all(void *arg)
 	struct move *m = arg;
 	struct pages_stats st = { 0 };
 
-	m->sent = source_copy.send(m->source, &m->runs, &m->out, &st);
+	m->sent = m->ops->send(m->source, &m->runs, &m->out, &st);
 	if (!m->sent)
 		m->sent = channel_send(&m->out, FRAME_BYE, 0, NULL, 0);
 	return NULL;
@@ -147,12 +148,12 @@ static void same(struct move *m)
 	}
 }
 
-static void rounds_into_a_seedling(unused_arg void **state)
+static void rounds_into_a_seedling(void **state)
 {
 	struct move m;
 	size_t fds;
 
-	move_open(&m);
+	move_open(&m, state);
 	fds = count_fds(m.target.pid);
 	touch(&m.target, AT, PAGES, 1);
 	round_trip(&m);
@@ -162,6 +163,8 @@ static void rounds_into_a_seedling(unused_arg void **state)
 	round_trip(&m);
 	ok(task_hold(m.from, deadline_in(60000000)));
 	round_trip(&m);
+	if (m.ops->leave)
+		ok(m.ops->leave(m.source));
 	dirty_wp.close(m.dirty);
 	page_sink_close(m.sink);
 	m.sink = NULL;
@@ -173,13 +176,13 @@ static void rounds_into_a_seedling(unused_arg void **state)
 	move_close(&m);
 }
 
-static void no_registration_is_left(unused_arg void **state)
+static void no_registration_is_left(void **state)
 {
 	autoarena struct arena *a = arena_new();
 	struct vma_list l;
 	struct move m;
 
-	move_open(&m);
+	move_open(&m, state);
 	touch(&m.target, AT, PAGES, 1);
 	round_trip(&m);
 	assert_true(count_fds(m.to->pid) <= 1); /* the seedling's own socket */
@@ -199,12 +202,16 @@ static void no_registration_is_left(unused_arg void **state)
 
 int main(void)
 {
+	void *copy = (void *)(uintptr_t)&source_copy, *pump = (void *)(uintptr_t)&source_pump;
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(rounds_into_a_seedling),
-		cmocka_unit_test(no_registration_is_left),
+		cmocka_unit_test_prestate(rounds_into_a_seedling, copy),
+		cmocka_unit_test_prestate(no_registration_is_left, copy),
+		cmocka_unit_test_prestate(rounds_into_a_seedling, pump),
+		cmocka_unit_test_prestate(no_registration_is_left, pump),
 	};
 
 	ns_enter();
+	signal(SIGPIPE, SIG_IGN);
 	if (!dirty_wp.probe()) {
 		printf("SKIP: userfaultfd has no asynchronous write-protection here\n");
 		return TEST_SKIP;

@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Pages by reference: the pump fills a pipe (kernel/pump.h), and when it has said how many pages
+ * are in it, header and run table are written, and the pipe is spliced behind them. There are two
+ * pipes, so that one is filled while the other is sent.
+ *
+ * The pump stops in front of a page that the process cannot read itself; that one, and as many more
+ * each time as went wrong before, goes by source_copy. A page that is gone is left out there.
+ *
+ * Shared memory objects need no pump: their pages are spliced out of the file, into a pipe whose
+ * ends are both ours (so one descriptor).
+ */
+#include "pages/pages_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "kernel/pump.h"
+
+#define ENTRIES_MAX 512 /* runs of one frame */
+#define ANSWER_US   10000000
+
+/* What one filling of a pipe is about, in order. */
+struct batch {
+	struct run v[ENTRIES_MAX];
+	bool first[ENTRIES_MAX]; /* a mapping begins here */
+	size_t n;
+	size_t pages;  /* DATA among them */
+	size_t pieces; /* as many runs of DATA */
+	size_t filled; /* pages that are in the pipe, where it was ordered and answered */
+	bool ordered;
+};
+
+struct page_source {
+	struct task *t;
+	struct pump *pump;
+	struct page_source *copy;
+	struct frame_out out; /* tables only */
+	struct batch batch[PUMP_PIPES];
+	unsigned now;  /* the one that is being collected */
+	size_t streak; /* pages that went by copy in a row */
+	int own_pipe;
+	size_t own_pages; /* what it holds */
+};
+
+static void pump_source_close(struct page_source *s)
+{
+	pump_free(s->pump);
+	if (s->copy)
+		source_copy.close(s->copy);
+	frame_out_fini(&s->out);
+	fd_closep(&s->own_pipe);
+	free(s);
+}
+
+static struct err *open_all(struct page_source *s)
+{
+	TRY(io_pipe_single(&s->own_pipe));
+	s->own_pages = io_pipe_grow(s->own_pipe, FRAME_PAGES_MAX * PAGE_BYTES) / PAGE_BYTES;
+	TRY(source_copy.open(s->t, &s->copy));
+	return pump_open(s->t, &s->pump);
+}
+
+static struct err *pump_source_open(struct task *t, struct page_source **ret)
+{
+	struct page_source *s = xcalloc(1, sizeof(*s));
+	struct err *e;
+
+	s->t = t;
+	s->own_pipe = -1;
+	frame_out_init(&s->out);
+	e = open_all(s);
+	if (e)
+		pump_source_close(s);
+	else
+		*ret = s;
+	return e;
+}
+
+static void pump_source_facts(const struct page_source *s, struct source_facts *ret)
+{
+	struct pump_facts f;
+
+	pump_facts(s->pump, &f);
+	*ret = (struct source_facts){ .stop_us = f.stop_us,
+		.fds = f.fds + 1,
+		.pipe_bytes = f.pipe_bytes + s->own_pages * PAGE_BYTES };
+}
+
+static struct err *pump_source_leave(struct page_source *s)
+{
+	return pump_end(s->pump);
+}
+
+/* ---- private memory ---- */
+
+static struct err *order(struct page_source *s, unsigned which)
+{
+	struct batch *b = &s->batch[which];
+	struct iovec v[PUMP_VECTOR_MAX];
+	size_t n = 0;
+
+	b->filled = 0;
+	if (!b->pages)
+		return NULL;
+	for (size_t i = 0; i < b->n; i++)
+		if (b->v[i].kind == RUN_DATA)
+			v[n++] = (struct iovec){ (void *)(uintptr_t)b->v[i].start,
+				b->v[i].pages * PAGE_BYTES };
+	TRY(pump_order(s->pump, which, v, n));
+	b->ordered = true;
+	return NULL;
+}
+
+static struct err *answer(struct page_source *s, struct batch *b)
+{
+	size_t bytes;
+
+	if (!b->ordered)
+		return NULL;
+	TRY(pump_result(s->pump, deadline_in(ANSWER_US), &bytes));
+	b->ordered = false;
+	b->filled = bytes / PAGE_BYTES;
+	if (b->filled)
+		s->streak = 0;
+	return NULL;
+}
+
+/* Forgets what is done: n entries, and `pages` of the one behind them. */
+static void forget(struct batch *b, size_t n, size_t pages)
+{
+	for (size_t i = 0; i < n; i++)
+		if (b->v[i].kind == RUN_DATA) {
+			b->pages -= b->v[i].pages;
+			b->pieces--;
+		}
+	b->n -= n;
+	memmove(b->v, b->v + n, b->n * sizeof(b->v[0]));
+	memmove(b->first, b->first + n, b->n * sizeof(b->first[0]));
+	if (!pages)
+		return;
+	b->v[0].start += pages * PAGE_BYTES;
+	b->v[0].pages -= pages;
+	b->first[0] = false;
+	b->pages -= pages;
+}
+
+/* A frame of what is in the pipe, and of drops up to the next data that is not. */
+static struct err *send_filled(struct page_source *s, unsigned which)
+{
+	struct batch *b = &s->batch[which];
+	size_t i = 0, left = b->filled;
+
+	for (; i < b->n; i++) {
+		struct run r = b->v[i];
+
+		if (r.kind == RUN_DATA && left < r.pages)
+			r.pages = left;
+		if (!r.pages)
+			break;
+		if (r.kind == RUN_DATA)
+			left -= r.pages;
+		TRY(frame_out_run(&s->out, &r, r.kind == RUN_DATA && !b->first[i]));
+		if (r.pages < b->v[i].pages) {
+			TRY(frame_out_flush_pipe(&s->out, pump_pipe(s->pump, which)));
+			forget(b, i, r.pages);
+			b->filled = 0;
+			return NULL;
+		}
+	}
+	TRY(frame_out_flush_pipe(&s->out, pump_pipe(s->pump, which)));
+	forget(b, i, 0);
+	b->filled = 0;
+	return NULL;
+}
+
+/* The first pages of a batch, which the pump cannot have. */
+static struct err *copy_first(struct page_source *s, struct batch *b)
+{
+	struct page_run r = { b->v[0].start, 0, PAGE_DATA };
+	const struct page_runs one = { .v = &r, .n = 1 };
+	size_t n = MIN(b->v[0].pages, MAX(s->streak, (size_t)1));
+
+	r.pages = n;
+	TRY(source_copy.send(s->copy, &one, s->out.ch, s->out.st));
+	s->streak += n;
+	if (n == b->v[0].pages)
+		forget(b, 1, 0);
+	else
+		forget(b, 0, n);
+	return NULL;
+}
+
+/* The pump has stopped somewhere in it: the rest, step by step. */
+static struct err *finish(struct page_source *s, unsigned which)
+{
+	struct batch *b = &s->batch[which];
+
+	for (;;) {
+		size_t filled = b->filled;
+
+		TRY(send_filled(s, which));
+		if (!b->n)
+			return NULL;
+		if (!filled)
+			TRY(copy_first(s, b));
+		TRY(order(s, which));
+		TRY(answer(s, b));
+	}
+}
+
+/* The batch that was collected is ordered, the one before it sent meanwhile. */
+static struct err *turn(struct page_source *s)
+{
+	unsigned other = (s->now + 1) % PUMP_PIPES;
+	struct batch *b = &s->batch[s->now], *before = &s->batch[other];
+
+	TRY(answer(s, before));
+	if (before->filled < before->pages)
+		TRY(finish(s, other));
+	TRY(order(s, s->now));
+	TRY(send_filled(s, other));
+	if (!b->pages) /* drops alone */
+		TRY(send_filled(s, s->now));
+	else
+		s->now = other;
+	return NULL;
+}
+
+static struct err *finish_all(struct page_source *s)
+{
+	TRY(turn(s));
+	return turn(s);
+}
+
+static void add(struct batch *b, const struct run *r, bool first)
+{
+	b->v[b->n] = *r;
+	b->first[b->n++] = first;
+	if (r->kind != RUN_DATA)
+		return;
+	b->pages += r->pages;
+	b->pieces++;
+}
+
+static struct err *add_data(struct page_source *s, const struct page_run *r)
+{
+	struct run left = { r->start, r->pages, RUN_DATA };
+	bool first = true;
+
+	while (left.pages) {
+		struct batch *b = &s->batch[s->now];
+		struct run part = left;
+
+		if (b->n == ENTRIES_MAX || b->pieces == PUMP_VECTOR_MAX ||
+			b->pages == pump_room(s->pump)) {
+			TRY(turn(s));
+			continue;
+		}
+		part.pages = MIN(left.pages, pump_room(s->pump) - b->pages);
+		add(b, &part, first);
+		first = false;
+		left.start += part.pages * PAGE_BYTES;
+		left.pages -= part.pages;
+	}
+	return NULL;
+}
+
+static struct err *add_drop(struct page_source *s, const struct page_run *r)
+{
+	if (s->batch[s->now].n == ENTRIES_MAX)
+		TRY(turn(s));
+	add(&s->batch[s->now], &(struct run){ r->start, r->pages, RUN_DROP }, true);
+	return NULL;
+}
+
+static struct err *pump_send(struct page_source *s, const struct page_runs *runs,
+	struct channel *ch, struct pages_stats *st)
+{
+	if (runs->unreadable)
+		return source_copy.send(s->copy, runs, ch, st);
+	frame_out_start(&s->out, ch, st, SPACE_PRIVATE);
+	for (unsigned i = 0; i < PUMP_PIPES; i++)
+		s->batch[i].n = s->batch[i].pages = s->batch[i].pieces = 0;
+	s->streak = 0;
+	for (size_t i = 0; i < runs->n; i++)
+		TRY(runs->v[i].class == PAGE_DATA ? add_data(s, &runs->v[i])
+						  : add_drop(s, &runs->v[i]));
+	return finish_all(s);
+}
+
+/* ---- shared memory objects ---- */
+
+static struct err *pad(struct page_source *s, size_t n)
+{
+	static const uint8_t zeros[PAGE_BYTES];
+
+	return n ? io_write_full(s->own_pipe, zeros, n, "a pipe of ours") : NULL;
+}
+
+/* Pages [from, to) of the file; *to: so far. Behind its end there are none. *bytes is 0 there, and
+ * also where the file system cannot do it (*no). */
+static struct err *fill_from_file(
+	struct page_source *s, int fd, uint64_t from, size_t want, size_t *bytes)
+{
+	loff_t at = (loff_t)from;
+
+	*bytes = 0;
+	while (*bytes < want) {
+		ssize_t n = splice(fd, &at, s->own_pipe, NULL, want - *bytes, SPLICE_F_NONBLOCK);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno != EAGAIN)
+			return err_errno(errno, "read shared memory");
+		if (n <= 0) /* the end, or the pipe is full of parts of pages */
+			break;
+		*bytes += (size_t)n;
+	}
+	return pad(s, PAGE_UP(*bytes) - *bytes);
+}
+
+static struct err *send_file_pages(struct page_source *s, int fd, const struct range *data)
+{
+	for (uint64_t at = data->start; at < data->end;) {
+		size_t want = MIN(data->end - at, s->own_pages * PAGE_BYTES), bytes;
+
+		TRY(fill_from_file(s, fd, at, want, &bytes));
+		if (!bytes) /* cut off meanwhile */
+			return frame_out_run(&s->out,
+				&(struct run){ at, (data->end - at) / PAGE_BYTES, RUN_DROP }, true);
+		TRY(frame_out_run(
+			&s->out, &(struct run){ at, PAGE_UP(bytes) / PAGE_BYTES, RUN_DATA }, true));
+		TRY(frame_out_flush_pipe(&s->out, s->own_pipe));
+		at += PAGE_UP(bytes);
+	}
+	return NULL;
+}
+
+static struct err *pump_send_shared(struct page_source *s, const struct shared_part *part,
+	struct channel *ch, struct pages_stats *st)
+{
+	uint64_t end = part->offset + PAGE_UP(part->bytes);
+	autoclose int own = shared_open(part->fd);
+
+	if (own < 0)
+		return source_copy.send_shared(s->copy, part, ch, st);
+	frame_out_start(&s->out, ch, st, part->space);
+	for (uint64_t at = part->offset; at < end;) {
+		struct range data;
+
+		if (!shared_next(own, at, end, &data))
+			data = (struct range){ at, end };
+		if (data.start > at)
+			TRY(frame_out_run(&s->out,
+				&(struct run){ at, (data.start - at) / PAGE_BYTES, RUN_DROP },
+				true));
+		TRY(send_file_pages(s, own, &data));
+		at = data.end;
+	}
+	return frame_out_flush_pipe(&s->out, s->own_pipe);
+}
+
+const struct page_source_ops source_pump = {
+	.name = "pump",
+	.open = pump_source_open,
+	.send = pump_send,
+	.send_shared = pump_send_shared,
+	.leave = pump_source_leave,
+	.facts = pump_source_facts,
+	.close = pump_source_close,
+};
