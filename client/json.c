@@ -58,6 +58,14 @@ static json_t *own_error_object(const struct err *e)
 	return j;
 }
 
+static void add_source(json_t *j, const Migrate__Progress *p)
+{
+	json_object_set_new(j, "source", str(p->source));
+	json_object_set_new(j, "bytes_copied", json_integer((json_int_t)p->bytes_copied));
+	json_object_set_new(j, "source_fds", json_integer(p->source_fds));
+	json_object_set_new(j, "source_pipe_bytes", json_integer((json_int_t)p->source_pipe_bytes));
+}
+
 json_t *json_progress(const Migrate__Progress *p)
 {
 	json_t *j = json_object();
@@ -84,6 +92,7 @@ json_t *json_progress(const Migrate__Progress *p)
 	json_object_set_new(j, "stall_ms", ms(p->stall_us));
 	json_object_set_new(j, "objects", json_integer((json_int_t)p->objects));
 	json_object_set_new(j, "tracker", str(p->tracker));
+	add_source(j, p);
 	return j;
 }
 
@@ -131,6 +140,7 @@ json_t *json_done(const Migrate__Done *d, const char *host)
 	json_object_set_new(j, "predicted_downtime_ms", ms(p->predicted_downtime_us));
 	json_object_set_new(j, "objects", json_integer((json_int_t)p->objects));
 	json_object_set_new(j, "tracker", str(p->tracker));
+	add_source(j, p);
 	add_notes(j, d);
 	return j;
 }

@@ -37,7 +37,11 @@ struct engine_stats {
 	int64_t predicted_downtime_us;
 	int64_t stall_us; /* longest stop before the freeze */
 	uint64_t objects;
-	const char *tracker; /* "wp", "soft", "none" */
+	const char *tracker;        /* "wp", "soft", "none" */
+	const char *source;         /* of pages: "copy", "pump"; NULL: none yet */
+	uint64_t bytes_copied;      /* pages that went through memory of ours before the stream */
+	uint32_t source_fds;        /* what the source has: descriptors, */
+	uint64_t source_pipe_bytes; /* and room in pipes */
 };
 
 /* Everything that would hinder the move (blockers) or changes by it (warnings). */
@@ -87,6 +91,7 @@ struct send_options {
 	bool dry_run;        /* check */
 	const char *unit;    /* systemd unit around it, "" for none */
 	const char *tracker; /* NULL: the best that works */
+	const char *pages;   /* "copy", "pump"; NULL: what suits the stream */
 };
 #define ENGINE_DOWNTIME_US_DEFAULT 50000
 #define ENGINE_ROUNDS_DEFAULT      30

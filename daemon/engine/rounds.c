@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -47,6 +48,7 @@ static struct err *send_slice(struct source *s, const struct page_runs *slice)
 
 	TRY(peer_reason(&s->peer, s->pages_ops->send(s->pages, slice, &s->peer.ch, &st)));
 	s->out->stats.round_sent_bytes += (st.pages_data + st.pages_zero) * PAGE_BYTES;
+	s->out->stats.bytes_copied += st.pages_copied * PAGE_BYTES;
 	s->peer.ch.deadline =
 		deadline_in(s->task->held ? ENGINE_FROZEN_TIMEOUT_US : ENGINE_PEER_TIMEOUT_US);
 	source_progress(s);
@@ -56,7 +58,7 @@ static struct err *send_slice(struct source *s, const struct page_runs *slice)
 /* Long lists are cut, so that cancel and progress stay prompt. */
 static struct err *send_runs(struct source *s, const struct page_runs *runs)
 {
-	struct page_runs slice = { 0 };
+	struct page_runs slice = { .unreadable = runs->unreadable };
 	uint64_t pages = 0;
 	struct err *e = NULL;
 
@@ -107,6 +109,7 @@ static struct err *collect_vma(struct source *s, struct vma_work *w)
 	struct err *e = s->ops->collect(s->dirty, w->vma, &w->runs, &info);
 
 	w->fresh = info.fresh;
+	w->runs.unreadable = !(w->vma->prot & PROT_READ);
 	if (!e && (s->untrusted || mapped_anew(s, w->vma))) {
 		w->runs.n = 0;
 		e = dirty_none.collect(s->everything, w->vma, &w->runs, &info);

@@ -322,7 +322,7 @@ static struct err *precopy(void *ctx)
 	struct precopy_trend trend = { 0 };
 	struct precopy_forecast f;
 
-	TRY(s->pages_ops->open(s->task, &s->pages));
+	TRY(source_pages_open(s));
 	s->first_round_us = clock_us();
 	s->first_round_bytes = s->peer.ch.bytes_out;
 	for (;; s->round.number++) {
@@ -461,6 +461,7 @@ static struct err *send_last(void *ctx)
 	TRY(remote_put_back(s->task));
 	s->round.number++;
 	TRY(source_round(s, true));
+	TRY(source_pages_leave(s));
 	TRY(send_late_guards(s));
 	m.frozen_ns = s->frozen_ns + s->clock.offset_ns;
 	m.rounds = s->round.number + 1;
@@ -761,7 +762,7 @@ static void source_fini(struct source *s)
 void engine_send(
 	const struct engine_io *io, const struct send_options *opt, struct engine_outcome *out)
 {
-	struct source s = { .io = io, .opt = opt, .out = out, .pages_ops = &source_copy };
+	struct source s = { .io = io, .opt = opt, .out = out };
 	const struct machine m = {
 		.rows = opt->dry_run ? check_rows : move_rows,
 		.n_rows = opt->dry_run ? ARRAY_LEN(check_rows) : ARRAY_LEN(move_rows),

@@ -53,6 +53,10 @@ void source_progress(struct source *s);
 struct err *source_blocked(struct source *s) must_check;
 /* Sends what changed in the layout since the last call. */
 struct err *source_layout(struct source *s, bool with_flags) must_check;
+/* Chooses a page source that the stream and the process allow, and opens it. */
+struct err *source_pages_open(struct source *s) must_check;
+/* The last page is sent: nothing of the source stays in the process. */
+struct err *source_pages_leave(struct source *s) must_check;
 /* One round: collect, send, barrier. Fills s->round. The last one runs while held. */
 struct err *source_round(struct source *s, bool last) must_check;
 

@@ -76,6 +76,7 @@ static struct err *send_range(
 			&s->peer, s->pages_ops->send_shared(s->pages,
 					  &(struct shared_part){ sp->space, sp->fd, start, n },
 					  &s->peer.ch, &st)));
+		s->out->stats.bytes_copied += st.pages_copied * PAGE_BYTES;
 		s->round.dirty_bytes += n;
 		s->out->stats.round_dirty_bytes = s->round.dirty_bytes;
 		s->out->stats.round_sent_bytes += n;

@@ -328,7 +328,7 @@ struct err *remote_call(
 
 #define IMAGE_AT  64 /* in the scratch memory; before it the word by which the thread tells */
 #define ARRIVE_US 1000000
-#define YIELDS    100
+#define YIELDS    20
 #define NAP_US    20
 
 static struct err *clone_by(struct task *t, const struct remote_launch *l, pid_t *tid)

@@ -166,7 +166,6 @@ static struct err *place_code(struct task *t, const struct place *vdso)
 	struct remote *r = t->remote;
 	uint64_t end = vdso->end - LEAVE_BYTES, at = (end - CODE_MAX) & ~15ULL;
 
-
 	for (size_t i = 0; i < t->n_threads; i++) {
 		uint64_t pc = arch_pc(&t->threads[i]->state);
 

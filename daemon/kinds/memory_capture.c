@@ -528,7 +528,8 @@ static struct err *read_once(struct reader *rd, const struct layout *files_of)
 			   : proc_maps(tmp, rd->c->task->pid, &maps));
 	hash_init(rd, maps.n, files_of ? files_of->files : NULL, files_of ? files_of->n_files : 0);
 	for (size_t i = 0; i < maps.n && !rd->again; i++)
-		TRY(take_vma(rd, &maps.v[i]));
+		if (!task_pump_has(rd->c->task, maps.v[i].start))
+			TRY(take_vma(rd, &maps.v[i]));
 	return NULL;
 }
 

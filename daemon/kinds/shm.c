@@ -170,10 +170,15 @@ static struct err *found_add(struct finder *f, const char *path, int fd)
 	return NULL;
 }
 
-/* Most processes have none, and reading numbers takes longer than looking for words. */
-static bool any_object(const char *maps)
+/* Most processes have none, and reading numbers takes longer than looking for words. The pump's
+ * memory looks like one, in two lines. */
+static bool any_object(const struct task *t, const char *maps)
 {
-	return strstr(maps, MEMFD_PREFIX) || strstr(maps, ANON_PATH) || strstr(maps, NAMED_PREFIX);
+	int anon = t->pump.tid ? -2 : 0;
+
+	for (const char *at = maps; anon <= 0 && (at = strstr(at, ANON_PATH)); at++)
+		anon++;
+	return anon > 0 || strstr(maps, MEMFD_PREFIX) || strstr(maps, NAMED_PREFIX);
 }
 
 static struct err *find_mapped(struct finder *f)
@@ -185,7 +190,7 @@ static struct err *find_mapped(struct finder *f)
 
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
 	TRY(io_read_file(a, path, PROC_TEXT_BYTES, &text, NULL));
-	if (any_object(text))
+	if (any_object(f->c->task, text))
 		TRY(proc_parse_maps(a, text, &maps));
 	for (size_t i = 0; i < maps.n; i++) {
 		const struct vma *v = &maps.v[i];
@@ -193,6 +198,8 @@ static struct err *find_mapped(struct finder *f)
 		struct err *e;
 		int fd;
 
+		if (task_pump_has(f->c->task, v->start))
+			continue;
 		if (!v->inode || v->dev_major != f->dev_major || v->dev_minor != f->dev_minor ||
 			!shm_path(v->path) || found_by_id(f, v->inode))
 			continue;

@@ -23,6 +23,7 @@ void config_init(struct config *c)
 		.max_migrations = 64,
 		.receive = { .allow_capabilities = true },
 		.tracker = "auto",
+		.pages = "auto",
 	};
 }
 
@@ -133,6 +134,19 @@ static struct err *set_tracker(struct config *c, const char *value, size_t offse
 	return err_new(ERR_INVALID, "\"%s\" is neither auto, wp, soft nor none", value);
 }
 
+static struct err *set_pages(struct config *c, const char *value, size_t offset unused_arg)
+{
+	static const char *const names[] = { "auto", "copy", "pump" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		if (strcmp(value, names[i]) != 0)
+			continue;
+		c->pages = names[i];
+		return NULL;
+	}
+	return err_new(ERR_INVALID, "\"%s\" is neither auto, copy nor pump", value);
+}
+
 #define FIELD(f) offsetof(struct config, f)
 static const struct {
 	const char *key;
@@ -152,6 +166,7 @@ static const struct {
 	{ "listen", set_listen, 0, true },
 	{ "max_memory", set_size, FIELD(receive.max_memory), false },
 	{ "max_migrations", set_count, FIELD(max_migrations), false },
+	{ "pages", set_pages, 0, false },
 	{ "tracker", set_tracker, 0, false },
 };
 _Static_assert(ARRAY_LEN(keys) <= 64, "seen is a 64-bit mask");

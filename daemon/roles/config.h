@@ -25,6 +25,7 @@ struct config {
 	struct receive_policy receive;
 	char *cgroup_dir;    /* NULL: automatic */
 	const char *tracker; /* "auto", or of kernel/dirty.h; static */
+	const char *pages;   /* "auto", or a page source of pages/pages.h; static */
 	bool debug;
 };
 

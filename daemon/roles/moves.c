@@ -369,6 +369,7 @@ static void post_work(struct move *v, int interrupt)
 	work.hooks_dir = c->hooks_dir;
 	work.hook_limit_us = (uint64_t)c->hook_limit_us;
 	work.tracker = (char *)(uintptr_t)c->tracker;
+	work.pages = (char *)(uintptr_t)c->pages;
 	ipc.body_case = MIGRATE__IPC__BODY_WORK;
 	ipc.work = &work;
 	child_post(v->worker, &ipc, (int[]){ interrupt, v->stream_fd }, v->stream_fd >= 0 ? 2 : 1);

@@ -26,6 +26,7 @@
 #include "roles/subject.h"
 #include "roles/unit.h"
 #include "wire/err_wire.h"
+#include "wire/handoff.h"
 #include "wire/stream_relay.h"
 
 #define SAY_US         2000000 /* how long the monitor may take to read */
@@ -98,6 +99,10 @@ static void fill_progress(
 	p->stall_us = (uint64_t)MAX(s->stall_us, (int64_t)0);
 	p->objects = s->objects;
 	p->tracker = text_of(s->tracker);
+	p->source = text_of(s->source);
+	p->bytes_copied = s->bytes_copied;
+	p->source_fds = s->source_fds;
+	p->source_pipe_bytes = s->source_pipe_bytes;
 }
 
 static struct err *tell_progress(struct worker *w, const struct engine_stats *s, bool round_end)
@@ -306,6 +311,7 @@ static void send_engine(
 		.dry_run = r->dry_run,
 		.unit = unit,
 		.tracker = strcmp(w->work->tracker, "auto") == 0 ? NULL : w->work->tracker,
+		.pages = strcmp(w->work->pages, "auto") == 0 ? NULL : w->work->pages,
 	};
 
 	engine_send(io, &opt, out);
@@ -416,6 +422,20 @@ static void run_receive(
 	engine_receive(io, &with_group, out);
 }
 
+/* Pages that must not be copied go through a socket: the rings are written by us. */
+static struct err *open_stream(const struct worker *w, int fd, struct stream *ret)
+{
+	struct err *e;
+
+	if (w->work->receive || strcmp(w->work->pages, "pump") != 0)
+		return stream_relay(fd, ret);
+	e = handoff_say(fd, HANDOFF_PLAIN, NULL, 0);
+	if (!e)
+		return stream_socket(fd, ret);
+	close(fd);
+	return e;
+}
+
 int worker_main(void)
 {
 	autoipc struct ipc_msg msg = { .m = NULL };
@@ -434,7 +454,7 @@ int worker_main(void)
 	w.work = msg.m->work;
 	io.interrupt_fd = msg.fds[0];
 	if (msg.n_fds > 1) {
-		e = stream_relay(take_fd(&msg.fds[1]), &stream);
+		e = open_stream(&w, take_fd(&msg.fds[1]), &stream);
 		if (e)
 			return 1;
 		io.stream = &stream;

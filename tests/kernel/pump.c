@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -352,6 +354,143 @@ static void test_descriptors(void **state)
 	memory_end(&m);
 }
 
+/* ---- what a target may be ---- */
+
+static void expect_refused(void (*before)(void), enum err_code code)
+{
+	autoarena struct arena *a = arena_new();
+	autotask struct task *t = NULL;
+	struct memory m;
+	struct pump *p;
+	char *maps;
+
+	memory_start(&m, before);
+	maps = maps_of(a, m.pid);
+	ok(task_open(m.pid, &t));
+	fails(pump_open(t, &p), code);
+	assert_int_equal(t->pump.tid, 0);
+	assert_int_equal(threads_of(a, m.pid), 1);
+	assert_string_equal(maps_of(a, m.pid), maps);
+	assert_true(vdso_is_clean(t));
+	assert_int_equal(tell(&m, SYS_getpid, 0, 0, 0), m.pid);
+	memory_end(&m);
+}
+
+static void deny_write_exec(void)
+{
+	prctl(65 /* PR_SET_MDWE, Linux 6.3 */, 1, 0, 0, 0);
+}
+
+static void filtered(void)
+{
+	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	const struct sock_fprog all = { 1, &allow };
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+		prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all) < 0)
+		_exit(1);
+}
+
+static void test_refused(void **state)
+{
+	(void)state;
+	expect_refused(filtered, ERR_UNSUPPORTED);
+	if (prctl(66 /* PR_GET_MDWE */, 0, 0, 0, 0) >= 0)
+		expect_refused(deny_write_exec, ERR_DENIED);
+}
+
+/* A user whose pipes are large already. */
+static void nobody(void)
+{
+	int ends[2];
+
+	if (setgid(65534) < 0 || setuid(65534) < 0)
+		_exit(1);
+	prctl(PR_SET_DUMPABLE, 1);
+	for (int i = 0; i < 100 && pipe(ends) == 0; i++)
+		if (fcntl(ends[0], F_SETPIPE_SZ, 1 << 20) < 0)
+			break;
+}
+
+static void test_unprivileged(void **state)
+{
+	autotask struct task *t = NULL;
+	struct memory m;
+	struct pump *p;
+
+	(void)state;
+	memory_start(&m, nobody);
+	ok(task_open(m.pid, &t));
+	ok(pump_open(t, &p));
+	print_message("  %zu pages per pipe\n", pump_room(p));
+	assert_int_equal(pump_room(p), 256);
+	assert_int_equal(run(p, 0, (struct iovec[]){ pages(&m, 0, 256) }, 1), 256);
+	expect_pages(p, 0, 0, 256);
+	ok(pump_end(p));
+	pump_free(p);
+	memory_end(&m);
+}
+
+/* As in a program without a C library that has a place to leave by: what looks like one is not what
+ * the file has. */
+static void no_leave(void)
+{
+	static const uint8_t loop[] = { 0x31, 0xff, 0x89, 0xd0, 0x0f, 0x05, 0xeb, 0xf8 };
+	char line[512];
+	FILE *f = fopen("/proc/self/maps", "r");
+	unsigned long start, end;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		uint8_t *text, *at;
+
+		if (sscanf(line, "%lx-%lx", &start, &end) != 2 || !strstr(line, " r-xp ") ||
+			!strstr(line, "/libc."))
+			continue;
+		text = (uint8_t *)start;
+		if (mprotect(text, end - start, PROT_READ | PROT_WRITE | PROT_EXEC) < 0)
+			_exit(1);
+		while ((at = memmem(text, end - (uintptr_t)text, loop, sizeof(loop)))) {
+			at[0] = 0x33; /* the same, differently encoded */
+			text = at + 1;
+		}
+		if (mprotect((void *)start, end - start, PROT_READ | PROT_EXEC) < 0)
+			_exit(1);
+	}
+	fclose(f);
+}
+
+static void test_no_leave(void **state)
+{
+	autoarena struct arena *a = arena_new();
+	autotask struct task *t = NULL;
+	struct pump_facts facts;
+	struct memory m;
+	struct pump *p;
+	char *before;
+
+	(void)state;
+	memory_start(&m, no_leave);
+	before = maps_of(a, m.pid);
+	ok(task_open(m.pid, &t));
+	for (int i = 0; i < 20; i++) {
+		ok(pump_open(t, &p));
+		pump_facts(p, &facts);
+		assert_true(facts.leaves_traces);
+		assert_false(vdso_is_clean(t));
+		/* Remote calls have a place beside it. */
+		ok(task_hold(t, DEADLINE));
+		ok(REMOTE(t, task_leader(t), NULL, "getpid", SYS_getpid, 0));
+		ok(task_let_go(t));
+		assert_int_equal(run(p, 0, (struct iovec[]){ pages(&m, 0, 4) }, 1), 4);
+		ok(pump_end(p));
+		assert_int_equal(threads_of(a, m.pid), 1);
+		assert_string_equal(maps_of(a, m.pid), before);
+		assert_true(vdso_is_clean(t));
+		pump_free(p);
+	}
+	memory_end(&m);
+}
+
 static void test_target_ends(void **state)
 {
 	autotask struct task *t = NULL;
@@ -433,6 +572,13 @@ static void test_children(void **state)
 	memory_end(&m);
 }
 
+static int by_number(const void *a, const void *b)
+{
+	const int64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
 /* Threads in every kind of wait notice nothing. */
 static void test_unnoticed(void **state)
 {
@@ -441,13 +587,18 @@ static void test_unnoticed(void **state)
 	struct target_shared *s;
 	pid_t pid = target_start(&s);
 	char *before = maps_of(a, pid);
-	int64_t stops[51];
+	int64_t stops[51], holds[51];
 
 	(void)state;
 	ok(task_open(pid, &t));
 	for (size_t i = 0; i < ARRAY_LEN(stops); i++) {
 		struct pump_facts f;
 		struct pump *p;
+		int64_t began = clock_us();
+
+		ok(task_hold(t, DEADLINE));
+		ok(task_let_go(t));
+		holds[i] = clock_us() - began;
 
 		ok(pump_open(t, &p));
 		pump_facts(p, &f);
@@ -459,15 +610,11 @@ static void test_unnoticed(void **state)
 		ok(pump_end(p));
 		pump_free(p);
 	}
-	for (size_t i = 1; i < ARRAY_LEN(stops); i++)
-		for (size_t k = i; k > 0 && stops[k - 1] > stops[k]; k--) {
-			int64_t swap = stops[k];
-
-			stops[k] = stops[k - 1];
-			stops[k - 1] = swap;
-		}
-	print_message("  6 threads stopped for %jd us (median), %jd at most\n",
-		(intmax_t)stops[ARRAY_LEN(stops) / 2], (intmax_t)stops[ARRAY_LEN(stops) - 1]);
+	qsort(stops, ARRAY_LEN(stops), sizeof(stops[0]), by_number);
+	qsort(holds, ARRAY_LEN(holds), sizeof(holds[0]), by_number);
+	print_message("  6 threads stopped for %jd us (median, at most %jd); without a pump %jd\n",
+		(intmax_t)stops[ARRAY_LEN(stops) / 2], (intmax_t)stops[ARRAY_LEN(stops) - 1],
+		(intmax_t)holds[ARRAY_LEN(holds) / 2]);
 	assert_true(target_alive(pid, s));
 	if (s->bad)
 		print_message("target: %s\n", s->why);
@@ -516,7 +663,7 @@ static void place_and_work(const struct memory *m, int ready)
 	}
 }
 
-static void test_killed(void **state)
+static void kill_placers(void (*prepare)(void))
 {
 	autoarena struct arena *a = arena_new();
 	autotask struct task *t = NULL;
@@ -525,8 +672,7 @@ static void test_killed(void **state)
 	size_t fds;
 	unsigned dirty = 0;
 
-	(void)state;
-	memory_start(&m, NULL);
+	memory_start(&m, prepare);
 	before = maps_of(a, m.pid);
 	fds = fds_of(a, m.pid);
 	ok(task_open(m.pid, &t));
@@ -562,6 +708,18 @@ static void test_killed(void **state)
 	memory_end(&m);
 }
 
+static void test_killed(void **state)
+{
+	(void)state;
+	kill_placers(NULL);
+}
+
+static void test_killed_no_leave(void **state)
+{
+	(void)state;
+	kill_placers(no_leave);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -569,11 +727,15 @@ int main(void)
 		cmocka_unit_test(test_holes),
 		cmocka_unit_test(test_huge_pages),
 		cmocka_unit_test(test_descriptors),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_unprivileged),
+		cmocka_unit_test(test_no_leave),
 		cmocka_unit_test(test_target_ends),
 		cmocka_unit_test(test_target_executes),
 		cmocka_unit_test(test_children),
 		cmocka_unit_test(test_unnoticed),
 		cmocka_unit_test(test_killed),
+		cmocka_unit_test(test_killed_no_leave),
 	};
 
 	ns_enter();

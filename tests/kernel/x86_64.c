@@ -73,6 +73,47 @@ static void test_code(void **state)
 }
 
 /* The state of a real thread, then bent. */
+static int64_t leave_in(const uint8_t *text, size_t len)
+{
+	uint8_t padded[128];
+
+	memset(padded, 0xcc, sizeof(padded));
+	memcpy(padded + 32, text, len);
+	return arch_find_leave(padded, sizeof(padded)) - 32;
+}
+#define LEAVE_IN(...) \
+	leave_in((const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
+
+static void test_leave(void **state)
+{
+	const uint8_t backwards[] = { 0x0f, 0x05, 0xeb, 0x80, 0, 0, 0, 0, 0, 0 };
+	uint8_t all[4096];
+	size_t len;
+	const void *own;
+
+	(void)state;
+	/* glibc: a loop around exit, the number in edx; musl's, and __unmapself */
+	assert_int_equal(LEAVE_IN(0x31, 0xff, 0x89, 0xd0, 0x0f, 0x05, 0xeb, 0xf8), 4);
+	assert_int_equal(LEAVE_IN(0x31, 0xff, 0xb8, 60, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf5), 7);
+	assert_int_equal(LEAVE_IN(0x0f, 0x05, 0x48, 0x31, 0xff, 0xb8, 60, 0, 0, 0, 0x0f, 0x05), 0);
+	/* exit_group; a number that is lost; a jump to itself; something else in between */
+	assert_true(LEAVE_IN(0x31, 0xff, 0xb8, 231, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf5) < 0);
+	assert_true(LEAVE_IN(0x31, 0xff, 0x0f, 0x05, 0xeb, 0xfa) < 0);
+	assert_true(LEAVE_IN(0x0f, 0x05, 0xeb, 0xfe) < 0);
+	assert_true(LEAVE_IN(0x58, 0x89, 0xd0, 0x0f, 0x05, 0xeb, 0xf9) < 0);
+	assert_true(LEAVE_IN(0x0f, 0x05, 0xc3) < 0);
+	/* out of the text on either side, and at its end */
+	assert_true(arch_find_leave(backwards, sizeof(backwards)) < 0);
+	for (size_t n = 0; n < sizeof(all); n++)
+		all[n] = n % 2 ? 0x05 : 0x0f;
+	assert_true(arch_find_leave(all, sizeof(all)) < 0);
+	assert_true(arch_find_leave(all, 0) < 0);
+	own = arch_leave_code(&len);
+	assert_int_equal(((const uint8_t *)own)[0], 0x0f);
+	assert_int_equal(arch_pump_image(0, 1, all, 16), 0);
+	assert_true(arch_pump_image(0, 1, all, sizeof(all)) > 100);
+}
+
 static void test_xstate(void **state)
 {
 	struct target_shared *s;
@@ -181,6 +222,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_registers),
 		cmocka_unit_test(test_code),
+		cmocka_unit_test(test_leave),
 		cmocka_unit_test(test_xstate),
 		cmocka_unit_test(test_rseq),
 	};

@@ -108,10 +108,12 @@ static void describe(const struct engine_outcome *o, struct answer_msg *a)
 	size_t n;
 
 	n = (size_t)snprintf(a->text, sizeof(a->text),
-		"%s%s%s in %s; downtime %jd us, stall %jd us, %u rounds, %ju bytes\n",
+		"%s%s%s in %s; downtime %jd us, stall %jd us, %u rounds, %ju bytes, source %s, "
+		"%ju bytes copied\n",
 		engine_result_name(o->result), line ? ": " : "", line ? line : "",
 		o->error ? o->state : o->stats.state, (intmax_t)o->stats.downtime_us,
-		(intmax_t)o->stats.stall_us, o->stats.round, (uintmax_t)o->stats.bytes_sent);
+		(intmax_t)o->stats.stall_us, o->stats.round, (uintmax_t)o->stats.bytes_sent,
+		o->stats.source ? o->stats.source : "none", (uintmax_t)o->stats.bytes_copied);
 	for (size_t i = 0; i < o->notes.n_blockers && n < sizeof(a->text); i++) {
 		autofree char *b = err_line(o->notes.blockers[i]);
 
@@ -134,6 +136,7 @@ static void run_engine(const struct order_msg *m, int stream, int reply)
 	struct answer_msg a = { 0 };
 	char here[TMP_BYTES]; /* the launcher's directory */
 
+	signal(SIGPIPE, SIG_IGN);
 	if (!getcwd(here, sizeof(here)) || pipe2(r.cancel, O_CLOEXEC) < 0 ||
 		stream_socket(dup(stream), &carrier))
 		die("begin");
@@ -145,7 +148,8 @@ static void run_engine(const struct order_msg *m, int stream, int reply)
 				.downtime_us = 1000000,
 				.max_rounds = 5,
 				.force_switch = true,
-				.tracker = getenv("LAUNCH_TRACKER") },
+				.tracker = getenv("LAUNCH_TRACKER"),
+				.pages = getenv("LAUNCH_PAGES") },
 			&out);
 	else
 		engine_receive(&io,

@@ -82,7 +82,7 @@ __asm__(".pushsection .rodata\n"
 	"	test %rax, %rax\n"
 	"	js 1f\n"
 	"	lea (%rbp,%r13), %rsp\n" /* not used */
-	"	mov $436, %eax\n" /* close_range: a table of its own, empty */
+	"	mov $436, %eax\n"        /* close_range: a table of its own, empty */
 	"	xor %edi, %edi\n"
 	"	mov $-1, %esi\n"
 	"	mov $2, %edx\n" /* CLOSE_RANGE_UNSHARE */
