@@ -140,7 +140,7 @@ struct err *ipc_recv(int fd, struct deadline d, struct ipc_msg *ret)
 	bool again;
 
 	for (;;) {
-		TRY(recv_packet(fd, 0, ret, &again));
+		TRY(recv_packet(fd, MSG_DONTWAIT, ret, &again));
 		if (!again)
 			return NULL;
 		if (deadline_passed(d))

@@ -42,8 +42,12 @@ static void blocking(void **state unused_arg)
 	assert_true(fcntl(got.fds[0], F_GETFD) & FD_CLOEXEC);
 	assert_int_equal(write(got.fds[1], "x", 1), 1);
 	assert_int_equal(read(pipe_fds[0], &c, 1), 1);
-	close(fds[0]);
 	ipc_msg_fini(&got);
+	e = ipc_recv(fds[1], deadline_in(1000), &got);
+	assert_non_null(e);
+	assert_int_equal(err_code(e), ERR_TIMEOUT);
+	err_free(e);
+	close(fds[0]);
 	e = ipc_recv(fds[1], DEADLINE_NEVER, &got);
 	assert_non_null(e);
 	assert_int_equal(err_code(e), ERR_GONE);
