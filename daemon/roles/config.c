@@ -20,6 +20,7 @@ void config_init(struct config *c)
 		.hook_limit_us = 10 * SECOND,
 		.handshake_us = 10 * SECOND,
 		.connect_us = 10 * SECOND,
+		.kernel_tls = true,
 		.max_migrations = 64,
 		.receive = { .allow_capabilities = true },
 		.tracker = "auto",
@@ -108,6 +109,16 @@ static struct err *set_bool(struct config *c, const char *value, size_t offset)
 	return NULL;
 }
 
+static struct err *set_auto(struct config *c, const char *value, size_t offset)
+{
+	bool *field = (bool *)(void *)((char *)c + offset);
+
+	if (strcmp(value, "auto") != 0 && strcmp(value, "no") != 0)
+		return err_new(ERR_INVALID, "\"%s\" is neither auto nor no", value);
+	*field = strcmp(value, "auto") == 0;
+	return NULL;
+}
+
 static struct err *set_users(struct config *c, const char *value, size_t offset unused_arg)
 {
 	if (strcmp(value, "none") != 0 && strcmp(value, "own") != 0)
@@ -163,6 +174,7 @@ static const struct {
 	{ "handshake_timeout", set_seconds, FIELD(handshake_us), false },
 	{ "hook_timeout", set_seconds, FIELD(hook_limit_us), false },
 	{ "hooks_dir", set_path, FIELD(hooks_dir), false },
+	{ "kernel_tls", set_auto, FIELD(kernel_tls), false },
 	{ "listen", set_listen, 0, true },
 	{ "max_memory", set_size, FIELD(receive.max_memory), false },
 	{ "max_migrations", set_count, FIELD(max_migrations), false },

@@ -20,6 +20,7 @@ struct config {
 	int64_t hook_limit_us;   /* each program */
 	int64_t handshake_us;    /* TLS and HELLO together */
 	int64_t connect_us;      /* name service and connect */
+	bool kernel_tls;         /* where the kernel has it */
 	uint64_t max_migrations; /* both directions together */
 	bool allow_users_own;    /* users may move their own processes */
 	struct receive_policy receive;

@@ -208,6 +208,7 @@ static void set_up_net(struct monitor *m)
 	setup.boot_id = m->boot_id;
 	setup.handshake_us = (uint64_t)m->config.handshake_us;
 	setup.connect_us = (uint64_t)m->config.connect_us;
+	setup.kernel_tls = m->config.kernel_tls;
 	ipc.body_case = MIGRATE__IPC__BODY_NET_SETUP;
 	ipc.net_setup = &setup;
 	child_post(m->net.child, &ipc, m->tcp_fds, m->n_tcp);

@@ -79,12 +79,19 @@ static struct err *read_ok(const uint8_t *body, size_t len, struct hello_peer *p
 	peer->version = m->version;
 	copy_clean(peer->software, sizeof(peer->software), m->software);
 	copy_clean(peer->boot_id, sizeof(peer->boot_id), m->boot_id);
+	peer->fixed_keys = m->fixed_keys;
 	ours = m->version >= PROTOCOL_MIN && m->version <= PROTOCOL_MAX;
 	migrate__hello_ok__free_unpacked(m, NULL);
 	if (!ours)
 		return err_new(ERR_PEER, "it chose protocol version %u, which was not offered",
 			peer->version);
 	return NULL;
+}
+
+static void keep_keys(struct tls *t, const struct hello_peer *peer)
+{
+	if (peer->fixed_keys)
+		t->rekey_bytes = 0;
 }
 
 struct err *hello_dial(
@@ -100,6 +107,7 @@ struct err *hello_dial(
 	m.version_max = PROTOCOL_MAX;
 	m.software = arena_strdup(a, self->software);
 	m.boot_id = arena_strdup(a, self->boot_id);
+	m.fixed_keys = self->fixed_keys;
 	/* A peer that does not want our key has closed already; its alert says why and is in our
 	 * queue, so the error of this write says less than that of the read. */
 	e = send_frame(t, FRAME_HELLO, &m.base, d);
@@ -109,7 +117,9 @@ struct err *hello_dial(
 		return told_no(body, h.length);
 	if (h.type != FRAME_HELLO_OK)
 		return err_new(ERR_PEER, "it answered HELLO with %s", frame_name(h.type));
-	return read_ok(body, h.length, peer);
+	TRY(read_ok(body, h.length, peer));
+	keep_keys(t, peer);
+	return NULL;
 }
 
 static struct err *read_hello(
@@ -125,6 +135,7 @@ static struct err *read_hello(
 		return err_new(ERR_PEER, "its HELLO does not parse");
 	copy_clean(peer->software, sizeof(peer->software), m->software);
 	copy_clean(peer->boot_id, sizeof(peer->boot_id), m->boot_id);
+	peer->fixed_keys = m->fixed_keys;
 	e = hello_choose(m->version_min, m->version_max, &peer->version);
 	migrate__hello__free_unpacked(m, NULL);
 	return e;
@@ -147,7 +158,9 @@ struct err *hello_accept(
 		err_free(ignored);
 		return e;
 	}
+	keep_keys(t, peer);
 	m.version = peer->version;
+	m.fixed_keys = self->fixed_keys;
 	m.software = arena_strdup(a, self->software);
 	m.boot_id = arena_strdup(a, self->boot_id);
 	return send_frame(t, FRAME_HELLO_OK, &m.base, d);

@@ -98,7 +98,7 @@ static struct err *give(int fd, const struct ktls_keys *k, bool *ruined)
 	if (setsockopt(fd, SOL_TLS, TLS_TX, &k->tx, sizeof(k->tx)) < 0) {
 		*ruined = true;
 		return err_hint(err_errno(errno, "set up kernel TLS for sending"),
-			"try again with kernel-tls = no in migrated.conf");
+			"try again with kernel_tls = no in migrated.conf");
 	}
 	/* OpenSSL and Linux do not pad. A record that is padded all the same is opened twice. */
 	(void)setsockopt(fd, SOL_TLS, TLS_RX_EXPECT_NO_PAD, &one, sizeof(one));

@@ -12,6 +12,7 @@
 #include "session/ossl.h"
 #include "wire/handoff.h"
 #include "wire/ring.h"
+#include "wire/stream.h"
 
 /* A buffer between the two ends, for bytes that go over the socket itself. */
 struct way {
@@ -327,13 +328,29 @@ static const struct serving by_words = {
 
 static void rekey(struct relay *r, size_t n)
 {
+	uint64_t limit = r->tls->rekey_bytes;
+
 	r->since_rekey += n;
-	if (r->since_rekey < RELAY_REKEY_BYTES)
+	if (!limit || r->since_rekey < limit)
 		return;
 	r->since_rekey = 0;
 	/* Fails only while an earlier update is still unsent: then the next round does it. */
 	if (!SSL_key_update(r->tls->ssl, SSL_KEY_UPDATE_NOT_REQUESTED))
-		r->since_rekey = RELAY_REKEY_BYTES / 2;
+		r->since_rekey = limit / 2;
+}
+
+/* True once a peer that takes no new keys has got as many records as one key may seal. */
+static bool key_used_up(struct relay *r)
+{
+	if (r->tls->rekey_bytes || r->tls->keys.out < ONE_KEY_RECORDS_MAX)
+		return false;
+	fail(r, err_hint(err_new(ERR_LIMIT,
+				 "this connection's key has sealed %llu records, which is as many "
+				 "as it may",
+				 ONE_KEY_RECORDS_MAX),
+			"set kernel_tls = no in migrated.conf of the other host"));
+	give_up_out(r);
+	return true;
 }
 
 static void flush(struct relay *r)
@@ -374,7 +391,7 @@ static struct err *pass_out(struct relay *r, bool *more)
 
 		TRY(r->serving->look(r, &at, &there));
 		*more = there > 0;
-		if (!there)
+		if (!there || key_used_up(r))
 			break;
 		ERR_clear_error();
 		errno = 0;

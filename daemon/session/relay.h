@@ -17,8 +17,6 @@
  * both ways the receiving relay took 10 to 30 % more CPU per byte. */
 #define RELAY_OUT_BYTES (128 << 10)
 #define RELAY_IN_BYTES  (64 << 10)
-/* A connection's keys are renewed after this much (AES-GCM is good for 2^24.5 records). */
-#define RELAY_REKEY_BYTES (64ULL << 30)
 /* How long the last bytes of a worker that is gone may take to get out. */
 #define RELAY_LAST_WORDS_US 10000000
 

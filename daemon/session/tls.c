@@ -272,7 +272,12 @@ struct err *tls_handshake(const struct tls_ctx *c, int fd, struct tls_verify ver
 	int flags = fcntl(fd, F_GETFL);
 	struct err *e;
 
-	*t = (struct tls){ .fd = fd, .side = c->side, .verify = verify };
+	*t = (struct tls){
+		.fd = fd,
+		.side = c->side,
+		.verify = verify,
+		.rekey_bytes = TLS_REKEY_BYTES,
+	};
 	snprintf(t->own, sizeof(t->own), "%s", c->own);
 	t->ssl = SSL_new(c->ctx);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || !t->ssl ||

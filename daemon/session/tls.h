@@ -31,6 +31,8 @@ struct err *tls_ctx_init(
 	struct tls_ctx *c, const struct identity *id, enum tls_side side) must_check;
 void tls_ctx_fini(struct tls_ctx *c);
 
+/* A connection's keys are renewed after this much (AES-GCM is good for 2^24.5 records). */
+#define TLS_REKEY_BYTES  (64ULL << 30)
 #define TLS_SECRET_BYTES 32
 
 /* What somebody else would need to go on where OpenSSL stands: see ktls.h. */
@@ -50,6 +52,8 @@ struct tls {
 	struct tls_verify verify;
 	struct err *refused; /* what verify said */
 	bool ready;          /* the handshake is over */
+	/* New keys after so much in our direction; 0: the peer takes none. */
+	uint64_t rekey_bytes;
 	struct tls_keys keys;
 };
 

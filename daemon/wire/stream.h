@@ -12,6 +12,9 @@
 
 #include "base/err.h"
 
+/* No more TLS records than this with one key: AES-GCM is good for 2^24.5. */
+#define ONE_KEY_RECORDS_MAX (1ULL << 23)
+
 struct stream;
 
 /*

@@ -10,7 +10,7 @@
  * - A record that is no data stops reading. Only recvmsg with room for its type takes it: read says
  *   EIO, splice EINVAL.
  * - The end of TCP is told apart from the end of TLS by the alert close_notify alone.
- * - New keys cannot be set, so no more than KTLS_RECORDS_MAX records go out.
+ * - New keys cannot be set, so no more than ONE_KEY_RECORDS_MAX records go out.
  */
 #include <endian.h>
 #include <errno.h>
@@ -33,8 +33,6 @@
 
 enum { RECORD_ALERT = 21, RECORD_HANDSHAKE = 22, RECORD_DATA = 23, ALERT_CLOSE_NOTIFY = 0 };
 
-/* AES-GCM is good for 2^24.5 records with one key. */
-#define KTLS_RECORDS_MAX (1ULL << 23)
 /* The kernel is asked for its count after so much; it is a small part of that number. */
 #define ASK_CALLS 4096
 #define ASK_BYTES (64 << 20)
@@ -126,8 +124,8 @@ static struct err *ktls_explain(const struct stream *s, int no)
 		return err_hint(err_new(ERR_LIMIT,
 					"this connection's key has sealed %llu records, which is "
 					"as many as it may",
-					KTLS_RECORDS_MAX),
-			"set kernel-tls = no in migrated.conf for processes of this size");
+					ONE_KEY_RECORDS_MAX),
+			"set kernel_tls = no in migrated.conf for processes of this size");
 	default:
 		return NULL;
 	}
@@ -185,7 +183,7 @@ static ssize_t check_key(struct stream *s)
 	memcpy(&records, c.rec_seq, sizeof(records));
 	explicit_bzero(&c, sizeof(c));
 	k->calls = k->bytes = 0;
-	return be64toh(records) < KTLS_RECORDS_MAX ? 0 : -KEY_USED_UP;
+	return be64toh(records) < ONE_KEY_RECORDS_MAX ? 0 : -KEY_USED_UP;
 }
 
 static ssize_t count(struct stream *s, ssize_t done)

@@ -32,6 +32,7 @@ static void defaults(void **state unused_arg)
 	assert_true(c.receive.allow_capabilities);
 	assert_int_equal(c.receive.max_memory, 0);
 	assert_int_equal(c.max_migrations, 64);
+	assert_true(c.kernel_tls);
 	assert_int_equal(c.n_listen, 0);
 	assert_true(uid_set_has(&c.receive.uids, 12345));
 }
@@ -47,6 +48,7 @@ static void every_key(void **state unused_arg)
 				   "handshake_timeout = 4\n"
 				   "hook_timeout = 5\n"
 				   "hooks_dir = /h\n"
+				   "kernel_tls = no\n"
 				   "listen = 10.0.0.1:99\r\n"
 				   "listen = [::1]\n"
 				   "max_memory = 16G\n"
@@ -60,6 +62,7 @@ static void every_key(void **state unused_arg)
 	assert_false(c.receive.allow_capabilities);
 	assert_true(c.allow_users_own);
 	assert_true(c.debug);
+	assert_false(c.kernel_tls);
 	assert_string_equal(c.cgroup_dir, "/sys/fs/cgroup/x");
 	assert_string_equal(c.hooks_dir, "/h");
 	assert_int_equal(c.connect_us, 3000000);
@@ -89,6 +92,7 @@ static void errors(void **state unused_arg)
 		{ "listen = a b", "line 1: listen:" },
 		{ "listen = none\nlisten = :1", "none and an address" },
 		{ "debug = maybe", "neither yes nor no" },
+		{ "kernel_tls = yes", "neither auto nor no" },
 		{ "debug = yes\ndebug = no", "line 2: debug is there twice" },
 		{ "allow_users = all", "neither none nor own" },
 		{ "allow_uids = 5-4", "5-4 is no range" },

@@ -27,6 +27,12 @@
 
 #define LIMIT_US 60000000
 
+/* Of the relay at the dialling end. */
+static struct {
+	uint64_t rekey_bytes; /* 0: as it comes */
+	bool used_up; /* the peer takes no new keys, and the first ones are almost at their end */
+} special;
+
 struct bench {
 	struct identity *id;
 	int ends[2]; /* the test's */
@@ -38,7 +44,7 @@ static struct err *any_key(void *arg unused_arg, const char *fingerprint unused_
 	return NULL;
 }
 
-/* Exit status 0: all went as it should; 1: relay_run said no; 2: set-up failed. */
+/* Exit status 0: all went as it should; 1: relay_run said no; 2: set-up failed; 3: a limit. */
 static int relay_process(const struct identity *id, enum tls_side side, int tcp, int fd)
 {
 	const struct tls_verify v = { any_key, NULL };
@@ -50,9 +56,17 @@ static int relay_process(const struct identity *id, enum tls_side side, int tcp,
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 	if (tls_ctx_init(&ctx, id, side) || tls_handshake(&ctx, tcp, v, deadline_in(LIMIT_US), &t))
 		return 2;
+	if (side == TLS_DIAL && special.rekey_bytes)
+		t->rekey_bytes = special.rekey_bytes;
+	if (side == TLS_DIAL && special.used_up) {
+		t->rekey_bytes = 0;
+		t->keys.out = ONE_KEY_RECORDS_MAX - 10;
+	}
 	e = relay_run(t, fd, &stats);
 	close(fd);
 	tls_close(t, deadline_in(LIMIT_US));
+	if (e && err_code(e) == ERR_LIMIT)
+		return 3;
 	return e ? 1 : 0;
 }
 
@@ -205,6 +219,36 @@ static void exact(void **state unused_arg)
 		carry(0, sizes[i], (unsigned)i + 50);
 		carry(sizes[i], sizes[ARRAY_LEN(sizes) - 1 - i], (unsigned)i + 100);
 	}
+}
+
+/* New keys in the middle of it, several times, one way. */
+static void new_keys(void **state unused_arg)
+{
+	special.rekey_bytes = 300000;
+	carry(5000000, 5000000, 7);
+	special.rekey_bytes = 0;
+}
+
+/* A peer that takes no new keys gets no more than one key may seal. What did go out arrives. */
+static void key_used_up(void **state unused_arg)
+{
+	static uint8_t block[1 << 16];
+	struct bench b;
+	size_t came = 0;
+	ssize_t n;
+
+	special.used_up = true;
+	bench_open(&b);
+	special.used_up = false;
+	while (write(b.ends[0], block, sizeof(block)) > 0)
+		;
+	assert_int_equal(errno, EPIPE);
+	fd_closep(&b.ends[0]);
+	assert_int_equal(wait_relay(&b, 0), 3);
+	while ((n = recv(b.ends[1], block, sizeof(block), 0)) > 0)
+		came += (size_t)n;
+	assert_true(came > 0 && came < 1 << 20);
+	bench_close(&b);
 }
 
 /* One side has said all and waits for the answer. */
@@ -432,6 +476,8 @@ int main(void)
 		cmocka_unit_test(test_last_words),
 		cmocka_unit_test(test_relay_dies),
 		cmocka_unit_test(exact),
+		cmocka_unit_test(new_keys),
+		cmocka_unit_test(key_used_up),
 		cmocka_unit_test(half_close),
 		cmocka_unit_test(last_words),
 		cmocka_unit_test(cut),

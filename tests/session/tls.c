@@ -46,11 +46,12 @@ struct end {
 	const struct identity *self;
 	const char *expects; /* the other's key */
 	int64_t limit_us;
+	bool fixed_keys, others_fixed_keys; /* in HELLO */
 };
 
 static struct err *run_end(const struct end *end, int fd)
 {
-	const struct hello_self self = { "test", "boot" };
+	const struct hello_self self = { "test", "boot", end->fixed_keys };
 	const struct tls_verify v = { verify, (void *)(uintptr_t)end->expects };
 	struct deadline d = deadline_in(end->limit_us);
 	struct hello_peer peer;
@@ -68,6 +69,8 @@ static struct err *run_end(const struct end *end, int fd)
 		TRY(hello_accept(t, &self, d, &peer));
 	assert_string_equal(peer.software, "test");
 	assert_string_equal(peer.boot_id, "boot");
+	assert_int_equal(peer.fixed_keys, end->others_fixed_keys);
+	assert_int_equal(t->rekey_bytes, end->others_fixed_keys ? 0 : TLS_REKEY_BYTES);
 	tls_close(take(&t), deadline_in(SHORT_US));
 	return NULL;
 }
@@ -121,6 +124,21 @@ static void good(void **state unused_arg)
 	both(&a, &b, &ca, &cb);
 	assert_int_equal(ca, 0);
 	assert_int_equal(cb, 0);
+}
+
+/* Each side for itself. */
+static void fixed_keys(void **state unused_arg)
+{
+	for (int i = 0; i < 4; i++) {
+		bool da = i & 1, db = i & 2;
+		const struct end a = { TLS_DIAL, one, two->fingerprint, LONG_US, da, db };
+		const struct end b = { TLS_ACCEPT, two, one->fingerprint, LONG_US, db, da };
+		int ca, cb;
+
+		both(&a, &b, &ca, &cb);
+		assert_int_equal(ca, 0);
+		assert_int_equal(cb, 0);
+	}
 }
 
 static void unknown_key(void **state unused_arg)
@@ -346,6 +364,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(key_round_trip),
 		cmocka_unit_test(good),
+		cmocka_unit_test(fixed_keys),
 		cmocka_unit_test(unknown_key),
 		cmocka_unit_test(wrong_fingerprint),
 		cmocka_unit_test(not_tls),
