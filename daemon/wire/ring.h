@@ -9,7 +9,8 @@
  * to change bytes that have not been taken yet.
  *
  * Who finds too little to do says in shared memory how much it waits for before it sleeps, and the
- * other one wakes it, by a way of their own (a byte on a socket), when there is that much.
+ * other one wakes it, by a way of their own (a byte on a socket), when there is that much. The two
+ * together must not wait for more than the ring holds.
  */
 #pragma once
 
