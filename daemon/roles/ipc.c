@@ -84,12 +84,15 @@ static struct err *recv_packet(int fd, int flags, struct ipc_msg *ret, bool *aga
 		.msg_control = control.room,
 		.msg_controllen = sizeof(control) };
 	autoipc struct ipc_msg msg = { .m = NULL };
+	int resets = 0;
 	ssize_t n;
 
 	*again = false;
+	/* Who ends with a message of ours unread is told as a reset, once, before its last words.
+	 */
 	do
 		n = recvmsg(fd, &h, flags | MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	while (n < 0 && (errno == EINTR || (errno == ECONNRESET && !resets++)));
 	if (n < 0 && errno == EAGAIN) {
 		*again = true;
 		return NULL;

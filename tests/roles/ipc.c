@@ -47,7 +47,12 @@ static void blocking(void **state unused_arg)
 	assert_non_null(e);
 	assert_int_equal(err_code(e), ERR_TIMEOUT);
 	err_free(e);
+	/* Its last words come although it never reads ours. */
+	assert_null(ipc_send(fds[1], &m, NULL, 0, deadline_in(60000000)));
+	assert_null(ipc_send(fds[0], &m, NULL, 0, deadline_in(60000000)));
 	close(fds[0]);
+	assert_null(ipc_recv(fds[1], DEADLINE_NEVER, &got));
+	ipc_msg_fini(&got);
 	e = ipc_recv(fds[1], DEADLINE_NEVER, &got);
 	assert_non_null(e);
 	assert_int_equal(err_code(e), ERR_GONE);
