@@ -165,7 +165,7 @@ static int write_all(struct ring *w, int bell)
 	unsigned seed = 1;
 
 	for (size_t done = 0; done < TOTAL;) {
-		size_t n = MIN((size_t)rand_r(&seed) % PIECE_MAX + 1, TOTAL - done);
+		size_t dice = (size_t)rand_r(&seed) % PIECE_MAX + 1, n = MIN(dice, TOTAL - done);
 		uint8_t *at;
 
 		while (ring_writable(w, &at) < (ssize_t)n)
@@ -185,7 +185,7 @@ static void read_all(struct ring *r, int bell)
 	unsigned seed = 2;
 
 	for (size_t done = 0; done < TOTAL;) {
-		size_t n = MIN((size_t)rand_r(&seed) % PIECE_MAX + 1, TOTAL - done);
+		size_t dice = (size_t)rand_r(&seed) % PIECE_MAX + 1, n = MIN(dice, TOTAL - done);
 		const uint8_t *at;
 
 		while (ring_readable(r, &at) < (ssize_t)n)
