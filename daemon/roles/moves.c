@@ -26,8 +26,6 @@
 #include "roles/subject.h"
 #include "wire/err_wire.h"
 
-#define STREAM_BUFFER (1 << 20)
-
 static const char *side(const struct move *v)
 {
 	return v->receive ? "destination" : "source";
@@ -458,7 +456,7 @@ static struct err *dial(struct move *v, const struct peer *peer, const struct ad
 	Migrate__Dial dial = MIGRATE__DIAL__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
 	autoclose int theirs = -1;
-	int size = STREAM_BUFFER, pair[2];
+	int pair[2];
 
 	if (!v->monitor->net.child)
 		return err_new(ERR_BUG, "the net role is not running");
@@ -466,8 +464,6 @@ static struct err *dial(struct move *v, const struct peer *peer, const struct ad
 		return err_errno(errno, "make a socket pair");
 	v->stream_fd = pair[0];
 	theirs = pair[1];
-	for (int i = 0; i < 2; i++)
-		(void)setsockopt(pair[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
 	dial.id = v->id;
 	dial.host = (char *)(uintptr_t)to->host;
 	dial.port = to->port;
@@ -565,14 +561,11 @@ static void dialled(struct monitor *m, const Migrate__Connected *c)
 static void accepted(struct monitor *m, struct ipc_msg *msg)
 {
 	const Migrate__Connected *c = msg->m->connected;
-	int size = STREAM_BUFFER;
 	struct move *v;
 	struct err *e;
 
 	if (msg->n_fds != 2)
 		return;
-	for (int i = 0; i < 2; i++)
-		(void)setsockopt(msg->fds[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
 	log_info("accepted peer=%s address=%s software=\"%s\"", c->name, c->address, c->software);
 	e = m->ending ? err_new(ERR_CANCELLED, "migrated is ending there") : check_room(m, NULL);
 	if (e) {
