@@ -8,14 +8,14 @@
 static enum exit_status (*const run[VERBS])(const struct options *) = {
 	[VERB_SEND] = verb_send,
 	[VERB_CHECK] = verb_check,
-	[VERB_LIST] = verb_list,
-	[VERB_STATUS] = verb_status,
-	[VERB_WATCH] = verb_watch,
-	[VERB_CANCEL] = verb_cancel,
-	[VERB_IDENTITY] = verb_identity,
-	[VERB_PEER_ADD] = verb_peer_add,
-	[VERB_PEER_LIST] = verb_peer_list,
-	[VERB_PEER_REMOVE] = verb_peer_remove,
+	[VERB_LIST] = verb_ask,
+	[VERB_STATUS] = verb_ask,
+	[VERB_WATCH] = verb_ask,
+	[VERB_CANCEL] = verb_ask,
+	[VERB_IDENTITY] = verb_ask,
+	[VERB_PEER_ADD] = verb_ask,
+	[VERB_PEER_LIST] = verb_ask,
+	[VERB_PEER_REMOVE] = verb_ask,
 };
 
 int main(int argc, char **argv)

@@ -9,14 +9,8 @@
 
 enum exit_status verb_send(const struct options *o);
 enum exit_status verb_check(const struct options *o);
-enum exit_status verb_list(const struct options *o);
-enum exit_status verb_status(const struct options *o);
-enum exit_status verb_watch(const struct options *o);
-enum exit_status verb_cancel(const struct options *o);
-enum exit_status verb_identity(const struct options *o);
-enum exit_status verb_peer_add(const struct options *o);
-enum exit_status verb_peer_list(const struct options *o);
-enum exit_status verb_peer_remove(const struct options *o);
+/* Every other verb. */
+enum exit_status verb_ask(const struct options *o);
 
 /* Shows an error and says which exit status it is. Takes e. */
 enum exit_status verb_failed(const struct options *o, struct err *e);
