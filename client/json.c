@@ -89,6 +89,7 @@ json_t *json_progress(const Migrate__Progress *p)
 	json_object_set_new(j, "total_ms", ms(p->total_us));
 	json_object_set_new(j, "downtime_ms", ms(p->downtime_us));
 	json_object_set_new(j, "predicted_downtime_ms", ms(p->predicted_downtime_us));
+	json_object_set_new(j, "stop_rule", str(p->stop_rule));
 	json_object_set_new(j, "stall_ms", ms(p->stall_us));
 	json_object_set_new(j, "objects", json_integer((json_int_t)p->objects));
 	json_object_set_new(j, "tracker", str(p->tracker));
@@ -138,6 +139,7 @@ json_t *json_done(const Migrate__Done *d, const char *host)
 	json_object_set_new(j, "dirty_bytes_s", json_integer((json_int_t)p->dirty_rate_bytes_s));
 	json_object_set_new(j, "bandwidth_bytes_s", json_integer((json_int_t)p->bandwidth_bytes_s));
 	json_object_set_new(j, "predicted_downtime_ms", ms(p->predicted_downtime_us));
+	json_object_set_new(j, "stop_rule", str(p->stop_rule));
 	json_object_set_new(j, "objects", json_integer((json_int_t)p->objects));
 	json_object_set_new(j, "tracker", str(p->tracker));
 	add_source(j, p);

@@ -35,7 +35,8 @@ struct engine_stats {
 	int64_t started_us, total_us;
 	int64_t downtime_us; /* last thread stopped to first instruction there */
 	int64_t predicted_downtime_us;
-	int64_t stall_us; /* longest stop before the freeze */
+	const char *stop_rule; /* what ended the rounds (precopy.h); NULL: nothing yet */
+	int64_t stall_us;      /* longest stop before the freeze */
 	uint64_t objects;
 	const char *tracker;        /* "wp", "soft", "none" */
 	const char *source;         /* of pages: "copy", "pump"; NULL: none yet */

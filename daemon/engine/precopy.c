@@ -46,19 +46,29 @@ static void follow(struct precopy_trend *t, int64_t worst_us)
 		t->best_us = worst_us;
 }
 
+/* Why there is no hope for a lower one; NULL while there is. */
+static const char *hopeless(const struct precopy_round *r, const struct precopy_limits *l,
+	const struct precopy_trend *trend)
+{
+	if (!l->tracked)
+		return PRECOPY_RULE_UNTRACKED;
+	if (r->number + 1 >= l->max_rounds)
+		return PRECOPY_RULE_MAX_ROUNDS;
+	return l->force_switch && trend->vain >= PRECOPY_VAIN_MAX ? PRECOPY_RULE_VAIN : NULL;
+}
+
 enum precopy_step precopy_decide(const struct precopy_round *r, const struct precopy_limits *l,
 	struct precopy_trend *trend, struct precopy_forecast *ret)
 {
-	bool hope;
-
 	precopy_predict(r, l->tracked, ret);
 	if (ret->downtime_us <= l->downtime_us &&
-		(comparable(r) || ret->worst_us <= l->downtime_us))
+		(comparable(r) || ret->worst_us <= l->downtime_us)) {
+		ret->stop_rule = PRECOPY_RULE_DOWNTIME;
 		return PRECOPY_FREEZE;
+	}
 	follow(trend, ret->worst_us);
-	hope = !l->force_switch || trend->vain < PRECOPY_VAIN_MAX;
-	/* Without tracking a second round would send the same again. */
-	if (r->number + 1 < l->max_rounds && l->tracked && hope)
+	ret->stop_rule = hopeless(r, l, trend);
+	if (!ret->stop_rule)
 		return PRECOPY_AGAIN;
 	return l->force_switch ? PRECOPY_FREEZE : PRECOPY_GIVE_UP;
 }

@@ -37,8 +37,14 @@ struct precopy_forecast {
 	uint64_t dirty_rate_bytes_s;
 	uint64_t dirty_bytes; /* expected at the freeze */
 	int64_t downtime_us;
-	int64_t worst_us; /* if all that this round sent is dirty again */
+	int64_t worst_us;      /* if all that this round sent is dirty again */
+	const char *stop_rule; /* by which no round follows; NULL: one does */
 };
+
+#define PRECOPY_RULE_DOWNTIME   "downtime"   /* the prediction is within the limit */
+#define PRECOPY_RULE_VAIN       "vain"       /* rounds have ceased to bring it down */
+#define PRECOPY_RULE_MAX_ROUNDS "max-rounds" /* there were as many as there may be */
+#define PRECOPY_RULE_UNTRACKED  "untracked"  /* another round would send the same again */
 
 /* What a freeze costs besides pages: stop, capture, small state, four messages. From tests/bench.
  */

@@ -288,7 +288,8 @@ struct err *source_layout(struct source *s, bool with_flags)
 	return NULL;
 }
 
-static struct err *not_converging(const struct source *s, const struct precopy_forecast *f)
+static struct err *not_converging(
+	const struct source *s, const struct precopy_limits *l, const struct precopy_forecast *f)
 {
 	return err_hint(
 		err_new(ERR_LIMIT,
@@ -299,7 +300,7 @@ static struct err *not_converging(const struct source *s, const struct precopy_f
 			s->round.number + 1, (uintmax_t)(f->dirty_rate_bytes_s >> 20),
 			(uintmax_t)(s->round.bandwidth_bytes_s >> 20),
 			(uintmax_t)(f->dirty_bytes >> 20), (intmax_t)(f->downtime_us / 1000),
-			(intmax_t)(s->opt->downtime_us / 1000)),
+			(intmax_t)(l->downtime_us / 1000)),
 		"allow it with --downtime %jd, or freeze in any case with --force-switch",
 		(intmax_t)(f->downtime_us / 1000 + 1));
 }
@@ -338,6 +339,7 @@ static struct err *precopy(void *ctx)
 		step = precopy_decide(&s->round, &limits, &trend, &f);
 		if (s->untrusted)
 			step = PRECOPY_AGAIN; /* once: from now on it is looked at stopped */
+		s->out->stats.stop_rule = step == PRECOPY_AGAIN ? NULL : f.stop_rule;
 		s->out->stats.dirty_rate_bytes_s = f.dirty_rate_bytes_s;
 		s->out->stats.predicted_downtime_us =
 			f.downtime_us == INT64_MAX ? 0 : f.downtime_us;
@@ -349,7 +351,7 @@ static struct err *precopy(void *ctx)
 		if (step == PRECOPY_FREEZE)
 			return NULL;
 		if (step == PRECOPY_GIVE_UP)
-			return not_converging(s, &f);
+			return not_converging(s, &limits, &f);
 	}
 }
 

@@ -96,6 +96,7 @@ static void fill_progress(
 	p->total_us = (uint64_t)MAX(s->total_us, (int64_t)0);
 	p->downtime_us = (uint64_t)MAX(s->downtime_us, (int64_t)0);
 	p->predicted_downtime_us = (uint64_t)MAX(s->predicted_downtime_us, (int64_t)0);
+	p->stop_rule = text_of(s->stop_rule);
 	p->stall_us = (uint64_t)MAX(s->stall_us, (int64_t)0);
 	p->objects = s->objects;
 	p->tracker = text_of(s->tracker);

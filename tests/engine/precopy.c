@@ -24,6 +24,7 @@ static void test_full_copy_is_never_enough(void **state)
 
 	(void)state;
 	assert_int_equal(precopy_decide(&r, &limits, &trend, &f), PRECOPY_AGAIN);
+	assert_null(f.stop_rule);
 }
 
 static void test_idle_freezes(void **state)
@@ -38,6 +39,7 @@ static void test_idle_freezes(void **state)
 
 	(void)state;
 	assert_int_equal(precopy_decide(&r, &limits, &trend, &f), PRECOPY_FREEZE);
+	assert_string_equal(f.stop_rule, PRECOPY_RULE_DOWNTIME);
 	assert_true(f.downtime_us >= PRECOPY_FIXED_US && f.downtime_us < 5000);
 }
 
@@ -77,10 +79,12 @@ static void test_gives_up_or_is_forced(void **state)
 
 	(void)state;
 	assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_GIVE_UP);
+	assert_string_equal(f.stop_rule, PRECOPY_RULE_MAX_ROUNDS);
 	l.force_switch = true;
 	assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_FREEZE);
 	r.number = 8;
 	assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_AGAIN);
+	assert_null(f.stop_rule);
 }
 
 /* In eight seconds it wrote its 256 MiB many times over, which looks like 32 MiB/s. */
@@ -127,6 +131,7 @@ static void test_rounds_in_vain(void **state)
 	assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_AGAIN);
 	l.force_switch = true;
 	assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_FREEZE);
+	assert_string_equal(f.stop_rule, PRECOPY_RULE_VAIN);
 	trend = (struct precopy_trend){ .best_us = 2 * f.worst_us, .vain = PRECOPY_VAIN_MAX - 1 };
 	assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_AGAIN);
 }
@@ -144,6 +149,7 @@ static void test_untracked_has_one_round(void **state)
 	(void)state;
 	l.tracked = false;
 	assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_GIVE_UP);
+	assert_string_equal(f.stop_rule, PRECOPY_RULE_UNTRACKED);
 	assert_true(f.downtime_us >= 1000000);
 	r.dirty_bytes = MIB;
 	assert_int_equal(precopy_decide(&r, &l, &trend, &f), PRECOPY_FREEZE);
