@@ -344,6 +344,8 @@ void render_status(struct text *out, const Migrate__Progress *p)
 		text_addf(out, "\n");
 	}
 	text_addf(out, "objects      %ju\ntracker      %s\n", (uintmax_t)p->objects, p->tracker);
+	if (*p->stream)
+		text_addf(out, "carried by   %s\n", p->stream);
 	if (*p->source)
 		text_addf(out, "pages by     %s\n", p->source);
 }

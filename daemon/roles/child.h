@@ -11,7 +11,7 @@
 struct child;
 struct child_ops {
 	/* As in ipc_handlers, but with the owner's argument. */
-	void (*by_case[MIGRATE__IPC__BODY_HOOK_RESULT + 1])(void *arg, struct ipc_msg *msg);
+	void (*by_case[IPC_CASES])(void *arg, struct ipc_msg *msg);
 	/* status as from waitpid. !heard: it was cut off (it sent nonsense, or did not read), so
 	 * there may have been more to hear. The child is freed afterwards. */
 	void (*ended)(void *arg, int status, bool heard);

@@ -10,7 +10,9 @@
 
 #include "base/log.h"
 #include "roles/ipc.h"
+#include "roles/refuse.h"
 #include "session/hello.h"
+#include "session/ktls.h"
 #include "session/relay.h"
 #include "wire/err_wire.h"
 
@@ -26,9 +28,16 @@ static void report(const struct connection *c, const Migrate__Ipc *m, const int 
 		log_debug("report net-gone");
 }
 
-/* Says what came of it; `peer` and `who` are NULL when it did not work. */
-static void report_connected(const struct connection *c, const struct hello_peer *peer,
-	const struct peer *who, const struct err *e, int fds[2])
+/* What came of it. */
+struct result {
+	const struct err *failed; /* then nothing else is set */
+	const struct hello_peer *peer;
+	const struct peer *who;
+	int fd; /* for the server: the TCP socket, or what the relay serves; -1: it has it */
+	bool kernel_tls; /* fd is the TCP socket */
+};
+
+static void report_connected(const struct connection *c, const struct result *r)
 {
 	autoarena struct arena *a = arena_new();
 	Migrate__Connected m = MIGRATE__CONNECTED__INIT;
@@ -37,23 +46,24 @@ static void report_connected(const struct connection *c, const struct hello_peer
 
 	if (c->dial)
 		m.id = c->dial->id;
-	if (e)
-		m.error = err_to_wire(a, e, "source", "hello");
-	if (who) {
-		m.name = arena_strdup(a, who->name);
-		m.fingerprint = arena_strdup(a, who->fingerprint);
+	if (r->failed)
+		m.error = err_to_wire(a, r->failed, "source", "hello");
+	if (r->who) {
+		m.name = arena_strdup(a, r->who->name);
+		m.fingerprint = arena_strdup(a, r->who->fingerprint);
 	}
-	if (peer) {
-		m.software = arena_strdup(a, peer->software);
-		m.boot_id = arena_strdup(a, peer->boot_id);
+	if (r->peer) {
+		m.software = arena_strdup(a, r->peer->software);
+		m.boot_id = arena_strdup(a, r->peer->boot_id);
 	}
 	if (c->tcp_fd >= 0) {
 		address_of_peer(c->tcp_fd, address);
 		m.address = arena_strdup(a, address);
 	}
+	m.kernel_tls = r->kernel_tls;
 	ipc.body_case = MIGRATE__IPC__BODY_CONNECTED;
 	ipc.connected = &m;
-	report(c, &ipc, fds, fds ? 2 : 0);
+	report(c, &ipc, &r->fd, r->fd >= 0 ? 1 : 0);
 }
 
 static void report_lost(
@@ -105,9 +115,43 @@ static struct err *relay(struct connection *c, struct tls *t)
 	return e;
 }
 
-static struct err *dial_tls(struct connection *c, struct hello_peer *peer, struct tls **ret)
+/* Asked before HELLO, which says so. */
+static bool kernel_may(const struct connection *c)
 {
-	const struct hello_self self = { c->setup->software, c->setup->boot_id };
+	if (!c->setup->kernel_tls)
+		return false;
+	if (ktls_possible(c->tcp_fd))
+		return true;
+	log_debug("kernel-tls no reason=\"%s\"", strerror(errno));
+	return false;
+}
+
+/* The kernel goes on where it can: *fd is the socket then, and *t NULL. An error is the end of the
+ * connection. */
+static struct err *to_kernel(bool may, struct tls **t, int *fd)
+{
+	autoerr struct err *e = NULL;
+	autofree char *line = NULL;
+	bool ruined;
+
+	if (!may)
+		return NULL;
+	e = ktls_take_over(t, fd, &ruined);
+	if (!e)
+		return NULL;
+	if (ruined) {
+		tls_freep(t);
+		return take(&e);
+	}
+	line = err_line(e);
+	log_info("kernel-tls no reason=\"%s\"", line);
+	return NULL;
+}
+
+static struct err *dial_tls(
+	struct connection *c, bool kernel, struct hello_peer *peer, struct tls **ret)
+{
+	const struct hello_self self = { c->setup->software, c->setup->boot_id, kernel };
 	struct deadline d = deadline_in((int64_t)c->setup->handshake_us);
 	struct tls *t = NULL;
 	struct err *e;
@@ -125,16 +169,20 @@ static struct err *dial_tls(struct connection *c, struct hello_peer *peer, struc
 	return NULL;
 }
 
-static struct err *dial(struct connection *c, struct hello_peer *peer, struct tls **ret)
+/* *fd as to_kernel says. */
+static struct err *dial(struct connection *c, struct hello_peer *peer, struct tls **t, int *fd)
 {
 	struct address a = { .port = (uint16_t)c->dial->port };
 	char text[ADDRESS_BYTES];
+	bool kernel;
 
 	snprintf(a.host, sizeof(a.host), "%s", c->dial->host);
 	address_text(&a, text);
 	TRY_IN(address_dial(&a, deadline_in((int64_t)c->setup->connect_us), &c->tcp_fd),
 		"connect to %s", text);
-	TRY_IN(dial_tls(c, peer, ret), "connect to %s", text);
+	kernel = kernel_may(c);
+	TRY_IN(dial_tls(c, kernel, peer, t), "connect to %s", text);
+	TRY_IN(to_kernel(kernel, t, fd), "connect to %s", text);
 	return NULL;
 }
 
@@ -142,24 +190,28 @@ static int dialling(struct connection *c)
 {
 	struct hello_peer peer;
 	struct peer who = { .name = "" };
+	autoclose int fd = -1;
 	struct tls *t = NULL;
-	autoerr struct err *e = dial(c, &peer, &t);
+	autoerr struct err *e = dial(c, &peer, &t, &fd);
 
 	alarm(0);
 	if (e) {
-		report_connected(c, NULL, NULL, e, NULL);
+		report_connected(c, &(struct result){ .failed = e, .fd = -1 });
 		return 1;
 	}
 	snprintf(who.name, sizeof(who.name), "%s", c->dial->name);
-	snprintf(who.fingerprint, sizeof(who.fingerprint), "%s", t->peer);
-	report_connected(c, &peer, &who, NULL, NULL);
-	e = relay(c, t);
+	/* the key that answered is the one that may: verify_dialled */
+	snprintf(who.fingerprint, sizeof(who.fingerprint), "%s", c->dial->fingerprint);
+	report_connected(c, &(struct result){ NULL, &peer, &who, fd, !t });
+	if (t)
+		e = relay(c, t);
 	return e ? 1 : 0;
 }
 
-static struct err *accept_tls(struct connection *c, struct hello_peer *peer, struct tls **ret)
+static struct err *accept_tls(
+	struct connection *c, struct hello_peer *peer, struct tls **ret, int *fd)
 {
-	const struct hello_self self = { c->setup->software, c->setup->boot_id };
+	const struct hello_self self = { c->setup->software, c->setup->boot_id, kernel_may(c) };
 	struct deadline d = deadline_in((int64_t)c->setup->handshake_us);
 	struct tls *t = NULL;
 	struct err *e;
@@ -171,7 +223,25 @@ static struct err *accept_tls(struct connection *c, struct hello_peer *peer, str
 		tls_close(t, deadline_min(d, deadline_in(CLOSE_US)));
 		return e;
 	}
+	snprintf(c->peer_key, sizeof(c->peer_key), "%s", t->peer);
+	TRY(to_kernel(self.fixed_keys, &t, fd));
 	*ret = t;
+	return NULL;
+}
+
+/* A socketpair for the relay: one end is ours, the other the server's. */
+static struct err *open_relay(struct connection *c, struct tls **t, int *fd)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
+		struct err *e = err_errno(errno, "make a socket pair");
+
+		tls_freep(t);
+		return e;
+	}
+	c->stream_fd = pair[0];
+	*fd = pair[1];
 	return NULL;
 }
 
@@ -181,15 +251,13 @@ static int accepting(struct connection *c)
 	struct hello_peer peer;
 	struct tls *t = NULL;
 	char address[ADDRESS_BYTES];
-	int pair[2];
+	autoclose int fd = -1;
 
 	address_of_peer(c->tcp_fd, address);
-	e = accept_tls(c, &peer, &t);
+	e = accept_tls(c, &peer, &t, &fd);
 	alarm(0);
-	if (!e && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
-		e = err_errno(errno, "make a socket pair");
-		tls_freep(&t);
-	}
+	if (!e && t)
+		e = open_relay(c, &t, &fd);
 	if (e) {
 		autofree char *line = err_line(e);
 
@@ -198,11 +266,23 @@ static int accepting(struct connection *c)
 		return 1;
 	}
 	report_connected(
-		c, &peer, peers_by_key(c->peers, t->peer), NULL, (int[]){ pair[1], pair[0] });
-	close(pair[1]);
-	c->stream_fd = pair[0];
-	e = relay(c, t);
+		c, &(struct result){ NULL, &peer, peers_by_key(c->peers, c->peer_key), fd, !t });
+	fd_closep(&fd);
+	if (t)
+		e = relay(c, t);
 	return e ? 1 : 0;
+}
+
+int connection_refuse(int fd, const Migrate__Error *why)
+{
+	struct stream s;
+	autoerr struct err *e = stream_ktls(fd, &s);
+
+	if (e)
+		return 1;
+	refuse_stream(&s, why);
+	stream_close(&s);
+	return 0;
 }
 
 int connection_main(struct connection *c)

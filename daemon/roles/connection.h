@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One TCP connection to a peer, in a process of its own (a child of net): connect or be accepted,
- * TLS, HELLO, then relay until the stream has ended. It tells net what came of it by Connected and
- * Lost.
+ * TLS, HELLO. Then the kernel goes on with the TLS, and the socket goes up to whoever serves it;
+ * or, where the kernel cannot, this process relays until the stream has ended. It tells net what
+ * came of it by Connected and Lost.
  */
 #pragma once
 
@@ -18,7 +19,10 @@ struct connection {
 	const Migrate__NetSetup *setup;
 	const struct tls_ctx *tls;
 	const struct peers *peers;
+	char peer_key[FINGERPRINT_BYTES]; /* accepting: who it is */
 };
 
+/* Another child's life: says why nobody serves a connection whose TLS is the kernel's. Takes fd. */
+int connection_refuse(int fd, const Migrate__Error *why);
 /* The child's life; returns its exit status. Everything in *c is this process's own copy. */
 int connection_main(struct connection *c);

@@ -18,6 +18,8 @@
 #define IPC_BYTES_MAX (256 << 10) /* of one message */
 #define IPC_QUEUE_MAX (16 << 20)  /* bytes that wait for one receiver: more means that it hangs */
 
+#define IPC_CASES (MIGRATE__IPC__BODY_REFUSE + 1)
+
 struct ipc_msg {
 	Migrate__Ipc *m;
 	int fds[IPC_FDS_MAX]; /* owned; a handler takes what it wants by take_fd */
@@ -40,7 +42,7 @@ struct ipc;
 typedef void (*ipc_handler)(void *arg, struct ipc *from, struct ipc_msg *msg);
 struct ipc_handlers {
 	/* By Migrate__Ipc__BodyCase; NULL: this one may not come here, the sender is cut off. */
-	ipc_handler by_case[MIGRATE__IPC__BODY_HOOK_RESULT + 1];
+	ipc_handler by_case[IPC_CASES];
 	/* The other end is gone, or was cut off for sending nonsense. Must free the ipc (or may end
 	 * the loop). */
 	void (*closed)(void *arg, struct ipc *from);

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "roles/groups.h"
 #include "roles/recover.h"
+#include "session/ktls.h"
 
 #define DEATHS_MAX      5 /* of one service; the count goes down by one a minute */
 #define AGAIN_S         1
@@ -388,6 +389,16 @@ static struct err *read_boot_id(struct monitor *m)
 	return NULL;
 }
 
+/* Connections find out by themselves; only root can have the module loaded. */
+static void load_kernel_tls(const struct monitor *m)
+{
+	autoerr struct err *e = m->config.kernel_tls ? ktls_load() : NULL;
+	autofree char *line = e ? err_line(e) : NULL;
+
+	if (e)
+		log_info("kernel-tls no reason=\"%s\"", line);
+}
+
 static struct err *start(struct monitor *m)
 {
 	const struct monitor_options *o = m->options;
@@ -407,6 +418,7 @@ static struct err *start(struct monitor *m)
 		return err_new(ERR_KERNEL, "no event loop");
 	TRY(watch_signals(m));
 	m->groups = groups_new(m);
+	load_kernel_tls(m);
 	TRY(init_service(m, &m->control, ROLE_CONTROL));
 	return init_service(m, &m->net, ROLE_NET);
 }

@@ -31,6 +31,7 @@ struct move {
 	Migrate__SendRequest *send; /* source; owned */
 	char *comm, *peer;          /* owned; peer: its name */
 	int stream_fd; /* the worker's end: until it has it, or (receive) until it ends; -1: none */
+	bool kernel_tls;     /* stream_fd is the connection itself: see Connected */
 	int interrupt_fd;    /* ours; a byte cancels */
 	uint64_t connection; /* net's number; 0: none */
 	bool dialling, cancelled, over;

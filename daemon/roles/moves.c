@@ -31,6 +31,27 @@ static const char *side(const struct move *v)
 	return v->receive ? "destination" : "source";
 }
 
+/* Tells the peer of an incoming connection that nobody serves it. With kernel TLS that takes time:
+ * net does it. What a dead worker wrote last may be cut, a long CHECKED at worst (all else fits a
+ * buffer that the peer has emptied before): the peer then reads our frame as the rest of that one,
+ * and gets an end without goodbye, or nonsense; either ends the migration before its COMMIT. */
+static void refuse(struct monitor *m, int fd, bool kernel_tls, const struct err *e)
+{
+	autoarena struct arena *a = arena_new();
+	Migrate__Refuse r = MIGRATE__REFUSE__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+
+	if (!kernel_tls) {
+		refuse_relay(fd, e);
+		return;
+	}
+	r.error = err_to_wire(a, e, "destination", "hello");
+	ipc.body_case = MIGRATE__IPC__BODY_REFUSE;
+	ipc.refuse = &r;
+	if (m->net.child)
+		child_post(m->net.child, &ipc, &fd, 1);
+}
+
 static void post_control(struct monitor *m, const Migrate__Ipc *ipc)
 {
 	if (m->control.child)
@@ -320,7 +341,7 @@ static void end_dead(struct move *v, int status, bool heard)
 		err_free(failed);
 	}
 	if (strcmp(outcome, "kept") == 0 && v->stream_fd >= 0)
-		refuse_stream(v->stream_fd, e);
+		refuse(v->monitor, v->stream_fd, v->kernel_tls, e);
 	end_with(v, outcome, e);
 }
 
@@ -354,6 +375,7 @@ static void post_work(struct move *v, int interrupt)
 	work.id = v->id;
 	work.receive = v->receive;
 	work.peer = v->peer ? v->peer : none;
+	work.kernel_tls = v->kernel_tls;
 	work.send = v->send;
 	work.start_time = v->start_time;
 	work.comm = v->comm ? v->comm : none;
@@ -532,8 +554,14 @@ static struct move *by_id(struct monitor *m, const char *id, bool receive)
 	return NULL;
 }
 
-static void dialled(struct monitor *m, const Migrate__Connected *c)
+static const char *carrier(bool kernel_tls)
 {
+	return kernel_tls ? "ktls" : "relay";
+}
+
+static void dialled(struct monitor *m, struct ipc_msg *msg)
+{
+	const Migrate__Connected *c = msg->m->connected;
 	struct move *v = m->moves;
 	struct err *e;
 
@@ -551,8 +579,13 @@ static void dialled(struct monitor *m, const Migrate__Connected *c)
 		end_with(v, "kept", err_from_wire(c->error));
 		return;
 	}
-	log_info("connected id=%s peer=%s address=%s software=\"%s\"", v->id, v->peer, c->address,
-		c->software);
+	v->kernel_tls = c->kernel_tls && msg->n_fds == 1;
+	if (v->kernel_tls) {
+		fd_closep(&v->stream_fd);
+		v->stream_fd = take_fd(&msg->fds[0]);
+	}
+	log_info("connected id=%s peer=%s address=%s software=\"%s\" stream=%s", v->id, v->peer,
+		c->address, c->software, carrier(v->kernel_tls));
 	e = start_worker(v);
 	if (e)
 		end_with(v, "kept", e);
@@ -564,23 +597,25 @@ static void accepted(struct monitor *m, struct ipc_msg *msg)
 	struct move *v;
 	struct err *e;
 
-	if (msg->n_fds != 2)
+	if (msg->n_fds != 1)
 		return;
-	log_info("accepted peer=%s address=%s software=\"%s\"", c->name, c->address, c->software);
+	log_info("accepted peer=%s address=%s software=\"%s\" stream=%s", c->name, c->address,
+		c->software, carrier(c->kernel_tls));
 	e = m->ending ? err_new(ERR_CANCELLED, "migrated is ending there") : check_room(m, NULL);
 	if (e) {
-		refuse_stream(msg->fds[0], e);
+		refuse(m, msg->fds[0], c->kernel_tls, e);
 		err_free(e);
 		return;
 	}
 	v = move_new(m, true);
 	v->peer = xstrdup(c->name);
 	v->connection = c->connection;
+	v->kernel_tls = c->kernel_tls;
 	v->stream_fd = take_fd(&msg->fds[0]);
 	first_progress(v);
 	e = start_worker(v);
 	if (e) {
-		refuse_stream(v->stream_fd, e);
+		refuse(m, v->stream_fd, v->kernel_tls, e);
 		end_with(v, "kept", e);
 	}
 }
@@ -590,7 +625,7 @@ void monitor_connected(void *arg, struct ipc_msg *msg)
 	struct service *net = arg;
 
 	if (msg->m->connected->id[0])
-		dialled(net->monitor, msg->m->connected);
+		dialled(net->monitor, msg);
 	else
 		accepted(net->monitor, msg);
 }

@@ -131,7 +131,8 @@ static void on_child_lost(void *arg, struct ipc *from unused_arg, struct ipc_msg
 	ipc_post(c->net->monitor, msg->m, NULL, 0);
 }
 
-/* Its end of the pair closes when it ends, so the wait is short. */
+/* Its end of the pair closes when it ends, so the wait is short. With kernel TLS it ends as soon as
+ * it is connected. */
 static void on_child_ended(void *arg, struct ipc *from)
 {
 	struct child *c = arg, **link = &c->net->children;
@@ -168,8 +169,24 @@ static const struct ipc_handlers child_handlers = {
 	.closed = on_child_ended,
 };
 
-/* Forks; `fd` is the accepted socket or the stream to relay (borrowed). */
-static struct err *start_child(struct net *n, const Migrate__Dial *dial, int fd)
+/* What a child is for. */
+struct task {
+	int fd;                    /* accepted, or the stream to relay; borrowed */
+	const Migrate__Dial *dial; /* NULL: accepted */
+	/* Why nobody serves it: fd is the kernel's TLS. NULL: somebody may. */
+	const Migrate__Error *refuse;
+};
+
+static int child_main(struct net *n, const struct task *t, int report)
+{
+	struct connection conn = { report, t->dial ? -1 : t->fd, t->dial ? t->fd : -1, t->dial,
+		n->setup, t->dial ? &n->dial : &n->accept, &n->peers, "" };
+
+	close_all_but((int[]){ report, t->fd }, 2);
+	return t->refuse ? connection_refuse(t->fd, t->refuse) : connection_main(&conn);
+}
+
+static struct err *start_child(struct net *n, const struct task *t)
 {
 	autoclose int ours = -1, theirs = -1;
 	struct child *c;
@@ -184,21 +201,17 @@ static struct err *start_child(struct net *n, const Migrate__Dial *dial, int fd)
 	pid = fork();
 	if (pid < 0)
 		return err_errno(errno, "start a process for the connection");
-	if (pid == 0) {
-		struct connection conn = { theirs, dial ? -1 : fd, dial ? fd : -1, dial, n->setup,
-			dial ? &n->dial : &n->accept, &n->peers };
-
-		close_all_but((int[]){ theirs, fd }, 2);
-		_exit(connection_main(&conn));
-	}
+	if (pid == 0)
+		_exit(child_main(n, t, theirs));
 	c = xcalloc(1, sizeof(*c));
 	*c = (struct child){ .next = n->children, .net = n, .pid = pid };
-	c->id = dial ? xstrdup(dial->id) : NULL;
+	c->id = t->dial ? xstrdup(t->dial->id) : NULL;
+	c->connected = t->refuse; /* no stranger: its HELLO is over */
 	c->number = ++n->last_number;
 	c->ipc = ipc_new(n->base, take_fd(&ours), &child_handlers, c);
 	n->children = c;
 	n->n_children++;
-	n->n_unknown += dial ? 0 : 1;
+	n->n_unknown += t->dial || t->refuse ? 0 : 1;
 	return NULL;
 }
 
@@ -251,7 +264,7 @@ static void on_accept(evutil_socket_t listener, short what unused_arg, void *arg
 	}
 	if (fd < 0 || too_many_from(n, &from))
 		return; /* the stranger has gone again, or is one of too many */
-	e = start_child(n, NULL, fd);
+	e = start_child(n, &(struct task){ fd, NULL, NULL });
 	if (!e) {
 		n->children->from = from;
 	} else {
@@ -337,11 +350,26 @@ static void on_dial(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
 	struct net *n = arg;
 	const Migrate__Dial *d = msg->m->dial;
 	autoerr struct err *e = msg->n_fds == 1 && n->setup
-					? start_child(n, d, msg->fds[0])
+					? start_child(n, &(struct task){ msg->fds[0], d, NULL })
 					: err_new(ERR_BUG, "dial without a stream");
 
 	if (e)
 		post_failed_dial(n, d->id, e);
+}
+
+/* Without room for one more process, the peer sees that it is closed. */
+static void on_refuse(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
+{
+	struct net *n = arg;
+	autoerr struct err *e = NULL;
+
+	if (msg->n_fds == 1 && msg->m->refuse->error && n->setup)
+		e = start_child(n, &(struct task){ msg->fds[0], NULL, msg->m->refuse->error });
+	if (e) {
+		autofree char *line = err_line(e);
+
+		log_warn("refuse error=\"%s\"", line);
+	}
 }
 
 static void on_drop(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
@@ -363,7 +391,8 @@ static const struct ipc_handlers monitor_handlers = {
 	.by_case = { [MIGRATE__IPC__BODY_NET_SETUP] = on_setup,
 		[MIGRATE__IPC__BODY_PEERS] = on_peers,
 		[MIGRATE__IPC__BODY_DIAL] = on_dial,
-		[MIGRATE__IPC__BODY_DROP] = on_drop },
+		[MIGRATE__IPC__BODY_DROP] = on_drop,
+		[MIGRATE__IPC__BODY_REFUSE] = on_refuse },
 	.closed = on_monitor_gone,
 };
 

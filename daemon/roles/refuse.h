@@ -3,6 +3,10 @@
 #pragma once
 
 #include "base/err.h"
+#include "error.pb-c.h"
+#include "wire/stream.h"
 
-/* Writes one ERROR frame; a peer that does not read it does not matter. */
-void refuse_stream(int fd, const struct err *e);
+/* To a relay: writes one ERROR frame; a peer that does not read it does not matter. */
+void refuse_relay(int fd, const struct err *e);
+/* Over a stream, whatever carries it. Waits for a peer that does not read, but not long. */
+void refuse_stream(struct stream *s, const Migrate__Error *why);

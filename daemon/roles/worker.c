@@ -39,6 +39,7 @@ struct worker {
 	struct receive_policy policy;
 	char *id, *comm; /* owned; NULL until they are known */
 	int32_t pid;
+	const char *carrier;      /* of the stream, for status; NULL: there is none */
 	struct engine_stats seen; /* the last that the engine reported */
 	int64_t said_us;
 	bool monitor_gone, monitor_hangs;
@@ -101,6 +102,7 @@ static void fill_progress(
 	p->objects = s->objects;
 	p->tracker = text_of(s->tracker);
 	p->source = text_of(s->source);
+	p->stream = text_of(w->carrier);
 	p->bytes_copied = s->bytes_copied;
 	p->source_fds = s->source_fds;
 	p->source_pipe_bytes = s->source_pipe_bytes;
@@ -396,10 +398,10 @@ static struct err *on_begin(void *arg, const struct incoming *in)
 	return policy_receive(&w->policy, in->uid, in->bytes);
 }
 
-static void run_receive(
-	struct worker *w, const struct engine_io *io, int stream_fd, struct engine_outcome *out)
+static void run_receive(struct worker *w, const struct engine_io *io, struct engine_outcome *out)
 {
 	AUTO(place_fini) struct place place = { .keeper = -1 };
+	autoarena struct arena *a = arena_new();
 	const struct receive_options opt = {
 		.state_dir = w->work->state_dir,
 		.cgroup_dir = NULL,
@@ -414,7 +416,7 @@ static void run_receive(
 	if (!e)
 		e = place_make(&place, w->work->cgroup_dir);
 	if (e) {
-		refuse_stream(stream_fd, e);
+		refuse_stream(io->stream, err_to_wire(a, e, "destination", "hello"));
 		out->error = e;
 		snprintf(out->state, sizeof(out->state), "hello");
 		return;
@@ -423,11 +425,14 @@ static void run_receive(
 	engine_receive(io, &with_group, out);
 }
 
-/* Pages that must not be copied go through a socket: the rings are written by us. */
-static struct err *open_stream(const struct worker *w, int fd, struct stream *ret)
+/* With kernel TLS the socket takes pages in every way. To a relay, pages that must not be copied go
+ * through a socket: the rings are written by us. */
+static struct err *open_stream(const struct worker *w, int fd, bool kernel_tls, struct stream *ret)
 {
 	struct err *e;
 
+	if (kernel_tls)
+		return stream_ktls(fd, ret);
 	if (w->work->receive || strcmp(w->work->pages, "pump") != 0)
 		return stream_relay(fd, ret);
 	e = handoff_say(fd, HANDOFF_PLAIN, NULL, 0);
@@ -455,13 +460,14 @@ int worker_main(void)
 	w.work = msg.m->work;
 	io.interrupt_fd = msg.fds[0];
 	if (msg.n_fds > 1) {
-		e = open_stream(&w, take_fd(&msg.fds[1]), &stream);
+		e = open_stream(&w, take_fd(&msg.fds[1]), w.work->kernel_tls, &stream);
 		if (e)
 			return 1;
 		io.stream = &stream;
+		w.carrier = w.work->kernel_tls ? stream.ops->name : "relay";
 	}
 	if (w.work->receive)
-		run_receive(&w, &io, stream.fd, &out);
+		run_receive(&w, &io, &out);
 	else
 		run_send(&w, &io, &out);
 	say_done(&w, &out);

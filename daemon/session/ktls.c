@@ -87,6 +87,26 @@ bool ktls_possible(int tcp_fd)
 	return setsockopt(tcp_fd, IPPROTO_TCP, TCP_ULP, name, sizeof(name)) == 0;
 }
 
+/* Only a connected socket can be asked; the connection waits in the listener's queue. */
+struct err *ktls_load(void)
+{
+	autoclose int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	autoclose int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in a = { .sin_family = AF_INET };
+	socklen_t len = sizeof(a);
+
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (bind(listener, (struct sockaddr *)&a, len) < 0 || listen(listener, 1) < 0 ||
+		getsockname(listener, (struct sockaddr *)&a, &len) < 0 ||
+		connect(fd, (struct sockaddr *)&a, len) < 0)
+		return err_errno(errno, "connect to ourselves");
+	if (ktls_possible(fd))
+		return NULL;
+	if (errno == ENOENT)
+		return err_new(ERR_UNSUPPORTED, "the kernel has no module tls");
+	return err_errno(errno, "set up kernel TLS");
+}
+
 /* The receiving half first: as long as the kernel has none, the socket is what it was. */
 static struct err *give(int fd, const struct ktls_keys *k, bool *ruined)
 {

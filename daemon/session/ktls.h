@@ -22,8 +22,13 @@ struct ktls_keys {
 struct err *ktls_keys(const struct tls *t, struct ktls_keys *ret) must_check;
 void ktls_keys_wipe(struct ktls_keys *k);
 
+/* Whether this kernel has it at all, and which reason it gives if not. Its module is loaded where
+ * the caller may (CAP_NET_ADMIN): those who have the connections may not. Needs a loopback device.
+ */
+struct err *ktls_load(void) must_check;
+
 /* Whether the kernel could do it for this connected socket; nothing changes for those who read and
- * write it. Before the handshake: HELLO carries the answer. */
+ * write it. Before the handshake: HELLO carries the answer. errno says why not. */
 bool ktls_possible(int tcp_fd);
 
 /* Hands both halves to the kernel. On success the SSL is freed without a word to the peer, and the

@@ -126,6 +126,11 @@ static struct err *ktls_explain(const struct stream *s, int no)
 					"as many as it may",
 					ONE_KEY_RECORDS_MAX),
 			"set kernel_tls = no in migrated.conf for processes of this size");
+	case ETIMEDOUT:
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+	case ENETDOWN:
+		return err_new(ERR_PEER, "connection lost: %s", strerror(no));
 	default:
 		return NULL;
 	}

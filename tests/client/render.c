@@ -210,6 +210,22 @@ static void json_of_odd_names(void **state unused_arg)
 	assert_non_null(strstr(s, "\"comm\":\"?\\\"x\""));
 }
 
+static void carrier(void **state unused_arg)
+{
+	Migrate__Progress p = progress();
+	autofree char *s = NULL;
+	autotext struct text none = { 0 }, some = { 0 };
+
+	render_status(&none, &p);
+	assert_null(strstr(text_str(&none), "carried by"));
+	p.stream = (char *)"ktls";
+	p.source = (char *)"pump";
+	render_status(&some, &p);
+	assert_non_null(strstr(text_str(&some), "\ncarried by   ktls\npages by     pump\n"));
+	s = json_line(json_progress(&p));
+	assert_non_null(strstr(s, "\"stream\":\"ktls\",\"source\":\"pump\""));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -223,6 +239,7 @@ int main(void)
 		cmocka_unit_test(prediction),
 		cmocka_unit_test(json_is_stable),
 		cmocka_unit_test(json_of_odd_names),
+		cmocka_unit_test(carrier),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -76,14 +76,35 @@ def start_redis(vm):
     return pid
 
 
-def there_and_back(kernel, tracker, moves=2):
-    with Vm(kernel, "tracker = " + tracker) as vm:
+def check_carriers(vm, host, done, carrier):
+    """What carried a move from host, at both ends; pages go by reference where the kernel encrypts."""
+    there = vm.status(OTHER[host], done["id"])
+    for h, got in ((host, done), (OTHER[host], there)):
+        expect(got["stream"] == carrier[h], "on %s it was carried by %s", h, got["stream"])
+    want = "pump" if carrier[host] == "ktls" else "copy"
+    expect(done["source"] == want, "pages left by %s, not %s: %s", done["source"], want, done["warnings"])
+
+
+def check_tls(vm, host, carrier, moves):
+    """Each move is a connection at least, and no record was damaged."""
+    stat = vm.tls_stat(host)
+    for name in ("TlsTxSw", "TlsRxSw"):
+        good = stat[name] >= moves if carrier[host] == "ktls" else stat[name] == 0
+        expect(good, "%s on %s is %d after %d moves", name, host, stat[name], moves)
+    expect(stat["TlsDecryptError"] == 0, "%d records on %s were damaged", stat["TlsDecryptError"], host)
+
+
+def there_and_back(kernel, tracker, moves=2, relay_on_b=False):
+    carrier = {"a": "ktls", "b": "relay" if relay_on_b else "ktls"}
+    config_b = "kernel_tls = no" if relay_on_b else ""
+    with Vm(kernel, "tracker = " + tracker, config_b=config_b) as vm:
         writer = vm.start("a", "/build/tests/vm/vm-writer", PORT, str(MIB))
         rounds, host = wait_for("the writer", 60, lambda: ask_writer(vm, "a"))[0], "a"
         for n in range(moves):
             done = vm.send(host, writer)
             say_move(n, done, ", writer, tracker " + done["tracker"])
             expect(done["tracker"] == tracker, "tracker %s was used", done["tracker"])
+            check_carriers(vm, host, done, carrier)
             host = OTHER[host]
             rounds = check_writer(vm, host, rounds)
         vm.exec(host, "kill", "-9", str(writer))
@@ -94,4 +115,7 @@ def there_and_back(kernel, tracker, moves=2):
             say_move(n, done, ", redis")
             got, size = digest(vm, OTHER[host])
             expect(got == want, "the keys are others after move %d", n)
+            check_carriers(vm, host, done, carrier)
+        for host in ("a", "b"):
+            check_tls(vm, host, carrier, moves + 2)
         expect(size < KEYS + SHORT_KEYS, "no key has expired")

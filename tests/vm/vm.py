@@ -16,10 +16,11 @@ VM = os.path.join(ROOT, "tests/lab/vm")
 
 
 class Vm:
-    def __init__(self, kernel, config="", kernel_b=None):
+    def __init__(self, kernel, config="", kernel_b=None, config_b=""):
         name = re.sub(r"[^a-z0-9]", "", os.path.basename(sys.argv[0]).lower())
         self.env = dict(os.environ, LAB=os.environ.get("LAB") or "%s%d" % (name[:20], os.getpid()),
-                        LAB_KERNEL=kernel, LAB_KERNEL_B=kernel_b or kernel, LAB_CONFIG=config)
+                        LAB_KERNEL=kernel, LAB_KERNEL_B=kernel_b or kernel, LAB_CONFIG=config,
+                        LAB_CONFIG_B=config_b)
 
     def __enter__(self):
         for sig in SIGNALS:
@@ -53,6 +54,16 @@ class Vm:
         """A program that stays, without a file open; returns its number."""
         script = 'cd /tmp; setsid "$@" >/dev/null 2>&1 </dev/null & echo $!'
         return int(self.exec(host, "bash", "-c", script, "sh", *argv).stdout)
+
+    def tls_stat(self, host):
+        """What the kernel counts of its own TLS."""
+        text = self.exec(host, "cat", "/proc/net/tls_stat").stdout
+        return {name: int(n) for name, n in (line.split() for line in text.splitlines())}
+
+    def status(self, host, migration):
+        """How a migration that is over, or nearly so, looks from one of the hosts."""
+        found = json.loads(self.exec(host, "migratectl", "--json", "status", migration).stdout)
+        return (found["ended"] + found["migrations"])[0]
 
     def send(self, host, pid, *options):
         """Emulated machines write less than they compute: bounds are wide."""
