@@ -78,6 +78,11 @@ struct engine_io {
 	/* Source: the process is held, COMMIT goes out next. When this returns without an error,
 	 * somebody who survives us knows that from now on the peer may run it. May be NULL. */
 	struct err *(*on_commit)(void *arg, const struct engine_stats *s);
+	/* One more connection to the same peer: number n, from 1, each number once. The source
+	 * dials, the destination waits for the one with that number, both until d at most. NULL
+	 * (the member): there can be none. The stream is the engine's to close (stream_close); its
+	 * memory is not. May be called from any thread. */
+	struct err *(*open_stream)(void *arg, unsigned n, struct deadline d, struct stream **ret);
 };
 
 struct send_options {

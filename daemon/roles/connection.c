@@ -56,6 +56,11 @@ static void report_connected(const struct connection *c, const struct result *r)
 		m.software = arena_strdup(a, r->peer->software);
 		m.boot_id = arena_strdup(a, r->peer->boot_id);
 	}
+	m.join = c->dial ? c->dial->join : r->peer ? r->peer->join.number : 0;
+	if (r->peer && r->peer->can_join) {
+		m.token.data = (uint8_t *)(uintptr_t)r->peer->join.token;
+		m.token.len = JOIN_TOKEN_BYTES;
+	}
 	if (c->tcp_fd >= 0) {
 		address_of_peer(c->tcp_fd, address);
 		m.address = arena_strdup(a, address);
@@ -148,10 +153,22 @@ static struct err *to_kernel(bool may, struct tls **t, int *fd)
 	return NULL;
 }
 
+static struct hello_join join_of(const Migrate__Dial *d)
+{
+	struct hello_join j = { .number = d->join };
+
+	if (d->token.len == JOIN_TOKEN_BYTES)
+		memcpy(j.token, d->token.data, JOIN_TOKEN_BYTES);
+	return j;
+}
+
 static struct err *dial_tls(
 	struct connection *c, bool kernel, struct hello_peer *peer, struct tls **ret)
 {
-	const struct hello_self self = { c->setup->software, c->setup->boot_id, kernel };
+	const struct hello_self self = { .software = c->setup->software,
+		.boot_id = c->setup->boot_id,
+		.fixed_keys = kernel,
+		.join = join_of(c->dial) };
 	struct deadline d = deadline_in((int64_t)c->setup->handshake_us);
 	struct tls *t = NULL;
 	struct err *e;
@@ -208,22 +225,53 @@ static int dialling(struct connection *c)
 	return e ? 1 : 0;
 }
 
+/* The monitor knows which migrations there are. */
+struct joining {
+	const struct connection *c;
+	struct deadline d;
+};
+
+static struct err *ask_join(void *arg, const struct hello_join *join)
+{
+	const struct joining *j = arg;
+	Migrate__JoinAsk ask = MIGRATE__JOIN_ASK__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	autoipc struct ipc_msg msg = { .m = NULL };
+
+	ask.fingerprint = (char *)(uintptr_t)j->c->peer_key;
+	ask.token.data = (uint8_t *)(uintptr_t)join->token;
+	ask.token.len = JOIN_TOKEN_BYTES;
+	ask.number = join->number;
+	ipc.body_case = MIGRATE__IPC__BODY_JOIN_ASK;
+	ipc.join_ask = &ask;
+	TRY(ipc_send(j->c->report_fd, &ipc, NULL, 0, j->d));
+	TRY(ipc_recv(j->c->report_fd, j->d, &msg));
+	if (msg.m->body_case != MIGRATE__IPC__BODY_JOIN_ANSWER)
+		return err_new(ERR_BUG, "the monitor answered something else");
+	return msg.m->join_answer->error ? err_from_wire(msg.m->join_answer->error) : NULL;
+}
+
 static struct err *accept_tls(
 	struct connection *c, struct hello_peer *peer, struct tls **ret, int *fd)
 {
-	const struct hello_self self = { c->setup->software, c->setup->boot_id, kernel_may(c) };
 	struct deadline d = deadline_in((int64_t)c->setup->handshake_us);
+	struct joining joining = { c, d };
+	const struct hello_self self = { .software = c->setup->software,
+		.boot_id = c->setup->boot_id,
+		.fixed_keys = kernel_may(c),
+		.may_join = ask_join,
+		.arg = &joining };
 	struct tls *t = NULL;
 	struct err *e;
 
 	TRY(tls_handshake(c->tls, dup(c->tcp_fd),
 		(struct tls_verify){ verify_accepted, (void *)(uintptr_t)c->peers }, d, &t));
+	snprintf(c->peer_key, sizeof(c->peer_key), "%s", t->peer);
 	e = hello_accept(t, &self, d, peer);
 	if (e) {
 		tls_close(t, deadline_min(d, deadline_in(CLOSE_US)));
 		return e;
 	}
-	snprintf(c->peer_key, sizeof(c->peer_key), "%s", t->peer);
 	TRY(to_kernel(self.fixed_keys, &t, fd));
 	*ret = t;
 	return NULL;

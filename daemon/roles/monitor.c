@@ -17,6 +17,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "roles/groups.h"
+#include "roles/joins.h"
 #include "roles/recover.h"
 #include "session/ktls.h"
 
@@ -263,6 +264,7 @@ static const struct child_ops control_ops = {
 static const struct child_ops net_ops = {
 	.by_case = { [MIGRATE__IPC__BODY_READY] = on_ready,
 		[MIGRATE__IPC__BODY_CONNECTED] = monitor_connected,
+		[MIGRATE__IPC__BODY_JOIN_ASK] = joins_asked,
 		[MIGRATE__IPC__BODY_LOST] = monitor_lost },
 	.ended = on_service_ended,
 };

@@ -11,6 +11,7 @@
 
 #include "roles/child.h"
 #include "roles/config.h"
+#include "roles/joins.h"
 #include "roles/migrations.h"
 #include "roles/state.h"
 
@@ -38,7 +39,10 @@ struct move {
 	struct child *worker;
 	struct hook_job *hooks;  /* running, not yet answered */
 	Migrate__Progress *last; /* owned; what the worker said last */
-	struct err *lost;        /* why the connection ended, as net saw it */
+	struct err *lost;        /* why a connection ended, as net saw it */
+	struct address to;       /* source: whom to dial */
+	char *key;               /* owned; the peer's fingerprint */
+	struct joins joins;      /* further connections */
 };
 
 /* control or net, restarted when it dies. */
@@ -99,6 +103,10 @@ struct err *move_begin_send(
 struct err *move_cancel(struct monitor *m, uint32_t who, const char *id) must_check;
 /* The client of a send closed its connection. */
 void monitor_client_left(void *arg, struct ipc_msg *msg);
+/* Has net dial the peer, for connection `join` (0: the first). *stream_fd is the worker's end, if
+ * the answer brings no other. */
+struct err *move_dial(struct move *v, uint32_t join, int *stream_fd) must_check;
+const char *move_side(const struct move *v);
 /* From net. */
 void monitor_connected(void *arg, struct ipc_msg *msg);
 void monitor_lost(void *arg, struct ipc_msg *msg);

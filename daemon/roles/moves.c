@@ -26,7 +26,7 @@
 #include "roles/subject.h"
 #include "wire/err_wire.h"
 
-static const char *side(const struct move *v)
+const char *move_side(const struct move *v)
 {
 	return v->receive ? "destination" : "source";
 }
@@ -80,8 +80,10 @@ static void move_free(struct move *v)
 		migrate__send_request__free_unpacked(v->send, NULL);
 	if (v->last)
 		migrate__progress__free_unpacked(v->last, NULL);
+	joins_fini(v);
 	free(v->comm);
 	free(v->peer);
+	free(v->key);
 	fd_closep(&v->stream_fd);
 	fd_closep(&v->interrupt_fd);
 	err_free(v->lost);
@@ -125,12 +127,12 @@ static void log_done(const struct move *v, const Migrate__Done *d)
 		text_addf(&reason, "%s%s", i ? ": " : "", d->error->texts[i]);
 	if (d->error)
 		log_warn("done id=%s side=%s pid=%d comm=%s peer=%s outcome=%s error=\"%s\"", v->id,
-			side(v), d->last->pid, d->last->comm, d->last->peer, d->outcome,
+			move_side(v), d->last->pid, d->last->comm, d->last->peer, d->outcome,
 			text_str(&reason));
 	else
 		log_info("done id=%s side=%s pid=%d comm=%s peer=%s outcome=%s total_ms=%ju "
 			 "downtime_ms=%.1f bytes=%ju",
-			v->id, side(v), d->last->pid, d->last->comm, d->last->peer, d->outcome,
+			v->id, move_side(v), d->last->pid, d->last->comm, d->last->peer, d->outcome,
 			(uintmax_t)d->last->total_us / 1000, (double)d->last->downtime_us / 1000,
 			(uintmax_t)d->last->bytes_sent);
 }
@@ -173,7 +175,7 @@ static void end_with(struct move *v, const char *outcome, struct err *e)
 	d.last = v->last;
 	d.outcome = arena_strdup(a, v->dry_run ? "blocked" : outcome);
 	if (e)
-		d.error = err_to_wire(a, e, side(v), v->last->state);
+		d.error = err_to_wire(a, e, move_side(v), v->last->state);
 	post_done(v, &d);
 	err_free(e);
 	move_check_end(v);
@@ -258,7 +260,7 @@ static void fail_hooks(struct hook_job *job, struct err *e)
 	Migrate__HookResult result = MIGRATE__HOOK_RESULT__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
 
-	result.error = err_to_wire(a, e, side(job->move), NULL);
+	result.error = err_to_wire(a, e, move_side(job->move), NULL);
 	err_free(e);
 	ipc.body_case = MIGRATE__IPC__BODY_HOOK_RESULT;
 	ipc.hook_result = &result;
@@ -360,7 +362,8 @@ static void on_worker_ended(void *arg, int status, bool heard)
 static const struct child_ops worker_ops = {
 	.by_case = { [MIGRATE__IPC__BODY_PROGRESS] = on_worker_progress,
 		[MIGRATE__IPC__BODY_DONE] = on_worker_done,
-		[MIGRATE__IPC__BODY_HOOK_RUN] = on_worker_hook },
+		[MIGRATE__IPC__BODY_HOOK_RUN] = on_worker_hook,
+		[MIGRATE__IPC__BODY_OPEN] = joins_wanted },
 	.ended = on_worker_ended,
 };
 
@@ -449,7 +452,7 @@ static void first_progress(struct move *v)
 
 	migrate__progress__init(p);
 	p->id = xstrdup(v->id);
-	p->side = xstrdup(side(v));
+	p->side = xstrdup(move_side(v));
 	p->state = xstrdup("connect");
 	p->owner = xstrdup("source");
 	p->pid = v->pid;
@@ -473,7 +476,7 @@ static struct err *check_room(const struct monitor *m, const struct subject *s)
 }
 
 /* A pair for the stream: ours goes to the worker, the other one to net. */
-static struct err *dial(struct move *v, const struct peer *peer, const struct address *to)
+struct err *move_dial(struct move *v, uint32_t join, int *stream_fd)
 {
 	Migrate__Dial dial = MIGRATE__DIAL__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
@@ -484,16 +487,18 @@ static struct err *dial(struct move *v, const struct peer *peer, const struct ad
 		return err_new(ERR_BUG, "the net role is not running");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_errno(errno, "make a socket pair");
-	v->stream_fd = pair[0];
+	*stream_fd = pair[0];
 	theirs = pair[1];
 	dial.id = v->id;
-	dial.host = (char *)(uintptr_t)to->host;
-	dial.port = to->port;
-	dial.fingerprint = (char *)(uintptr_t)peer->fingerprint;
+	dial.host = v->to.host;
+	dial.port = v->to.port;
+	dial.fingerprint = v->key;
 	dial.name = v->peer;
+	dial.join = join;
+	dial.token.data = v->joins.token;
+	dial.token.len = join ? JOIN_TOKEN_BYTES : 0;
 	ipc.body_case = MIGRATE__IPC__BODY_DIAL;
 	ipc.dial = &dial;
-	v->dialling = true;
 	child_post(v->monitor->net.child, &ipc, &theirs, 1);
 	return NULL;
 }
@@ -512,7 +517,7 @@ struct err *move_begin_send(
 	struct monitor *m, uint32_t who, const Migrate__SendRequest *r, const char **id)
 {
 	const struct peer *peer = NULL;
-	struct address to;
+	struct address to = { .port = 0 };
 	struct subject s;
 	struct move *v;
 	struct err *e;
@@ -531,9 +536,12 @@ struct err *move_begin_send(
 	v->start_time = s.start_time;
 	v->comm = xstrdup(s.comm);
 	v->peer = peer ? xstrdup(peer->name) : NULL;
+	v->key = peer ? xstrdup(peer->fingerprint) : NULL;
+	v->to = to;
 	v->send = copy_request(r);
 	first_progress(v);
-	e = peer ? dial(v, peer, &to) : start_worker(v);
+	e = peer ? move_dial(v, 0, &v->stream_fd) : start_worker(v);
+	v->dialling = peer && !e;
 	if (e) {
 		move_free(v);
 		return e;
@@ -579,6 +587,7 @@ static void dialled(struct monitor *m, struct ipc_msg *msg)
 		end_with(v, "kept", err_from_wire(c->error));
 		return;
 	}
+	joins_allow(v, &c->token);
 	v->kernel_tls = c->kernel_tls && msg->n_fds == 1;
 	if (v->kernel_tls) {
 		fd_closep(&v->stream_fd);
@@ -609,6 +618,8 @@ static void accepted(struct monitor *m, struct ipc_msg *msg)
 	}
 	v = move_new(m, true);
 	v->peer = xstrdup(c->name);
+	v->key = xstrdup(c->fingerprint);
+	joins_allow(v, &c->token);
 	v->connection = c->connection;
 	v->kernel_tls = c->kernel_tls;
 	v->stream_fd = take_fd(&msg->fds[0]);
@@ -624,7 +635,9 @@ void monitor_connected(void *arg, struct ipc_msg *msg)
 {
 	struct service *net = arg;
 
-	if (msg->m->connected->id[0])
+	if (msg->m->connected->join)
+		joins_connected(net->monitor, msg);
+	else if (msg->m->connected->id[0])
 		dialled(net->monitor, msg);
 	else
 		accepted(net->monitor, msg);
@@ -636,7 +649,8 @@ void monitor_lost(void *arg, struct ipc_msg *msg)
 	const Migrate__Lost *lost = msg->m->lost;
 
 	for (struct move *v = net->monitor->moves; v; v = v->next)
-		if (v->connection == lost->connection && lost->error && !v->lost)
+		if (lost->error && !v->lost &&
+			(v->connection == lost->connection || joins_has(v, lost->connection)))
 			v->lost = err_from_wire(lost->error);
 }
 
@@ -645,6 +659,7 @@ void moves_net_died(struct monitor *m)
 	for (struct move *v = m->moves, *next; v; v = next) {
 		next = v->next;
 		v->connection = 0; /* a new net counts anew */
+		joins_net_died(v);
 		if (!v->dialling)
 			continue;
 		v->dialling = false;
@@ -665,7 +680,7 @@ static void cancel(struct move *v)
 	if (v->cancelled || v->over)
 		return;
 	v->cancelled = true;
-	log_info("cancel id=%s side=%s", v->id, side(v));
+	log_info("cancel id=%s side=%s", v->id, move_side(v));
 	if (v->worker) {
 		(void)send(v->interrupt_fd, "c", 1, MSG_NOSIGNAL);
 		return;

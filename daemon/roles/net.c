@@ -34,7 +34,8 @@ struct child {
 	struct net *net;
 	pid_t pid;
 	struct ipc *ipc;
-	char *id; /* dialled for this migration; NULL: accepted */
+	char *id;      /* dialled for this migration; NULL: accepted */
+	uint32_t join; /* dialled: as in Dial */
 	uint64_t number;
 	bool connected;
 	struct in6_addr from; /* accepted: IPv4 mapped */
@@ -98,13 +99,14 @@ static void listen_if_room(struct net *n)
 	listen_more(n, n->n_unknown < UNKNOWN_MAX && n->n_children < CONNECTIONS_MAX);
 }
 
-static void post_failed_dial(struct net *n, const char *id, const struct err *e)
+static void post_failed_dial(struct net *n, const char *id, uint32_t join, const struct err *e)
 {
 	autoarena struct arena *a = arena_new();
 	Migrate__Connected m = MIGRATE__CONNECTED__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
 
 	m.id = arena_strdup(a, id);
+	m.join = join;
 	m.error = err_to_wire(a, e, "source", "hello");
 	ipc.body_case = MIGRATE__IPC__BODY_CONNECTED;
 	ipc.connected = &m;
@@ -121,6 +123,15 @@ static void on_child_connected(void *arg, struct ipc *from unused_arg, struct ip
 	msg->m->connected->connection = c->number;
 	ipc_post(c->net->monitor, msg->m, msg->fds, msg->n_fds);
 	listen_if_room(c->net);
+}
+
+/* It waits for the answer before it says HELLO_OK. */
+static void on_child_asks(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
+{
+	struct child *c = arg;
+
+	msg->m->join_ask->connection = c->number;
+	ipc_post(c->net->monitor, msg->m, NULL, 0);
 }
 
 static void on_child_lost(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
@@ -149,7 +160,7 @@ static void on_child_ended(void *arg, struct ipc *from)
 				: err_new(ERR_BUG, "the connecting process ended (status %#x)",
 					  status);
 
-		post_failed_dial(n, c->id, e);
+		post_failed_dial(n, c->id, c->join, e);
 	}
 	if (!c->id && !c->connected)
 		n->n_unknown--;
@@ -165,6 +176,7 @@ static void on_child_ended(void *arg, struct ipc *from)
 
 static const struct ipc_handlers child_handlers = {
 	.by_case = { [MIGRATE__IPC__BODY_CONNECTED] = on_child_connected,
+		[MIGRATE__IPC__BODY_JOIN_ASK] = on_child_asks,
 		[MIGRATE__IPC__BODY_LOST] = on_child_lost },
 	.closed = on_child_ended,
 };
@@ -206,6 +218,7 @@ static struct err *start_child(struct net *n, const struct task *t)
 	c = xcalloc(1, sizeof(*c));
 	*c = (struct child){ .next = n->children, .net = n, .pid = pid };
 	c->id = t->dial ? xstrdup(t->dial->id) : NULL;
+	c->join = t->dial ? t->dial->join : 0;
 	c->connected = t->refuse; /* no stranger: its HELLO is over */
 	c->number = ++n->last_number;
 	c->ipc = ipc_new(n->base, take_fd(&ours), &child_handlers, c);
@@ -354,7 +367,7 @@ static void on_dial(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
 					: err_new(ERR_BUG, "dial without a stream");
 
 	if (e)
-		post_failed_dial(n, d->id, e);
+		post_failed_dial(n, d->id, d->join, e);
 }
 
 /* Without room for one more process, the peer sees that it is closed. */
@@ -376,9 +389,20 @@ static void on_drop(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
 {
 	struct net *n = arg;
 
+	const Migrate__Drop *d = msg->m->drop;
+
 	for (struct child *c = n->children; c; c = c->next)
-		if (c->id && strcmp(c->id, msg->m->drop->id) == 0)
+		if (c->id && !c->connected && c->join == d->join && strcmp(c->id, d->id) == 0)
 			kill(c->pid, SIGKILL); /* our child, not yet waited for */
+}
+
+static void on_join_answer(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
+{
+	struct net *n = arg;
+
+	for (struct child *c = n->children; c; c = c->next)
+		if (c->number == msg->m->join_answer->connection)
+			ipc_post(c->ipc, msg->m, NULL, 0);
 }
 
 /* Without the monitor there is nothing to do; children serve their streams to the end. */
@@ -392,6 +416,7 @@ static const struct ipc_handlers monitor_handlers = {
 		[MIGRATE__IPC__BODY_PEERS] = on_peers,
 		[MIGRATE__IPC__BODY_DIAL] = on_dial,
 		[MIGRATE__IPC__BODY_DROP] = on_drop,
+		[MIGRATE__IPC__BODY_JOIN_ANSWER] = on_join_answer,
 		[MIGRATE__IPC__BODY_REFUSE] = on_refuse },
 	.closed = on_monitor_gone,
 };

@@ -8,6 +8,8 @@
  */
 #include <ctype.h>
 #include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +31,8 @@
 #include "wire/handoff.h"
 #include "wire/stream_relay.h"
 
-#define SAY_US         2000000 /* how long the monitor may take to read */
+#define SAY_US         2000000            /* how long the monitor may take to read */
+#define OPEN_MAX_US    INT64_C(600000000) /* for one more connection */
 #define ID_MAX         63
 #define NUMBERS_MIN_US 100000      /* between two progress messages of one state */
 #define NOTES_BYTES    (160 << 10) /* of blockers and warnings in Done: it must fit one message */
@@ -44,6 +47,16 @@ struct worker {
 	int64_t said_us;
 	bool monitor_gone, monitor_hangs;
 	bool no_hooks; /* an answer was waited for in vain: a late one must not pass for the next */
+	int interrupt_fd;
+	/* Who asks the monitor holds it until the answer is there. */
+	pthread_mutex_t asking;
+	struct joined *joined;
+};
+
+/* A further connection; the engine closes the stream, the memory is ours. */
+struct joined {
+	struct joined *next;
+	struct stream stream;
 };
 
 static const char *side(const struct worker *w)
@@ -163,6 +176,104 @@ static struct err *on_commit(void *arg, const struct engine_stats *s)
 	return NULL;
 }
 
+/* ---- asking the monitor ---- */
+
+/* The next message, or GONE, TIMEOUT; CANCELLED if that may be. */
+static struct err *next_message(
+	const struct worker *w, bool cancellable, struct deadline d, struct ipc_msg *msg)
+{
+	struct pollfd p[] = { { IPC_FD, POLLIN, 0 }, { w->interrupt_fd, POLLIN, 0 } };
+
+	if (cancellable) {
+		(void)poll(p, ARRAY_LEN(p), deadline_poll_ms(d));
+		if (p[1].revents)
+			return err_new(ERR_CANCELLED, "cancelled");
+	}
+	return ipc_recv(IPC_FD, d, msg);
+}
+
+static bool is_late(const Migrate__Ipc *m, uint32_t wanted)
+{
+	return m->body_case == MIGRATE__IPC__BODY_OPENED && m->opened->number != wanted;
+}
+
+/* The answer to what was asked. A connection whose asker has given up may come in between: it is
+ * closed. `wanted`: the number of the one that is asked for, 0 for something else. */
+static struct err *next_answer(
+	const struct worker *w, uint32_t wanted, struct deadline d, struct ipc_msg *ret)
+{
+	for (;;) {
+		TRY(next_message(w, wanted, d, ret));
+		if (!is_late(ret->m, wanted))
+			return NULL;
+		ipc_msg_fini(ret);
+	}
+}
+
+/* ---- further connections ---- */
+
+static struct err *carry(const struct worker *w, int fd, bool kernel_tls, struct stream *ret);
+
+static struct err *ask_stream(
+	struct worker *w, unsigned number, struct deadline d, struct ipc_msg *msg)
+{
+	Migrate__Open open = MIGRATE__OPEN__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	int64_t left_us = d.at_us - clock_us();
+
+	open.number = number;
+	open.limit_us = (uint64_t)MIN(MAX(left_us, (int64_t)0), OPEN_MAX_US);
+	ipc.body_case = MIGRATE__IPC__BODY_OPEN;
+	ipc.open = &open;
+	TRY_IN(tell(w, &ipc), "tell the monitor");
+	/* It knows best why there is none: it gets some time to say so. */
+	TRY(next_answer(w, number, deadline_in((int64_t)open.limit_us + SAY_US), msg));
+	if (msg->m->body_case != MIGRATE__IPC__BODY_OPENED)
+		return err_new(ERR_BUG, "the monitor answered something else");
+	if (msg->m->opened->error)
+		return err_from_wire(msg->m->opened->error);
+	return msg->n_fds == 1 ? NULL : err_new(ERR_BUG, "the monitor sent no connection");
+}
+
+static struct err *add_stream(
+	struct worker *w, unsigned number, struct deadline d, struct stream **ret)
+{
+	autoipc struct ipc_msg msg = { .m = NULL };
+	struct joined *j;
+	struct stream s;
+
+	TRY(ask_stream(w, number, d, &msg));
+	TRY(carry(w, take_fd(&msg.fds[0]), msg.m->opened->kernel_tls, &s));
+	j = xcalloc(1, sizeof(*j));
+	*j = (struct joined){ w->joined, s };
+	w->joined = j;
+	*ret = &j->stream;
+	return NULL;
+}
+
+static struct err *on_open_stream(
+	void *arg, unsigned number, struct deadline d, struct stream **ret)
+{
+	struct worker *w = arg;
+	struct err *e;
+
+	pthread_mutex_lock(&w->asking);
+	e = add_stream(w, number, d, ret);
+	pthread_mutex_unlock(&w->asking);
+	return err_in(e, "open connection %u", number);
+}
+
+static void close_joined(struct worker *w)
+{
+	while (w->joined) {
+		struct joined *j = w->joined;
+
+		w->joined = j->next;
+		stream_close(&j->stream);
+		free(j);
+	}
+}
+
 /* ---- hooks ---- */
 
 static struct err *hook_result(struct worker *w)
@@ -171,7 +282,7 @@ static struct err *hook_result(struct worker *w)
 	/* Each program has its time limit, and the monitor some to tell us. */
 	int64_t limit_us =
 		(int64_t)(hooks_count(w->work->hooks_dir) * w->work->hook_limit_us) + SAY_US;
-	struct err *e = ipc_recv(IPC_FD, deadline_in(limit_us), &msg);
+	struct err *e = next_answer(w, 0, deadline_in(limit_us), &msg);
 
 	if (e) {
 		w->no_hooks = true;
@@ -187,6 +298,7 @@ static struct err *ask_hooks(struct worker *w, const char *event, const struct e
 	Migrate__HookRun run = MIGRATE__HOOK_RUN__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
 	Migrate__Progress p;
+	struct err *e;
 
 	if (w->no_hooks || w->monitor_gone || !hooks_count(w->work->hooks_dir))
 		return NULL;
@@ -195,9 +307,11 @@ static struct err *ask_hooks(struct worker *w, const char *event, const struct e
 	run.progress = &p;
 	ipc.body_case = MIGRATE__IPC__BODY_HOOK_RUN;
 	ipc.hook_run = &run;
+	pthread_mutex_lock(&w->asking);
 	say(w, &ipc);
-	TRY_IN(hook_result(w), "hook %s", event);
-	return NULL;
+	e = hook_result(w);
+	pthread_mutex_unlock(&w->asking);
+	return err_in(e, "hook %s", event);
 }
 
 /* What came in is looked at as the kernel shows it, not as the peer described it. */
@@ -427,7 +541,7 @@ static void run_receive(struct worker *w, const struct engine_io *io, struct eng
 
 /* With kernel TLS the socket takes pages in every way. To a relay, pages that must not be copied go
  * through a socket: the rings are written by us. */
-static struct err *open_stream(const struct worker *w, int fd, bool kernel_tls, struct stream *ret)
+static struct err *carry(const struct worker *w, int fd, bool kernel_tls, struct stream *ret)
 {
 	struct err *e;
 
@@ -445,22 +559,23 @@ static struct err *open_stream(const struct worker *w, int fd, bool kernel_tls, 
 int worker_main(void)
 {
 	autoipc struct ipc_msg msg = { .m = NULL };
-	struct worker w = { .id = NULL };
+	struct worker w = { .asking = PTHREAD_MUTEX_INITIALIZER };
 	struct engine_outcome out = { .result = RESULT_KEPT };
 	struct stream stream = { .fd = -1 };
 	struct engine_io io = { .interrupt_fd = -1,
 		.arg = &w,
 		.on_progress = on_progress,
 		.on_hook = on_hook,
-		.on_commit = on_commit };
+		.on_commit = on_commit,
+		.open_stream = on_open_stream };
 	autoerr struct err *e = ipc_recv(IPC_FD, DEADLINE_NEVER, &msg);
 
 	if (e || msg.m->body_case != MIGRATE__IPC__BODY_WORK || msg.n_fds < 1)
 		return 1;
 	w.work = msg.m->work;
-	io.interrupt_fd = msg.fds[0];
+	io.interrupt_fd = w.interrupt_fd = msg.fds[0];
 	if (msg.n_fds > 1) {
-		e = open_stream(&w, take_fd(&msg.fds[1]), w.work->kernel_tls, &stream);
+		e = carry(&w, take_fd(&msg.fds[1]), w.work->kernel_tls, &stream);
 		if (e)
 			return 1;
 		io.stream = &stream;
@@ -474,6 +589,7 @@ int worker_main(void)
 	engine_outcome_fini(&out);
 	free(w.id);
 	free(w.comm);
+	close_joined(&w);
 	stream_close(&stream);
 	uid_set_fini(&w.policy.uids);
 	return 0;

@@ -2,10 +2,12 @@
 #include "session/hello.h"
 
 #include <ctype.h>
+#include <openssl/rand.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "proto/frame.h"
+#include "session/ossl.h"
 #include "wire/err_wire.h"
 
 struct err *hello_choose(uint32_t theirs_min, uint32_t theirs_max, uint32_t *version)
@@ -80,6 +82,10 @@ static struct err *read_ok(const uint8_t *body, size_t len, struct hello_peer *p
 	copy_clean(peer->software, sizeof(peer->software), m->software);
 	copy_clean(peer->boot_id, sizeof(peer->boot_id), m->boot_id);
 	peer->fixed_keys = m->fixed_keys;
+	peer->join.number = 0;
+	peer->can_join = m->join_token.len == JOIN_TOKEN_BYTES;
+	if (peer->can_join)
+		memcpy(peer->join.token, m->join_token.data, JOIN_TOKEN_BYTES);
 	ours = m->version >= PROTOCOL_MIN && m->version <= PROTOCOL_MAX;
 	migrate__hello_ok__free_unpacked(m, NULL);
 	if (!ours)
@@ -99,6 +105,7 @@ struct err *hello_dial(
 {
 	autoarena struct arena *a = arena_new();
 	Migrate__Hello m = MIGRATE__HELLO__INIT;
+	Migrate__Join join = MIGRATE__JOIN__INIT;
 	struct frame_head h;
 	uint8_t *body;
 	struct err *e;
@@ -108,6 +115,12 @@ struct err *hello_dial(
 	m.software = arena_strdup(a, self->software);
 	m.boot_id = arena_strdup(a, self->boot_id);
 	m.fixed_keys = self->fixed_keys;
+	if (self->join.number) {
+		join.number = self->join.number;
+		join.token.data = (uint8_t *)(uintptr_t)self->join.token;
+		join.token.len = JOIN_TOKEN_BYTES;
+		m.join = &join;
+	}
 	/* A peer that does not want our key has closed already; its alert says why and is in our
 	 * queue, so the error of this write says less than that of the read. */
 	e = send_frame(t, FRAME_HELLO, &m.base, d);
@@ -119,6 +132,22 @@ struct err *hello_dial(
 		return err_new(ERR_PEER, "it answered HELLO with %s", frame_name(h.type));
 	TRY(read_ok(body, h.length, peer));
 	keep_keys(t, peer);
+	return NULL;
+}
+
+static struct err *read_join(const Migrate__Join *m, struct hello_peer *peer)
+{
+	peer->join.number = 0;
+	peer->can_join = !m;
+	if (!m)
+		return RAND_bytes(peer->join.token, JOIN_TOKEN_BYTES) == 1
+			       ? NULL
+			       : ossl_err("make a token");
+	if (m->token.len != JOIN_TOKEN_BYTES || !m->number || m->number > JOIN_NUMBER_MAX)
+		return err_new(ERR_PEER, "it wants to join as number %u with a token of %zu bytes",
+			m->number, m->token.len);
+	peer->join.number = m->number;
+	memcpy(peer->join.token, m->token.data, JOIN_TOKEN_BYTES);
 	return NULL;
 }
 
@@ -137,8 +166,19 @@ static struct err *read_hello(
 	copy_clean(peer->boot_id, sizeof(peer->boot_id), m->boot_id);
 	peer->fixed_keys = m->fixed_keys;
 	e = hello_choose(m->version_min, m->version_max, &peer->version);
+	if (!e)
+		e = read_join(m->join, peer);
 	migrate__hello__free_unpacked(m, NULL);
 	return e;
+}
+
+static struct err *check_join(const struct hello_self *self, const struct hello_peer *peer)
+{
+	if (!peer->join.number)
+		return NULL;
+	if (!self->may_join)
+		return err_new(ERR_UNSUPPORTED, "no connection can join another here");
+	return self->may_join(self->arg, &peer->join);
 }
 
 struct err *hello_accept(
@@ -152,6 +192,8 @@ struct err *hello_accept(
 
 	TRY(recv_frame(t, a, d, &h, &body));
 	e = read_hello(&h, body, peer);
+	if (!e)
+		e = check_join(self, peer);
 	if (e) {
 		ignored = send_frame(
 			t, FRAME_ERROR, &err_to_wire(a, e, "destination", "hello")->base, d);
@@ -161,6 +203,10 @@ struct err *hello_accept(
 	keep_keys(t, peer);
 	m.version = peer->version;
 	m.fixed_keys = self->fixed_keys;
+	if (peer->can_join) {
+		m.join_token.data = peer->join.token;
+		m.join_token.len = JOIN_TOKEN_BYTES;
+	}
 	m.software = arena_strdup(a, self->software);
 	m.boot_id = arena_strdup(a, self->boot_id);
 	return send_frame(t, FRAME_HELLO_OK, &m.base, d);

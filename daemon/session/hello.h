@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The first two frames of a stream: which version of the protocol both sides speak. The net role
- * does this inside TLS; the engine sees the stream from the next frame on.
+ * The first two frames of a stream: which version of the protocol both sides speak, and whether it
+ * is a migration of its own or one more connection of another. The net role does this inside TLS;
+ * the engine sees the stream from the next frame on.
  */
 #pragma once
 
@@ -17,16 +18,34 @@
 #define SOFTWARE_BYTES 64
 #define BOOT_ID_BYTES  40
 
+#define JOIN_TOKEN_BYTES 16
+#define JOIN_NUMBER_MAX  255
+
+/* One more connection of a migration that goes on. Who knows the token may have it: only the peer
+ * of its first connection was told. */
+struct hello_join {
+	uint32_t number; /* 0: none, this is the first one */
+	uint8_t token[JOIN_TOKEN_BYTES];
+};
+
 struct hello_peer {
 	uint32_t version;
 	char software[SOFTWARE_BYTES]; /* for logs; only printable characters */
 	char boot_id[BOOT_ID_BYTES];
 	bool fixed_keys;
+	/* Accepting: what it joins. Where that is none, and when dialling: the token by which
+	 * others can join this connection, if can_join. */
+	struct hello_join join;
+	bool can_join;
 };
 struct hello_self {
 	const char *software;
 	const char *boot_id;
-	bool fixed_keys; /* the kernel may take the connection over: see ktls.h */
+	bool fixed_keys;        /* the kernel may take the connection over: see ktls.h */
+	struct hello_join join; /* dialling: as whom */
+	/* Accepting: whether that connection may join; an error goes to the peer. */
+	struct err *(*may_join)(void *arg, const struct hello_join *j);
+	void *arg;
 };
 
 /* The highest version that both speak; MISMATCH names both ranges. */

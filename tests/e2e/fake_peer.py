@@ -3,7 +3,10 @@
 
   fake_peer.py listen PORT WHAT     answers one connection after its HELLO
   fake_peer.py dial ADDR WHAT       says it to the other host's daemon, before or after HELLO
+  fake_peer.py join ADDR KEY        joins migrations of its own, in wrong ways and right ones, once with
+                                    KEY, another peer's; prints what was answered, as JSON
 """
+import json
 import os
 import socket
 import ssl
@@ -11,6 +14,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 KEY = "/var/lib/migrated/identity.key"
 HELLO, HELLO_OK, BEGIN, PAGES, ERROR = 1, 2, 16, 19, 53
@@ -46,7 +50,7 @@ SAY = {
 }
 
 
-def context(protocol):
+def context(protocol, key=KEY):
     """Our host's own key, in a certificate made for the occasion."""
     c = ssl.SSLContext(protocol)
     c.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -54,9 +58,9 @@ def context(protocol):
     c.verify_mode = ssl.CERT_NONE
     with tempfile.TemporaryDirectory() as d:
         cert = os.path.join(d, "cert")
-        subprocess.run(["openssl", "req", "-x509", "-key", KEY, "-subj", "/CN=migrated", "-days",
+        subprocess.run(["openssl", "req", "-x509", "-key", key, "-subj", "/CN=migrated", "-days",
                         "2", "-out", cert], check=True, capture_output=True)
-        c.load_cert_chain(cert, KEY)
+        c.load_cert_chain(cert, key)
     return c
 
 
@@ -86,4 +90,58 @@ def dial(address, what):
     print(len(answer), answer[:300])
 
 
-{"listen": listen, "dial": dial}[sys.argv[1]](*sys.argv[2:])
+# --- further connections
+
+def hello(address, token=None, number=0, key=KEY):
+    """(connection, what it answered: "ok" or the error's words, token)"""
+    s = context(ssl.PROTOCOL_TLS_CLIENT, key).wrap_socket(socket.create_connection((address, 7420)))
+    s.settimeout(20)
+    body = b"\x08\x01\x10\x01"
+    if token is not None:
+        join = b"\x0a" + bytes([len(token)]) + token + b"\x10" + bytes([number & 0x7f | 0x80, number >> 7])
+        body += b"\x3a" + bytes([len(join)]) + join
+    s.sendall(frame(HELLO, body))
+    answer = b""
+    while len(answer) < 16 or len(answer) < 16 + struct.unpack("<I", answer[:4])[0]:
+        some = s.recv(4096)
+        if not some:
+            return s, "closed", b""
+        answer += some
+    if struct.unpack("<H", answer[4:6])[0] == HELLO_OK:
+        at = answer.find(b"\x32\x10", 16)
+        return s, "ok", answer[at + 2:at + 18] if at >= 0 else b""
+    return s, answer[16:].decode(errors="replace"), b""
+
+
+def join(address, other_key):
+    first, said, token = hello(address)
+    kept, result = [first], {"first": said, "token": len(token)}
+
+    def attempt(name, *args):
+        s, result[name], given = hello(address, *args)
+        kept.append(s)
+        if given:
+            result[name] += " with a token"
+    attempt("wrong token", bytes(b ^ 1 for b in token), 1)
+    attempt("short token", token[:15], 1)
+    attempt("number 0", token, 0)
+    attempt("number 256", token, 256)
+    attempt("other key", token, 1, other_key)
+    for n in range(1, 9):
+        attempt("number %d" % n, token, n)
+    attempt("again", token, 3)
+    attempt("too many", token, 9)
+    first.close()
+    end = time.monotonic() + 20
+    while True:  # its worker takes a moment to see that it is alone
+        attempt("late", token, 10)
+        if result["late"] != "ok" and "wait there already" not in result["late"]:
+            break
+        if time.monotonic() > end:
+            break
+    kept[6].settimeout(20)
+    result["unclaimed"] = len(kept[6].recv(100))
+    print(json.dumps(result))
+
+
+{"listen": listen, "dial": dial, "join": join}[sys.argv[1]](*sys.argv[2:])

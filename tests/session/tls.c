@@ -51,7 +51,9 @@ struct end {
 
 static struct err *run_end(const struct end *end, int fd)
 {
-	const struct hello_self self = { "test", "boot", end->fixed_keys };
+	const struct hello_self self = {
+		.software = "test", .boot_id = "boot", .fixed_keys = end->fixed_keys
+	};
 	const struct tls_verify v = { verify, (void *)(uintptr_t)end->expects };
 	struct deadline d = deadline_in(end->limit_us);
 	struct hello_peer peer;
