@@ -16,11 +16,11 @@ VM = os.path.join(ROOT, "tests/lab/vm")
 
 
 class Vm:
-    def __init__(self, kernel, config="", kernel_b=None, config_b=""):
+    def __init__(self, kernel, config="", kernel_b=None, config_b="", env=None):
         name = re.sub(r"[^a-z0-9]", "", os.path.basename(sys.argv[0]).lower())
         self.env = dict(os.environ, LAB=os.environ.get("LAB") or "%s%d" % (name[:20], os.getpid()),
                         LAB_KERNEL=kernel, LAB_KERNEL_B=kernel_b or kernel, LAB_CONFIG=config,
-                        LAB_CONFIG_B=config_b)
+                        LAB_CONFIG_B=config_b, **(env or {}))
 
     def __enter__(self):
         for sig in SIGNALS:
