@@ -230,12 +230,11 @@ static struct err *add_pending(struct site *s, const struct object *o, int fd)
 
 static struct err *close_slots(struct site *s, const struct object *o)
 {
-	autofree struct call *calls = xcalloc(o->n_slots, sizeof(*calls));
+	autofree int *numbers = xcalloc(o->n_slots + 1, sizeof(*numbers));
 
 	for (size_t i = 0; i < o->n_slots; i++)
-		calls[i] =
-			(struct call){ .nr = SYS_close, .args = { (uint64_t)o->slots[i].number } };
-	return o->n_slots ? remote_run(s->task, task_leader(s->task), calls, o->n_slots) : NULL;
+		numbers[i] = o->slots[i].number;
+	return seedling_close(s->task, numbers, o->n_slots);
 }
 
 /* ---- building ---- */

@@ -80,6 +80,8 @@ struct err *seedling_thread_end(struct task *t, pid_t tid) must_check;
  * replacing what is there. numbers ascending. Ours stay open. */
 struct err *seedling_install(struct task *t, const int *fds, const int *numbers,
 	const bool *cloexec, size_t n) must_check;
+/* Closes what the process has under these numbers, if anything. */
+struct err *seedling_close(struct task *t, const int *numbers, size_t n) must_check;
 /* The highest descriptor number the target uses: the seedling's own socket stays out of its way
  * and is closed by seedling_seal. */
 struct err *seedling_reserve(struct task *t, int above) must_check;

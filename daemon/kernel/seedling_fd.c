@@ -33,21 +33,19 @@ struct passed {
 };
 _Static_assert(offsetof(struct passed, fds) == CMSG_LEN(0), "CMSG_DATA");
 
-static struct err *move_socket(struct task *t, int to)
+/* To the first number that is free from there on: others may have come in before. */
+static struct err *move_socket(struct task *t, int from)
 {
 	struct remote *r = t->remote;
-	struct call c[] = { { .nr = SYS_dup3,
-				    .args = { (uint64_t)r->sock_number, (uint64_t)to, O_CLOEXEC } },
-		{ .nr = SYS_close, .args = { (uint64_t)r->sock_number } } };
+	int64_t to;
 
-	if (to == r->sock_number)
+	if (from == r->sock_number)
 		return NULL;
-	TRY(remote_run(t, task_leader(t), c, 1));
-	if (c[0].ret < 0)
-		return err_hint(err_errno((int)-c[0].ret, "use descriptor %d in the seedling", to),
-			"raise the limit of open files (LimitNOFILE)");
-	TRY(remote_run(t, task_leader(t), c + 1, 1));
-	r->sock_number = to;
+	TRY(err_hint(REMOTE(t, task_leader(t), &to, "move the seedling's socket", SYS_fcntl,
+			     (uint64_t)r->sock_number, F_DUPFD_CLOEXEC, (uint64_t)from),
+		"raise the limit of open files (LimitNOFILE)"));
+	TRY(REMOTE(t, task_leader(t), NULL, "close", SYS_close, (uint64_t)r->sock_number));
+	r->sock_number = (int)to;
 	return NULL;
 }
 
@@ -156,4 +154,16 @@ struct err *seedling_install(
 		TRY(place_fds(t, got, numbers + i, cloexec + i, part));
 	}
 	return NULL;
+}
+
+struct err *seedling_close(struct task *t, const int *numbers, size_t n)
+{
+	autofree struct call *calls = xcalloc(n + 1, sizeof(*calls));
+	size_t k = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (numbers[i] != t->remote->sock_number)
+			calls[k++] = (struct call){ .nr = SYS_close,
+				.args = { (uint64_t)numbers[i] } };
+	return k ? remote_run(t, task_leader(t), calls, k) : NULL;
 }

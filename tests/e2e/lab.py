@@ -107,6 +107,14 @@ class Lab:
         expect(done.returncode == 0, "hosts %s: %s", " ".join(args), done.stderr or done.stdout)
         return done.stdout
 
+    def configure(self, *lines):
+        """Both daemons begin again, with these lines as their configuration."""
+        for h in ("a", "b"):
+            self.exec(h, "/bin/sh", "-c", "mkdir -p /etc/migrated && cat >/etc/migrated/migrated.conf",
+                      stdin="".join(l + "\n" for l in lines))
+            self.hosts("daemon", h, "stop")
+            self.hosts("daemon", h, "start")
+
     # --- in a host
 
     def exec(self, host, *argv, stdin=None, env=None, check=True, text=True):

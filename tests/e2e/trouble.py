@@ -3,6 +3,7 @@
 
 ONLY=text: only cases with that in their name. SEED=n: other random moments. CASES=n: more of them.
 """
+import collections
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ TICKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ticker.py")
 SEED = int(os.environ.get("SEED", "1"))
 RANDOM = int(os.environ.get("CASES", "6"))
 ONLY = os.environ.get("ONLY", "")
+OUTCOMES = collections.Counter()  # what became of how many moves
 # Waits at the event that the file gate.PID names ("source-frozen") until there is a file go.PID.
 HOOK = """#!/bin/sh
 cd %s
@@ -115,6 +117,15 @@ class Arena:
         time.sleep(0.3)
         self.base = snapshot.take(self.lab.proc("a", self.pid))
         self.group = self.cgroup("a")
+
+    def tasks(self):
+        try:
+            return os.listdir(self.lab.proc(self.where, self.pid) + "/task")
+        except OSError:
+            return []
+
+    def traced(self):
+        return "TracerPid:\t0\n" not in read(self.lab.proc(self.where, self.pid) + "/status")
 
     def count(self):
         words = read(os.path.join(self.lab.dir, "status" if self.threads else self.out)).split()
@@ -375,6 +386,7 @@ def run_case(arena, name, event, act, delay=0.0, options=()):
 
 def report(arena, name, status, last, err, monitor_dead=False):
     what = arena.judge(status, last, monitor_dead)
+    OUTCOMES[what] += 1
     text = (last.get("error") or {}).get("message", "") or (err.splitlines() or [""])[0]
     arena.clean_up(last, monitor_dead)
     print("%-44s %-22s %s" % (name, what, text[:90]), flush=True)

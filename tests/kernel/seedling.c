@@ -222,6 +222,36 @@ static void test_install(void **state)
 	assert_true(fds[n - 1] < 900);
 }
 
+static void install_one(struct task *t, int number, unsigned count)
+{
+	const bool cloexec = false;
+	int fd = eventfd(count, EFD_CLOEXEC);
+
+	ok(seedling_install(t, &fd, &number, &cloexec, 1));
+	close(fd);
+	check_fd(t, number, count, false);
+}
+
+/* The process opens more between two looks: its numbers may be where our socket is. */
+static void test_own_socket(void **state)
+{
+	autotask struct task *t = make(PID);
+	int all[64];
+
+	(void)state;
+	for (int i = 0; i < 64; i++)
+		all[i] = i;
+	ok(seedling_reserve(t, 9)); /* it is at 10 */
+	install_one(t, 12, 112);
+	install_one(t, 10, 110);
+	install_one(t, 11, 111); /* it must leave 11, but not to 12 */
+	check_fd(t, 10, 110, false);
+	check_fd(t, 12, 112, false);
+	ok(seedling_close(t, all, 64)); /* those of the process */
+	install_one(t, 13, 113);
+	ok(seedling_seal(t));
+}
+
 static void test_threads(void **state)
 {
 	autotask struct task *t = make(PID);
@@ -417,6 +447,7 @@ int main(void)
 		cmocka_unit_test(test_clear),
 		cmocka_unit_test(test_clear_mismatch),
 		cmocka_unit_test(test_install),
+		cmocka_unit_test(test_own_socket),
 		cmocka_unit_test(test_threads),
 		cmocka_unit_test(test_taken),
 		cmocka_unit_test(test_pending),
