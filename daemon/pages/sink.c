@@ -135,8 +135,8 @@ static bool registered_before(const struct vma_table *before, const struct vma *
 	return old && old->start == v->start && old->end == v->end && old->place == PLACE_COPY;
 }
 
-/* Memory that is not writable any more: what is not there yet could not be made while it is
- * registered. */
+/* Memory that was written to by other means before: what is not there yet could not be made by
+ * plain writes, or by faults, while it is registered. */
 static void unregister_range(const struct page_sink *s, const struct vma *v)
 {
 	struct uffdio_range r = { v->start, v->end - v->start };
@@ -155,8 +155,10 @@ static enum place place_of(
 		return PLACE_FORCE;
 	}
 	/* Huge pages come by faults only; UFFDIO_COPY makes small ones. */
-	if (v->inode || (v->flags & VMF_HUGEPAGE))
+	if (v->inode || (v->flags & VMF_HUGEPAGE)) {
+		unregister_range(s, v);
 		return PLACE_WRITE;
+	}
 	return registered_before(before, v) || register_range(s, v) ? PLACE_COPY : PLACE_WRITE;
 }
 

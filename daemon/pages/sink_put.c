@@ -45,6 +45,8 @@ static struct err *by_copy(
 	struct uffdio_copy c = { .dst = r.start, .src = (uintptr_t)data, .len = bytes_of(r) };
 
 	*done = 0;
+	if (s->uffd < 0)
+		return NULL;
 	if (ioctl(s->uffd, UFFDIO_COPY, &c) == 0) {
 		*done = c.len;
 		return NULL;
@@ -168,7 +170,7 @@ struct err *sink_put(
 			/* by_copy: registered when it was writable */
 			TRY(place(s, part, from, by_force, by_copy));
 		else if (v->place == PLACE_WRITE)
-			TRY(place(s, part, from, by_write, by_write));
+			TRY(place(s, part, from, by_write, by_copy));
 		else if (there)
 			TRY(place(s, part, from, by_write, by_copy));
 		else

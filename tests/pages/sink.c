@@ -243,6 +243,45 @@ static void pages_that_somebody_else_made(unused_arg void **state)
 	stage_close(&s);
 }
 
+static void huge_layout(struct stage *s, uint64_t at, bool huge)
+{
+	autoarena struct arena *a = arena_new();
+	struct vma_list l;
+
+	ok(proc_maps(a, s->task.t.pid, &l)); /* which says nothing of advice */
+	for (size_t i = 0; i < l.n; i++)
+		if (l.v[i].start == at && huge)
+			l.v[i].flags |= VMF_HUGEPAGE;
+	ok(page_sink_layout(s->sink, &l));
+}
+
+/* Advice comes and goes between two layouts. */
+static void memory_that_is_advised(unused_arg void **state)
+{
+	const uint64_t at = AT + (4 << 20), size = 2 << 20;
+	struct stage s;
+
+	stage_open(&s);
+	assert_int_equal(map(&s.task.puppet, at, size, -1), at);
+	huge_layout(&s, at, false);
+	one(&s, RUN_DATA, at + P, 2, 4);
+	CALL(&s.task.puppet, SYS_madvise, (long)at, (long)size, MADV_HUGEPAGE);
+	huge_layout(&s, at, true);
+	one(&s, RUN_DATA, at + 3 * P, 8, 5);
+	assert_int_equal(byte(&s, at + P), 4);
+	assert_int_equal(byte(&s, at + 3 * P), 5);
+	assert_int_equal(byte(&s, at + 10 * P), 5);
+	/* now in the middle of a huge page, if there are any */
+	CALL(&s.task.puppet, SYS_madvise, (long)at, (long)size, MADV_DONTNEED);
+	touch(&s.task.puppet, at, 1, 1);
+	CALL(&s.task.puppet, SYS_madvise, (long)at, (long)size, MADV_NOHUGEPAGE);
+	huge_layout(&s, at, false);
+	one(&s, RUN_DATA, at + 16 * P, 8, 6);
+	assert_int_equal(byte(&s, at + 16 * P), 6);
+	assert_int_equal(byte(&s, at), 1);
+	stage_close(&s);
+}
+
 /* The layout's owner made the mapping again without telling: registration and pages are gone. */
 static void mappings_made_anew(unused_arg void **state)
 {
@@ -375,6 +414,7 @@ int main(void)
 		cmocka_unit_test(the_kernels_blocks_take_nothing),
 		cmocka_unit_test(fresh_memory),
 		cmocka_unit_test(pages_that_somebody_else_made),
+		cmocka_unit_test(memory_that_is_advised),
 		cmocka_unit_test(mappings_made_anew),
 		cmocka_unit_test(memory_that_is_not_writable),
 		cmocka_unit_test(private_file_mappings),
