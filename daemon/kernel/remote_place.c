@@ -188,10 +188,27 @@ static struct err *place_code(struct task *t, const struct place *vdso)
 	return remote_write_code(t, arch_agent_code);
 }
 
-/* The low end of the main stack is below everything that lives on it. When the main thread runs on
- * another stack just now, how deep this one is in use is unknown: then only bytes that were never
- * written will do. */
-static struct err *place_data(struct task *t, const struct place *stack)
+/* Makes the main stack reach down to here, as a write of the process's own would. It stays so. */
+static struct err *extend_stack(struct task *t, struct place *stack, uint64_t start)
+{
+	const uint8_t nothing = 0;
+	autoerr struct err *e = start < stack->start ? task_write(t, start, &nothing, 1)
+						     : err_new(ERR_LIMIT, "no address below");
+
+	if (e)
+		return err_hint(err_new(ERR_UNSUPPORTED,
+					"the main stack of process %d is in use "
+					"down to its lowest page, and cannot grow",
+					(int)t->pid),
+			"try again later");
+	stack->start = start;
+	return NULL;
+}
+
+/* The low end of the main stack is below everything that lives on it. Where that reaches down to
+ * the lowest page, the stack grows. When the main thread runs on another stack just now, how deep
+ * this one is in use is unknown: then only bytes that were never written will do. */
+static struct err *place_data(struct task *t, struct place *stack)
 {
 	struct remote *r = t->remote;
 	size_t len = GUEST_FRAME_AT + ARCH_FRAME_MAX - ARCH_XSTATE_MAX +
@@ -204,11 +221,7 @@ static struct err *place_data(struct task *t, const struct place *stack)
 			low = sp;
 	}
 	if (low < stack->start + len + STACK_GAP)
-		return err_hint(err_new(ERR_UNSUPPORTED,
-					"the main stack of process %d is in use "
-					"down to its lowest page",
-					(int)t->pid),
-			"try again later");
+		TRY(extend_stack(t, stack, PAGE_DOWN(low - len - STACK_GAP)));
 	TRY(save(t, stack->start, len, &r->saved_data));
 	sp = arch_sp(&task_leader(t)->state);
 	if ((sp < stack->start || sp >= stack->end) && !all_zero(r->saved_data.bytes, len)) {

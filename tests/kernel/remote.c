@@ -115,6 +115,52 @@ static void test_calls(void **state)
 	target_end(pid, s);
 }
 
+/* Deeper than it has ever been, to the last page of the stack. */
+static __attribute__((noinline)) void deep(int depth, int fd)
+{
+	volatile char frame[4096];
+
+	for (size_t i = 0; i < sizeof(frame); i++)
+		frame[i] = (char)depth;
+	if (depth > 0)
+		deep(depth - 1, fd);
+	else
+		syscall(SYS_read, fd, &depth, 1);
+	for (size_t i = 0; i < sizeof(frame); i++)
+		if (frame[i] != (char)depth)
+			_exit(1);
+}
+
+static void test_full_stack(void **state)
+{
+	autotask struct task *t = NULL;
+	int p[2], status;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(pipe(p), 0);
+	pid = fork();
+	if (pid == 0) {
+		close(p[1]);
+		deep(200, p[0]);
+		_exit(0);
+	}
+	usleep(100000);
+	ok(task_open(pid, &t));
+	for (int i = 0; i < 3; i++) {
+		int64_t ret;
+
+		ok(task_hold(t, DEADLINE));
+		ok(REMOTE(t, task_leader(t), &ret, "getpid", SYS_getpid, 0));
+		assert_int_equal(ret, pid);
+		ok(task_let_go(t));
+	}
+	close(p[0]);
+	close(p[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 static void test_error(void **state)
 {
 	struct target_shared *s;
@@ -220,6 +266,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hold),
 		cmocka_unit_test(test_calls),
+		cmocka_unit_test(test_full_stack),
 		cmocka_unit_test(test_error),
 		cmocka_unit_test(test_tracer_killed),
 		cmocka_unit_test(test_bench),
