@@ -135,8 +135,7 @@ static bool registered_before(const struct vma_table *before, const struct vma *
 	return old && old->start == v->start && old->end == v->end && old->place == PLACE_COPY;
 }
 
-/* Memory that was written to by other means before: what is not there yet could not be made by
- * plain writes, or by faults, while it is registered. */
+/* What is not there yet could not be made by plain writes, or by faults, while it is registered. */
 static void unregister_range(const struct page_sink *s, const struct vma *v)
 {
 	struct uffdio_range r = { v->start, v->end - v->start };
@@ -145,15 +144,13 @@ static void unregister_range(const struct page_sink *s, const struct vma *v)
 		(void)ioctl(s->uffd, UFFDIO_UNREGISTER, &r);
 }
 
+/* Memory that is not writable (yet, or now) is registered too: the kernel joins mappings whose pages
+ * were made while they differed in their protection alone, and in nothing of ours. */
 static enum place place_of(
 	const struct page_sink *s, const struct vma *v, const struct vma_table *before)
 {
 	if (v->shared || !dirty_vma_tracked(v))
 		return PLACE_NONE;
-	if (!(v->prot & PROT_WRITE)) {
-		unregister_range(s, v);
-		return PLACE_FORCE;
-	}
 	/* Huge pages come by faults only; UFFDIO_COPY makes small ones. */
 	if (v->inode || (v->flags & VMF_HUGEPAGE)) {
 		unregister_range(s, v);
@@ -182,6 +179,7 @@ struct err *page_sink_layout(struct page_sink *s, const struct vma_list *maps)
 			.start = v->start,
 			.end = v->end,
 			.place = place_of(s, v, &before),
+			.forced = !(v->prot & PROT_WRITE),
 			.file = v->inode != 0,
 			.huge = v->flags & VMF_HUGEPAGE,
 		};

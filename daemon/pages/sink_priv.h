@@ -9,14 +9,14 @@
 /* How pages get into a mapping. */
 enum place {
 	PLACE_NONE,  /* the kernel's own block, or shared: no page of a peer belongs there */
-	PLACE_COPY,  /* UFFDIO_COPY where nothing is yet */
-	PLACE_WRITE, /* process_vm_writev */
-	PLACE_FORCE, /* /proc/PID/mem: not writable */
+	PLACE_COPY,  /* registered: UFFDIO_COPY where nothing is yet */
+	PLACE_WRITE, /* written */
 };
 
 struct sink_vma {
 	uint64_t start, end;
 	enum place place;
+	bool forced; /* not writable: to be written by /proc/PID/mem, else by process_vm_writev */
 	bool file; /* reads as a file where nothing was put */
 	bool huge; /* MADV_HUGEPAGE */
 };

@@ -129,7 +129,7 @@ struct err *sink_prepare(struct page_sink *s, const struct sink_vma *v, struct r
 	uint64_t block = r.start & ~(HUGE_BYTES - 1);
 	struct range new = { r.end, r.start };
 
-	if (!v->huge || v->place != PLACE_WRITE)
+	if (!v->huge || v->forced || v->place != PLACE_WRITE)
 		return NULL;
 	if (drop_waits(s, r))
 		TRY(sink_flush_drops(s));
@@ -159,6 +159,8 @@ struct err *sink_prepare(struct page_sink *s, const struct sink_vma *v, struct r
 struct err *sink_put(
 	struct page_sink *s, const struct sink_vma *v, struct range r, const uint8_t *data)
 {
+	const way over = v->forced ? by_force : by_write;
+
 	if (drop_waits(s, r))
 		TRY(sink_flush_drops(s));
 	for (uint64_t at = r.start; at < r.end;) {
@@ -166,15 +168,10 @@ struct err *sink_put(
 		struct range part = { at, pagebits_run(&s->put, at, r.end, &there) };
 		const uint8_t *from = data + (at - r.start);
 
-		if (v->place == PLACE_FORCE)
-			/* by_copy: registered when it was writable */
-			TRY(place(s, part, from, by_force, by_copy));
-		else if (v->place == PLACE_WRITE)
-			TRY(place(s, part, from, by_write, by_copy));
-		else if (there)
-			TRY(place(s, part, from, by_write, by_copy));
+		if (v->place == PLACE_COPY && !there)
+			TRY(place(s, part, from, by_copy, over));
 		else
-			TRY(place(s, part, from, by_copy, by_write));
+			TRY(place(s, part, from, over, by_copy));
 		at = part.end;
 	}
 	pagebits_set(&s->put, r.start, r.end);
