@@ -101,8 +101,19 @@ static bool mapped_anew(const struct source *s, const struct vma *v)
 	return i < s->fresh.n && s->fresh.v[i].start < v->end;
 }
 
+static void only_gone(struct page_runs *runs)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < runs->n; i++)
+		if (runs->v[i].class == PAGE_GONE)
+			runs->v[n++] = runs->v[i];
+	runs->n = n;
+}
+
 /* Looks at one VMA and arms it again. What the peer has just mapped anew is empty there, whatever
- * was written since the last look: then everything that exists goes. */
+ * was written since the last look: then everything that exists goes. But it may be a part of the
+ * VMA only: what has gone elsewhere, the tracker alone knows. */
 static struct err *collect_vma(struct source *s, struct vma_work *w)
 {
 	struct vma_dirty info = { 0 };
@@ -111,7 +122,7 @@ static struct err *collect_vma(struct source *s, struct vma_work *w)
 	w->fresh = info.fresh;
 	w->runs.unreadable = !(w->vma->prot & PROT_READ);
 	if (!e && (s->untrusted || mapped_anew(s, w->vma))) {
-		w->runs.n = 0;
+		only_gone(&w->runs);
 		e = dirty_none.collect(s->everything, w->vma, &w->runs, &info);
 	}
 	return e ? err_in(e, "look at memory %jx-%jx", (uintmax_t)w->vma->start,
