@@ -64,10 +64,10 @@ void spaces_compare(struct source *s, const struct layout *now)
 			s->spaces[i].settled = false;
 }
 
+/* What is behind its end, where it was longer, goes as a hole. */
 static struct err *send_range(
 	struct source *s, const struct shm_space *sp, uint64_t start, uint64_t end)
 {
-	end = MIN(end, PAGE_UP(sp->bytes));
 	while (start < end) {
 		uint64_t n = MIN(end - start, SLICE_BYTES);
 		struct pages_stats st = { 0 };
@@ -120,7 +120,8 @@ static struct err *send_tracked(
 		return send_all(s, &w->space);
 	}
 	for (size_t i = 0; i < w->dirty.n; i++)
-		TRY(send_range(s, &w->space, w->dirty.v[i].start, w->dirty.v[i].end));
+		TRY(send_range(s, &w->space, w->dirty.v[i].start,
+			MIN(w->dirty.v[i].end, PAGE_UP(w->space.bytes))));
 	return NULL;
 }
 

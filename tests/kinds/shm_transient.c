@@ -48,6 +48,7 @@ static void by_size(unsigned page)
 	if (page < PAGES / 2)
 		return;
 	CHECK(ftruncate(fd, (off_t)(page * PAGE)) == 0);
+	subject_sleep_ms(dice(4)); /* somebody may look just now */
 	CHECK(ftruncate(fd, (off_t)(PAGES * PAGE)) == 0);
 	memset(model + page, 0, (PAGES - page) * sizeof(*model));
 }
