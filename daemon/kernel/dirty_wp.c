@@ -18,6 +18,9 @@
  *   leaves the marker in a private file mapping: nothing is reported although the process sees the
  *   file's page again. For those mappings we remember which pages were its own (`own`) and look at
  *   exactly these again.
+ * - A mapping that joins the one that is moved next to it by mremap loses its registration with it,
+ *   but its pages stay marked, also when the process has written them, and others that are marked are
+ *   not armed again. So whatever is registered is unmarked first.
  * - A new guard page reads as written: whoever looks for those comes across it.
  * - MADV_GUARD_INSTALL in an armed file mapping never returns (6.18): emptying the pages leaves
  *   markers, and where one is, it begins again. It goes on when nothing is armed any more.
@@ -261,14 +264,20 @@ static void remember_own(struct dirty *d, const struct run_sink *out)
 	}
 }
 
+/* EAGAIN: a part of it is not registered any more. */
 static int uffd_register(int uffd, const struct vma *v)
 {
 	struct uffdio_register r = {
 		.range = { v->start, v->end - v->start },
 		.mode = UFFDIO_REGISTER_MODE_WP,
 	};
+	struct uffdio_writeprotect clean = { .range = r.range };
 
-	return ioctl(uffd, UFFDIO_REGISTER, &r) < 0 ? errno : 0;
+	if (ioctl(uffd, UFFDIO_REGISTER, &r) < 0)
+		return errno;
+	if (ioctl(uffd, UFFDIO_WRITEPROTECT, &clean) == 0)
+		return 0;
+	return errno == ENOENT ? EAGAIN : errno;
 }
 
 static struct err *scan_err(int no, const struct vma *v)
@@ -285,7 +294,7 @@ static struct err *first_look(struct look *l, const struct vma *v)
 		int no = uffd_register(l->d->uffd, v);
 
 		l->out.runs->n = l->out.first;
-		/* EBUSY: a userfaultfd of the target's own. EINVAL, EPERM: memory that cannot be
+		/* EBUSY: a userfaultfd of the target's own. EINVAL, EPERM, EAGAIN: memory that cannot be
 		 * protected, or that vanished meanwhile. ENOMEM: so does an address space that is
 		 * gone, which the scan then says. Dirty for ever, then. */
 		if (no)

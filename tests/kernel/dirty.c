@@ -218,6 +218,35 @@ static void finds_new_mappings(struct watch *w)
 	NOTHING(w, at);
 }
 
+/* What moves away and comes back joins its old neighbours, and all of them are tracked no more; but
+ * they bear the traces of it, and were written meanwhile. */
+static void memory_that_comes_back(struct watch *w)
+{
+	const int how = MREMAP_MAYMOVE | MREMAP_FIXED;
+	uint64_t at = map(&w->s, 0, 64 * P, -1), far = map(&w->s, 0, 4 * P, -1);
+
+	touch(&w->s, at, 64, 1);
+	ok(collect(w, at));
+	NOTHING(w, at);
+	CALL(&w->s, SYS_mremap, (long)(at + 30 * P), 4 * P, 4 * P, how, (long)far);
+	ok(collect(w, far));
+	CALL(&w->s, SYS_mremap, (long)far, 4 * P, 4 * P, how, (long)(at + 30 * P));
+	touch(&w->s, at + 3 * P, 1, 2);
+	touch(&w->s, at + 60 * P, 1, 2);
+	for (uint64_t page = 0; page < 64; page += 10)
+		ok(collect(w, at + page * P)); /* it may be one mapping, or several */
+	for (uint64_t page = 3; page < 64; page += 57) {
+		bool told = false;
+
+		touch(&w->s, at + page * P, 1, 3);
+		ok(collect(w, at + page * P));
+		for (size_t i = 0; i < w->runs.n; i++)
+			told |= w->runs.v[i].start <= at + page * P &&
+				at + page * P < w->runs.v[i].start + w->runs.v[i].pages * P;
+		assert_true(told);
+	}
+}
+
 static void a_dead_process_is_gone(struct watch *w)
 {
 	uint64_t at = map(&w->s, 0, 32 * P, -1);
@@ -456,6 +485,7 @@ static void over_all(contract body)
 CONTRACT(tells_exactly_what_was_written)
 CONTRACT(sees_the_file_page_come_back)
 CONTRACT(finds_new_mappings)
+CONTRACT(memory_that_comes_back)
 CONTRACT(a_dead_process_is_gone)
 CONTRACT(the_kernels_blocks_are_left_out)
 CONTRACT(shared_memory_tells_all_that_was_written)
@@ -709,6 +739,7 @@ int main(void)
 		cmocka_unit_test(all_tells_exactly_what_was_written),
 		cmocka_unit_test(all_sees_the_file_page_come_back),
 		cmocka_unit_test(all_finds_new_mappings),
+		cmocka_unit_test(all_memory_that_comes_back),
 		cmocka_unit_test(all_a_dead_process_is_gone),
 		cmocka_unit_test(all_the_kernels_blocks_are_left_out),
 		cmocka_unit_test(all_shared_memory_tells_all_that_was_written),
