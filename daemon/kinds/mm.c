@@ -9,6 +9,11 @@
  *
  * mlockall(MCL_FUTURE) shows nowhere, and memory that it locks may be still to come. So a page is
  * mapped for a moment: msync(MS_INVALIDATE) says EBUSY when it was born locked.
+ *
+ * Registrations for membarrier(2) belong to the address space too; who has lost its own gets EPERM
+ * for every fence. They can be asked since Linux 6.3. Before, a private one shows by making the
+ * fence, and the global one not at all: then it is made anyway, which costs the process nothing but
+ * an interrupt when somebody fences the whole host.
  */
 #include <elf.h>
 #include <errno.h>
@@ -35,6 +40,18 @@
 #define PR_SET_MEMORY_MERGE 67 /* Linux 6.4 */
 #define PR_GET_MEMORY_MERGE 68
 #endif
+
+/* linux/membarrier.h; its last member is Linux 6.3. A registration is the bit after its command. */
+enum {
+	BARRIER_REGISTER_GLOBAL = 1 << 2,
+	BARRIER_PRIVATE = 1 << 3,
+	BARRIER_SYNC_CORE = 1 << 5,
+	BARRIER_RSEQ = 1 << 7,
+	BARRIER_GET_REGISTRATIONS = 1 << 9,
+};
+#define BARRIER_REGISTRATIONS \
+	(BARRIER_REGISTER_GLOBAL | BARRIER_PRIVATE << 1 | BARRIER_SYNC_CORE << 1 | \
+		BARRIER_RSEQ << 1)
 
 #define AUXV_MAX 1024 /* the kernel has room for some 50 words */
 
@@ -116,6 +133,30 @@ static struct err *capture_asked(struct capture *c, Migrate__Kind__AddressSpace 
 	return NULL;
 }
 
+static struct err *capture_barriers(struct capture *c, Migrate__Kind__AddressSpace *m)
+{
+	struct call asked = { .nr = SYS_membarrier, .args = { BARRIER_GET_REGISTRATIONS } };
+	struct call fences[] = {
+		{ .nr = SYS_membarrier, .args = { BARRIER_PRIVATE } },
+		{ .nr = SYS_membarrier, .args = { BARRIER_SYNC_CORE } },
+		{ .nr = SYS_membarrier, .args = { BARRIER_RSEQ } },
+	};
+
+	TRY(remote_run(c->task, c->thread, &asked, 1));
+	if (asked.ret >= 0) {
+		m->barriers = (uint32_t)asked.ret;
+		return NULL;
+	}
+	if (asked.ret == -ENOSYS)
+		return NULL;
+	TRY(remote_run(c->task, c->thread, fences, ARRAY_LEN(fences)));
+	m->barriers = BARRIER_REGISTER_GLOBAL;
+	for (size_t i = 0; i < ARRAY_LEN(fences); i++)
+		if (fences[i].ret == 0)
+			m->barriers |= (uint32_t)fences[i].args[0] << 1;
+	return NULL;
+}
+
 static struct err *mm_capture(struct capture *c)
 {
 	Migrate__Kind__AddressSpace m = MIGRATE__KIND__ADDRESS_SPACE__INIT;
@@ -135,6 +176,7 @@ static struct err *mm_capture(struct capture *c)
 	TRY(capture_auxv(c, &m));
 	TRY(capture_asked(c, &m));
 	TRY(capture_lock_future(c, &m));
+	TRY(capture_barriers(c, &m));
 	capture_emit(c, 0, &m.base);
 	return NULL;
 }
@@ -145,7 +187,8 @@ static struct err *check_message(const Migrate__Kind__AddressSpace *m)
 {
 	if (m->exe[0] != '/' || !m->identity || m->auxv.len > AUXV_MAX ||
 		m->auxv.len % sizeof(Elf64_auxv_t) ||
-		(m->lock_future & ~(uint32_t)(MCL_FUTURE | MCL_ONFAULT)))
+		(m->lock_future & ~(uint32_t)(MCL_FUTURE | MCL_ONFAULT)) ||
+		(m->barriers & ~(uint32_t)BARRIER_REGISTRATIONS))
 		return err_new(ERR_PEER, "impossible address space");
 	return NULL;
 }
@@ -233,6 +276,16 @@ static struct err *set_fields(struct rebuild *r, const Migrate__Kind__AddressSpa
 		PR_SET_MM_MAP, scratch.v, sizeof(map), 0);
 }
 
+/* Early: with threads, the kernel waits for all processors. */
+static struct err *register_barriers(struct rebuild *r, const Migrate__Kind__AddressSpace *m)
+{
+	for (uint32_t bit = 1; bit && bit <= m->barriers; bit <<= 1)
+		if (m->barriers & bit)
+			TRY(REMOTE(r->task, r->thread, NULL, "register it for membarrier(2)",
+				SYS_membarrier, bit));
+	return NULL;
+}
+
 /* The kernel lets nobody change the executable while it is mapped: it is set once, when the fields
  * are set for the first time, before anything is mapped. */
 static bool has_exe(const struct task *t, int fd)
@@ -254,6 +307,7 @@ static struct err *mm_rebuild(
 
 	TRY(check_message(m));
 	TRY(open_exe(r, m, &fd));
+	TRY(register_barriers(r, m));
 	if (has_exe(r->task, fd))
 		return set_fields(r, m, -1);
 	TRY(hand_over(r, fd, &number));
