@@ -254,7 +254,7 @@ static struct err *check_result(struct applier *ap, const struct op *op, int64_t
 
 	if (op->kind == OP_MAP && ret >= 0 && (uint64_t)ret != g->start)
 		return at_region(err_new(ERR_BUG, "mmap put it at %#" PRIx64, (uint64_t)ret), g);
-	if (op->kind == OP_MAP ? ret > 0 : !ret)
+	if (op->kind == OP_MAP ? ret >= 0 : !ret)
 		return NULL;
 	if (op->kind == OP_ADVISE && op->hint && ret == -EINVAL) {
 		if (!(ap->s->hints_missing & 1u << (op->advice & 31)))

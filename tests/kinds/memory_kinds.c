@@ -50,6 +50,8 @@ static void make_files(void)
 
 static void make_anon(void)
 {
+	/* Address 0 is an address, where vm.mmap_min_addr lets us have it. */
+	CHECK(mmap(NULL, PAGE, RW, ANON | MAP_FIXED, -1, 0) == NULL || errno == EPERM);
 	none = map(4, RW, ANON, -1, 0);
 	fill(none, 4 * PAGE, 1);
 	CHECK(mprotect(none, 4 * PAGE, PROT_NONE) == 0);
