@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Resource limits, the OOM killer's adjustment, the core dump filter and the nice value of the
- * session's autogroup: all of them read and set from outside. They are set late (STAGE_LIMIT),
- * because while it is rebuilt the process needs the daemon's own.
+ * session's autogroup. They are set late (STAGE_LIMIT), because while it is rebuilt the process
+ * needs the daemon's own. The limits are asked by the process itself: those of another user are
+ * told to CAP_SYS_RESOURCE only.
  *
  * Only CAP_SYS_RESOURCE may raise a hard limit or lower oom_score_adj; without it (containers) a
  * higher one is refused by name, before anything is stopped.
@@ -12,11 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "base/text.h"
 #include "kernel/capability.h"
+#include "kinds/calls.h"
 #include "kinds/kind.h"
 #include "limits.pb-c.h"
 
@@ -94,27 +97,36 @@ static struct err *autogroup_nice(struct arena *a, pid_t pid, int32_t *ret)
 	return NULL;
 }
 
+static struct err *ask_limits(struct capture *c, struct rlimit now[LIMITS])
+{
+	uint64_t at = remote_scratch(c->task).v;
+	struct calls calls = { 0 };
+
+	for (unsigned i = 0; i < LIMITS; i++)
+		CALL(&calls, "ask for its limits", SYS_prlimit64, 0, i, 0, at + i * sizeof(*now));
+	TRY(calls_run(&calls, c->task, c->thread));
+	return remote_get(c->task, 0, now, LIMITS * sizeof(*now));
+}
+
 static struct err *limits_capture(struct capture *c)
 {
 	Migrate__Kind__Limits m = MIGRATE__KIND__LIMITS__INIT;
 	Migrate__Kind__Limits__Limit limits[LIMITS], *list[LIMITS];
+	struct rlimit now[LIMITS];
 	pid_t pid = c->task->pid;
 	bool has_filter;
 
+	TRY(ask_limits(c, now));
 	m.limits = list;
 	for (unsigned i = 0; i < LIMITS; i++) {
-		struct rlimit now;
-
-		if (prlimit(pid, (enum __rlimit_resource)i, NULL, &now) < 0)
-			return err_errno(errno, "ask for the %s limit", names[i]);
 		migrate__kind__limits__limit__init(&limits[i]);
 		limits[i].resource = i;
-		limits[i].soft = now.rlim_cur;
-		limits[i].hard = now.rlim_max;
+		limits[i].soft = now[i].rlim_cur;
+		limits[i].hard = now[i].rlim_max;
 		list[m.n_limits++] = &limits[i];
-		if (i == RLIMIT_CPU && now.rlim_cur != RLIM_INFINITY)
-			capture_warn(c, "the CPU time that its limit counts begins at 0 again");
 	}
+	if (now[RLIMIT_CPU].rlim_cur != RLIM_INFINITY)
+		capture_warn(c, "the CPU time that its limit counts begins at 0 again");
 	TRY(oom_score_adj(c->arena, pid, &m.oom_score_adj));
 	TRY(coredump_filter(c->arena, pid, &m.coredump_filter, &has_filter));
 	TRY(autogroup_nice(c->arena, pid, &m.autogroup_nice));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Resource limits, OOM adjustment, core dump filter, autogroup, working directory, umask.
+ * Resource limits, OOM adjustment, core dump filter, autogroup, working directory, umask; as an
+ * ordinary user.
  * Kinds: limits, fs, process.
  */
 #include "subject.h"
@@ -8,6 +9,8 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+
+#define USER 1000
 
 static void file_text(const char *path, char *buf, size_t room)
 {
@@ -52,6 +55,8 @@ int main(void)
 	CHECK(getcwd(before, sizeof(before)) != NULL);
 	/* subject_wait_moved looks for `go` here. */
 	CHECK(symlink("../go", "go") == 0);
+	CHECK(chown(".", USER, USER) == 0 && setresgid(USER, USER, USER) == 0 &&
+		setresuid(USER, USER, USER) == 0);
 	subject_wait_moved();
 	for (int i = 0; i < RLIM_NLIMITS; i++) {
 		CHECK(getrlimit((enum __rlimit_resource)i, &now) == 0);
