@@ -107,6 +107,15 @@ static struct err *read_process(struct task *t, struct snapshot *s)
 	return file_table_read(s->arena, t, &s->files);
 }
 
+/* Would its signals go to the process itself there, too? */
+static bool owned_by_itself(const struct task *t, const struct f_owner_ex *owner)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d", t->pid, owner->pid);
+	return owner->type == F_OWNER_TID ? access(path, F_OK) == 0 : owner->pid == t->pid;
+}
+
 /* F_SETOWN and F_SETSIG: only where a signal can be asked for, which may still come. */
 static struct err *capture_owner(struct capture *c, struct object *o)
 {
@@ -116,13 +125,16 @@ static struct err *capture_owner(struct capture *c, struct object *o)
 
 	if (!(c->file->flags & O_ASYNC) && !S_ISSOCK(mode) && !S_ISFIFO(mode) && !S_ISCHR(mode))
 		return NULL;
+	if (c->file->flags & O_PATH)
+		return NULL;
 	TRY(capture_home(c, &fd));
 	sig = fcntl(fd, F_GETSIG);
 	if (sig < 0 || fcntl(fd, F_GETOWN_EX, &owner) < 0)
 		return err_errno(errno, "ask who gets its signals");
 	o->owner_signal = sig;
-	if (owner.pid && owner.pid != c->task->pid && owner.type != F_OWNER_TID)
-		return err_new(ERR_UNSUPPORTED, "its signals go to process %d", owner.pid);
+	if (owner.pid && !owned_by_itself(c->task, &owner))
+		return err_new(ERR_UNSUPPORTED, "its signals go to %s %d",
+			owner.type == F_OWNER_PGRP ? "process group" : "process", owner.pid);
 	o->owner_pid = owner.pid;
 	o->owner_type = owner.pid ? (int32_t)owner.type : 0;
 	return NULL;

@@ -169,6 +169,15 @@ static bool message_queue(void)
 	       mq_unlink("/migrated-test") == 0;
 }
 
+/* To the thread of that number: at the other host it would be somebody else's. */
+static bool foreign_owner(void)
+{
+	struct f_owner_ex owner = { .type = F_OWNER_TID, .pid = getppid() };
+	int ends[2];
+
+	return pipe(ends) == 0 && fcntl(ends[0], F_SETOWN_EX, &owner) == 0;
+}
+
 static bool (*in_thread)(void);
 static int thread_ready[2];
 
@@ -264,6 +273,7 @@ static const struct row {
 	{ "an I/O flusher", io_flusher, "I/O flusher" },
 	{ "a shared descriptor table", shared_files, "shares its descriptor table" },
 	{ "a message queue", message_queue, "POSIX message queue" },
+	{ "a descriptor that signals another's thread", foreign_owner, "its signals go to" },
 	{ "a cgroup namespace", cgroup, "cgroup namespace" },
 	{ "a thread in another cgroup namespace", thread_cgroup, "cgroup namespace" },
 	{ "a thread with a directory of its own", thread_fs, "working directory of its own" },

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Positions, access modes and flags; descriptors that share a position and others that do not. */
+/*
+ * Positions, access modes and flags; descriptors that share a position and others that do not;
+ * places (O_PATH) of all sorts.
+ */
 #include "subject.h"
 
 #include <fcntl.h>
@@ -15,6 +18,7 @@ int main(void)
 	int append = open("f", O_WRONLY | O_APPEND | O_NONBLOCK | O_CLOEXEC);
 	int sync = open("f", O_RDWR | O_SYNC), place = open("f", O_PATH);
 	int proc = open("/proc/self/stat", O_RDONLY);
+	int link, fifo, device = open("/dev/null", O_PATH);
 	struct stat a, b;
 	char c[4];
 
@@ -23,7 +27,10 @@ int main(void)
 	CHECK(lseek(rw, 4, SEEK_SET) == 4);
 	CHECK(lseek(other, 7, SEEK_SET) == 7);
 	CHECK(lseek(sync, 1LL << 40, SEEK_SET) == 1LL << 40);
-	CHECK(proc >= 0);
+	CHECK(symlink("f", "link") == 0 && mkfifo("fifo", 0600) == 0);
+	link = open("link", O_PATH | O_NOFOLLOW);
+	fifo = open("fifo", O_PATH);
+	CHECK(proc >= 0 && link >= 0 && fifo >= 0 && device >= 0);
 	subject_wait_moved();
 	CHECK(read(same, c, 2) == 2 && c[0] == '4');
 	CHECK(lseek(rw, 0, SEEK_CUR) == 6 && lseek(high, 0, SEEK_CUR) == 6);
@@ -37,6 +44,9 @@ int main(void)
 	CHECK(lseek(sync, 0, SEEK_CUR) == 1LL << 40);
 	CHECK(read(place, c, 1) < 0 && errno == EBADF);
 	CHECK(fstat(place, &a) == 0 && fstat(rw, &b) == 0 && a.st_ino == b.st_ino);
+	CHECK(fstat(link, &a) == 0 && S_ISLNK(a.st_mode));
+	CHECK(fstat(fifo, &a) == 0 && S_ISFIFO(a.st_mode));
+	CHECK(fstat(device, &a) == 0 && S_ISCHR(a.st_mode));
 	CHECK(read(proc, c, 1) == 1);
 	return subject_ok();
 }
