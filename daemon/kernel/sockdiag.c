@@ -212,6 +212,7 @@ struct err *diag_inet(const struct diag_inet_query *want, struct diag_inet *ret)
 	memset(q, 0, sizeof(*q));
 	q->sdiag_family = (uint8_t)want->family;
 	q->sdiag_protocol = (uint8_t)want->protocol;
+	q->idiag_ext = 1U << (INET_DIAG_INFO - 1); /* keys come with the statistics only */
 	q->idiag_states = want->protocol == IPPROTO_TCP ? 1U << DIAG_LISTEN : UINT32_MAX;
 	mnl_attr_put(h, INET_DIAG_REQ_BYTECODE, sizeof(filter), filter);
 	TRY_IN(diag_ask(h, inet_answer, &s), "list sockets of port %u", want->port);
