@@ -71,6 +71,17 @@ static bool udp_has_data(const struct sock_seen *s, uint32_t shutdown)
 	return recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC) >= 0;
 }
 
+/* Is there a part of a datagram (MSG_MORE) that waits for the rest? Then the kernel does not look
+ * at the address of what is added to it; else nobody can send to port 0. Not for a socket without a
+ * port: it has no part, and sending would choose one. */
+static bool udp_has_part(const struct sock_seen *s)
+{
+	const union sock_addr nowhere = { .any = { .sa_family = (sa_family_t)s->domain } };
+
+	return sendto(s->fd, "", 0, MSG_MORE | MSG_DONTWAIT | MSG_NOSIGNAL, &nowhere.any,
+		       sockaddr_len(&nowhere)) == 0;
+}
+
 static struct err *udp_capture(struct capture *c, const struct sock_seen *s, ProtobufCMessage **msg,
 	uint64_t *group unused_arg)
 {
@@ -87,6 +98,11 @@ static struct err *udp_capture(struct capture *c, const struct sock_seen *s, Pro
 			c, err_hint(err_new(ERR_UNSUPPORTED, "datagrams wait to be read on %s",
 					    sockaddr_text(&local, text)),
 				   "try again when less arrives"));
+	if (c->stopped && sockaddr_port(&local) && udp_has_part(s))
+		capture_refuse(c, err_hint(err_new(ERR_UNSUPPORTED,
+						   "part of a datagram waits on %s for the rest",
+						   sockaddr_text(&local, text)),
+					  "try again"));
 	if (c->stopped && (sock_poll(s->fd, 0) & POLLERR))
 		capture_warn(
 			c, "a pending error of UDP socket %s is lost", sockaddr_text(&local, text));

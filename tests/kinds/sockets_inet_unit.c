@@ -52,6 +52,15 @@ static int connected(int type, const char *ip, uint16_t port)
 	return fd;
 }
 
+static uint16_t local_port(int fd)
+{
+	union sock_addr a = { 0 };
+	socklen_t len = sizeof(a);
+
+	assert_int_equal(getsockname(fd, &a.any, &len), 0);
+	return sockaddr_port(&a);
+}
+
 /* ---- addresses ---- */
 
 static void test_addresses(void **state)
@@ -169,6 +178,24 @@ static void test_tcp_refusals(void **state)
 	refused(capture_fd(w, socket(AF_INET, SOCK_STREAM, 262), NULL), "multipath TCP");
 }
 
+/* The keys of a listener cannot be read back but by sock_diag. */
+static void test_tcp_keys(void **state)
+{
+	struct world *w = *state;
+	int fd = bound(SOCK_STREAM, "127.0.0.1", 7006);
+	struct tcp_md5sig key = { .tcpm_keylen = 3, .tcpm_key = "abc" };
+	union sock_addr peer = address("127.0.0.1", 0);
+
+	memcpy(&key.tcpm_addr, &peer, sizeof(peer));
+	assert_int_equal(listen(fd, 4), 0);
+	ok(capture_fd(w, fd, NULL));
+	assert_string_equal(w->cp.text, "");
+	if (setsockopt(fd, SOL_TCP, TCP_MD5SIG, &key, sizeof(key)) < 0)
+		skip(); /* CONFIG_TCP_MD5SIG */
+	ok(capture_fd(w, fd, NULL));
+	has(w->cp.text, "TCP MD5 keys on 127.0.0.1:7006");
+}
+
 static void test_tcp_in_use(void **state)
 {
 	struct world *w = *state;
@@ -241,6 +268,20 @@ static void test_udp_refusals(void **state)
 	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)), 0);
 	ok(capture_fd(w, fd, NULL));
 	has(w->cp.text, "packet filter of 1 instructions");
+	fd = socket(AF_INET, SOCK_DGRAM, 0);
+	ok(capture_fd(w, fd, NULL));
+	assert_int_equal(local_port(fd), 0);
+	for (int i = 0; i < 2; i++) {
+		union sock_addr to = address(i ? "::1" : "127.0.0.1", 7014);
+		int part = connected(SOCK_DGRAM, i ? "::1" : "127.0.0.1", 7014);
+
+		w->cp.text[0] = 0;
+		ok(capture_fd(w, part, NULL));
+		assert_string_equal(w->cp.text, "");
+		assert_int_equal(sendto(part, "half", 4, MSG_MORE, &to.any, sockaddr_len(&to)), 4);
+		ok(capture_fd(w, part, NULL));
+		has(w->cp.text, "part of a datagram");
+	}
 }
 
 /* ---- other families, and nonsense from the peer ---- */
@@ -318,6 +359,7 @@ int main(void)
 		SOCK_TEST(test_tcp_listeners),
 		SOCK_TEST(test_tcp_dual_stack),
 		SOCK_TEST(test_tcp_refusals),
+		SOCK_TEST(test_tcp_keys),
 		SOCK_TEST(test_tcp_in_use),
 		SOCK_TEST(test_udp),
 		SOCK_TEST(test_udp_refusals),
