@@ -29,6 +29,7 @@ static struct err *directory_capture(struct capture *c)
 	int home;
 
 	TRY(capture_home(c, &home));
+	TRY(file_process_check(c->task->pid, f->link));
 	TRY(file_path_check(home, f->link));
 	TRY(file_identity(c->arena, home, false, &m.identity));
 	m.path = (char *)f->link;

@@ -27,6 +27,8 @@
 /* What fcntl(F_SETFL) sets afterwards. */
 #define STATUS_FLAGS (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_ASYNC)
 
+#define DELETED " (deleted)" /* proc(5) */
+
 #define MAGIC_MQUEUE 0x19800202 /* not in linux/magic.h */
 
 /* While the target stands still, a file that was not read in the rehearsal is only read up to this
@@ -54,6 +56,18 @@ static bool file_claims(const struct file *f)
 	if (f->link[0] != '/')
 		return false;
 	return S_ISREG(f->st.st_mode) || (f->flags & O_PATH);
+}
+
+/* Below /proc/PID/net the kernel forgets a name whenever somebody looks it up, and then says of the
+ * file that is open under it that it is deleted. */
+static const char *path_of(struct capture *c, bool generated)
+{
+	const char *link = c->file->link;
+	size_t n = strlen(link), tail = strlen(DELETED);
+
+	if (!generated || n <= tail || strcmp(link + n - tail, DELETED) != 0)
+		return link;
+	return arena_printf(c->arena, "%.*s", (int)(n - tail), link);
 }
 
 /* The message, from the cache if the file is as it was when its content was read. */
@@ -88,6 +102,7 @@ static struct err *file_capture(struct capture *c)
 	Migrate__Kind__File m = MIGRATE__KIND__FILE__INIT;
 	const struct file *f = c->file;
 	struct statfs fs;
+	bool generated;
 	int home;
 
 	TRY(capture_home(c, &home));
@@ -101,15 +116,17 @@ static struct err *file_capture(struct capture *c)
 			err_new(ERR_UNSUPPORTED, "%s was deleted while it was open", f->link),
 			"a deleted file cannot be opened on the other host; let the program close "
 			"it");
-	TRY(file_path_check(home, f->link));
+	generated = is_generated((unsigned long)fs.f_type);
+	m.path = (char *)path_of(c, generated);
+	TRY(file_process_check(c->task->pid, m.path));
+	TRY(file_path_check(home, m.path));
 	/* An NFS client's name for a deleted file that is open: gone when the source closes it. */
 	if (strstr(f->link, "/.nfs"))
 		return err_new(ERR_UNSUPPORTED, "%s was deleted while it was open", f->link);
-	m.path = (char *)f->link;
 	m.type = f->st.st_mode & S_IFMT;
 	m.flags = f->flags;
 	m.pos = f->pos;
-	if (is_generated((unsigned long)fs.f_type)) {
+	if (generated) {
 		if (writes(f->flags))
 			return err_new(ERR_UNSUPPORTED,
 				"%s belongs to the kernel and is open for writing", f->link);

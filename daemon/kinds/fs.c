@@ -15,6 +15,7 @@
 
 #include "fs.pb-c.h"
 #include "kinds/calls.h"
+#include "kinds/identity.h"
 #include "kinds/kind.h"
 
 /* proc(5): appended to the target of a link whose directory entry is gone. */
@@ -51,6 +52,7 @@ static struct err *fs_capture(struct capture *c)
 		capture_refuse(c, err_new(ERR_UNSUPPORTED,
 					  "its root directory %s is not that of the daemon", root));
 	TRY(proc_link(c->arena, c->task->pid, "cwd", &cwd));
+	TRY_IN(file_process_check(c->task->pid, cwd), "its working directory");
 	TRY(same_directory(c, "cwd", cwd, &same));
 	if (!same)
 		return err_new(ERR_UNSUPPORTED,

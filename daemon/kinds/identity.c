@@ -20,6 +20,7 @@
 #include <xxhash.h>
 
 #include "base/io.h"
+#include "base/text.h"
 #include "kinds/kind.h"
 
 /* Not in Debian 12's linux/magic.h. */
@@ -380,4 +381,17 @@ struct err *file_path_check(int fd, const char *path)
 	}
 	return err_hint(err_new(ERR_UNSUPPORTED, "%s was replaced by another file", path),
 		"restart the program if its files were upgraded");
+}
+
+struct err *file_process_check(pid_t pid, const char *path)
+{
+	const char *p = path;
+	uint64_t about;
+
+	if (!text_scan_lit(&p, "/proc/") || !text_scan_u64(&p, 10, &about) ||
+		(*p != '/' && *p != '\0') || about == (uint64_t)pid)
+		return NULL;
+	return err_hint(err_new(ERR_UNSUPPORTED, "%s is about process %ju, which stays here", path,
+				(uintmax_t)about),
+		"let the program close it");
 }

@@ -12,6 +12,8 @@
  */
 #pragma once
 
+#include <sys/types.h>
+
 #include "base/arena.h"
 #include "base/err.h"
 #include "identity.pb-c.h"
@@ -41,6 +43,9 @@ bool file_identity_same(int fd, const Migrate__Kind__FileIdentity *want);
 /* Source: does `path` still lead to the file behind fd? UNSUPPORTED when it was deleted or another
  * one was put in its place: it could not be opened at the destination. */
 struct err *file_path_check(int fd, const char *path) must_check;
+/* Source: UNSUPPORTED for what /proc has about another process than `pid`. Its number is somebody
+ * else's at the destination, or nobody's. */
+struct err *file_process_check(pid_t pid, const char *path) must_check;
 
 /* Can several machines have a file system of this type (f_type of statfs(2)) mounted at once? */
 bool identity_fs_shareable(uint64_t fs);

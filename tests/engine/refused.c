@@ -178,6 +178,16 @@ static bool foreign_owner(void)
 	return pipe(ends) == 0 && fcntl(ends[0], F_SETOWN_EX, &owner) == 0;
 }
 
+static bool others_status(void)
+{
+	return open("/proc/1/status", O_RDONLY) >= 0;
+}
+
+static bool others_place(void)
+{
+	return open("/proc/1/task", O_PATH | O_DIRECTORY) >= 0;
+}
+
 static bool (*in_thread)(void);
 static int thread_ready[2];
 
@@ -274,6 +284,8 @@ static const struct row {
 	{ "a shared descriptor table", shared_files, "shares its descriptor table" },
 	{ "a message queue", message_queue, "POSIX message queue" },
 	{ "a descriptor that signals another's thread", foreign_owner, "its signals go to" },
+	{ "a file about another process", others_status, "is about process 1," },
+	{ "a place in another process", others_place, "is about process 1," },
 	{ "a cgroup namespace", cgroup, "cgroup namespace" },
 	{ "a thread in another cgroup namespace", thread_cgroup, "cgroup namespace" },
 	{ "a thread with a directory of its own", thread_fs, "working directory of its own" },

@@ -18,7 +18,7 @@ int main(void)
 	int append = open("f", O_WRONLY | O_APPEND | O_NONBLOCK | O_CLOEXEC);
 	int sync = open("f", O_RDWR | O_SYNC), place = open("f", O_PATH);
 	int proc = open("/proc/self/stat", O_RDONLY);
-	int link, fifo, device = open("/dev/null", O_PATH);
+	int net = open("/proc/net/dev", O_RDONLY), link, fifo, device = open("/dev/null", O_PATH);
 	struct stat a, b;
 	char c[4];
 
@@ -30,7 +30,7 @@ int main(void)
 	CHECK(symlink("f", "link") == 0 && mkfifo("fifo", 0600) == 0);
 	link = open("link", O_PATH | O_NOFOLLOW);
 	fifo = open("fifo", O_PATH);
-	CHECK(proc >= 0 && link >= 0 && fifo >= 0 && device >= 0);
+	CHECK(proc >= 0 && net >= 0 && link >= 0 && fifo >= 0 && device >= 0);
 	subject_wait_moved();
 	CHECK(read(same, c, 2) == 2 && c[0] == '4');
 	CHECK(lseek(rw, 0, SEEK_CUR) == 6 && lseek(high, 0, SEEK_CUR) == 6);
@@ -47,6 +47,6 @@ int main(void)
 	CHECK(fstat(link, &a) == 0 && S_ISLNK(a.st_mode));
 	CHECK(fstat(fifo, &a) == 0 && S_ISFIFO(a.st_mode));
 	CHECK(fstat(device, &a) == 0 && S_ISCHR(a.st_mode));
-	CHECK(read(proc, c, 1) == 1);
+	CHECK(read(proc, c, 1) == 1 && read(net, c, 1) == 1);
 	return subject_ok();
 }

@@ -171,6 +171,9 @@ static const char *link_of(const struct look *l, const char *dir, const char *fi
 		readlink(arena_printf(l->arena, "/proc/%s/%s", dir, file), buf, sizeof(buf) - 1);
 
 	buf[MAX(n, 0)] = '\0';
+	/* Names below it are forgotten whenever somebody looks them up, as we do. */
+	if (strncmp(buf, "/proc/", 6) == 0 && strstr(buf, "/net/"))
+		buf[strcspn(buf, " ")] = '\0';
 	return arena_strdup(l->arena, buf);
 }
 
