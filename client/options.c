@@ -5,6 +5,8 @@
 #include <limits.h>
 #include <string.h>
 
+#include "base/text.h"
+
 static const struct {
 	const char *name, *args, *help;
 	int least, most;
@@ -236,6 +238,19 @@ static enum verb find_verb(const char *word, const char *next, int *used)
 	return VERBS;
 }
 
+static struct err *no_such_verb(const char *word)
+{
+	autotext struct text seconds = { 0 };
+	size_t n = strlen(word);
+
+	for (int v = 0; v < VERBS; v++)
+		if (strncmp(verbs[v].name, word, n) == 0 && verbs[v].name[n] == ' ')
+			text_addf(&seconds, "%s%s", seconds.len ? "|" : "", verbs[v].name + n + 1);
+	if (seconds.len)
+		return err_new(ERR_INVALID, "%s needs one of %s", word, text_str(&seconds));
+	return err_new(ERR_INVALID, "there is no verb %s", word);
+}
+
 struct parse {
 	int argc, at;
 	char **argv;
@@ -270,7 +285,7 @@ static struct err *parse_word(struct parse *p, struct options *ret)
 	if (ret->verb == VERBS) {
 		ret->verb = find_verb(word, next, &used);
 		p->at += used - 1;
-		return ret->verb < VERBS ? NULL : err_new(ERR_INVALID, "there is no verb %s", word);
+		return ret->verb < VERBS ? NULL : no_such_verb(word);
 	}
 	if (ret->n_args == verbs[ret->verb].most)
 		return err_new(

@@ -76,8 +76,8 @@ static void refused(void **state unused_arg)
 	} rows[] = {
 		{ "m", ERR_INVALID, "no verb" },
 		{ "m nonsense", ERR_INVALID, "there is no verb nonsense" },
-		{ "m peer", ERR_INVALID, "there is no verb peer" },
-		{ "m peer frob", ERR_INVALID, "there is no verb peer" },
+		{ "m peer", ERR_INVALID, "peer needs one of add|list|remove" },
+		{ "m peer frob", ERR_INVALID, "peer needs one of add|list|remove" },
 		{ "m send 1", ERR_INVALID, "send needs PID HOST[:PORT]" },
 		{ "m send 1 b c", ERR_INVALID, "send: too many arguments (c)" },
 		{ "m send 0 b", ERR_INVALID, "PID must be 1 to 2147483647, not 0" },
