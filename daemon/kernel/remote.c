@@ -460,6 +460,9 @@ struct err *remote_fd_home(struct task *t, int number, int *fd)
 	if (got < 0 && errno == EBADF)
 		return err_new(
 			ERR_GONE, "descriptor %d of process %d is closed", number, (int)t->pid);
+	/* On its way out it has no descriptors already, and its pidfd does not say so yet. */
+	if (got < 0 && errno == ESRCH)
+		return err_new(ERR_GONE, "process %d has ended", (int)t->pid);
 	if (got < 0)
 		return err_errno(errno, "copy descriptor %d of process %d", number, (int)t->pid);
 	*fd = got;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -261,6 +262,28 @@ static void test_bench(void **state)
 	target_end(pid, s);
 }
 
+/* Who has given up its descriptors already has ended, whatever its pidfd says. */
+static void test_descriptors_of_the_dead(void **state)
+{
+	siginfo_t ended;
+	autotask struct task *t = NULL;
+	autoerr struct err *e = NULL;
+	pid_t pid = fork();
+	int fd = -1;
+
+	(void)state;
+	if (pid == 0)
+		for (;;)
+			pause();
+	ok(task_open(pid, &t));
+	assert_int_equal(pidfd_send_signal(t->pidfd, SIGKILL, NULL, 0), 0);
+	assert_int_equal(waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOWAIT), 0);
+	e = remote_fd_home(t, 0, &fd);
+	assert_non_null(e);
+	assert_int_equal(err_code(e), ERR_GONE);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -269,6 +292,7 @@ int main(void)
 		cmocka_unit_test(test_full_stack),
 		cmocka_unit_test(test_error),
 		cmocka_unit_test(test_tracer_killed),
+		cmocka_unit_test(test_descriptors_of_the_dead),
 		cmocka_unit_test(test_bench),
 	};
 
