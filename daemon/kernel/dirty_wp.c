@@ -448,8 +448,14 @@ static struct err *wp_open(struct task *t, struct dirty **ret)
 
 	/* Without USER_MODE_ONLY an unprivileged target may not (vm.unprivileged_userfaultfd); in
 	 * asynchronous mode the kernel's own writes are seen all the same. */
-	TRY(REMOTE(t, th, &there, "userfaultfd", SYS_userfaultfd,
-		O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY));
+	e = REMOTE(t, th, &there, "userfaultfd", SYS_userfaultfd,
+		O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY);
+	if (e && err_sysno(e) == EMFILE)
+		return err_hint(take(&e),
+			"one descriptor must be free for a moment: prlimit --nofile --pid %d",
+			(int)t->pid);
+	if (e)
+		return take(&e);
 	e = remote_fd_home(t, (int)there, &fd);
 	/* Closed there in the same hold, whatever happened. */
 	if (e) {
