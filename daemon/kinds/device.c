@@ -26,7 +26,7 @@ static const struct {
 };
 
 #define KEPT_OPEN_FLAGS (O_ACCMODE | O_APPEND | O_DSYNC | O_SYNC | O_NOFOLLOW)
-#define STATUS_FLAGS    (O_APPEND | O_NONBLOCK)
+#define STATUS_FLAGS    SETFL_FLAGS
 
 static bool is_device(mode_t mode, dev_t rdev, unsigned minor)
 {

@@ -15,7 +15,7 @@
 #include "kinds/identity.h"
 #include "kinds/kind.h"
 
-#define STATUS_FLAGS (O_NONBLOCK | O_NOATIME)
+#define STATUS_FLAGS (SETFL_FLAGS | O_DSYNC | O_SYNC)
 
 static bool directory_claims(const struct file *f)
 {

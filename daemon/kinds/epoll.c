@@ -25,7 +25,7 @@
 #include "epoll.pb-c.h"
 #include "kinds/kind.h"
 
-#define STATUS_FLAGS (O_NONBLOCK | O_ASYNC)
+#define STATUS_FLAGS (SETFL_FLAGS | O_ASYNC)
 /* EP_PRIVATE_BITS of the kernel: what is left of the events when a one-shot item has fired. */
 #define PRIVATE_BITS (EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE)
 #define ANYTHING     (EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP)

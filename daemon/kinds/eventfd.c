@@ -13,7 +13,7 @@
 #include "eventfd.pb-c.h"
 #include "kinds/kind.h"
 
-#define EVENTFD_STATUS_FLAGS (O_NONBLOCK | O_ASYNC)
+#define EVENTFD_STATUS_FLAGS (SETFL_FLAGS | O_ASYNC)
 
 static bool eventfd_claims(const struct file *f)
 {

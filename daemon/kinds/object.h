@@ -2,9 +2,13 @@
 /* Open file descriptions of the target, and kernel objects as they travel. */
 #pragma once
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include "base/base.h"
+
+/* What fcntl(F_SETFL) sets on every descriptor, whether it means something to it or not. */
+#define SETFL_FLAGS (O_APPEND | O_NONBLOCK | O_NOATIME)
 
 struct fd_slot {
 	int number;

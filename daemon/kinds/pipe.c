@@ -30,7 +30,7 @@
 #define PIPE_BYTES_MAX (8u << 20)
 /* Where the library has it as 0, the kernel's value (x86). */
 #define KERNEL_O_LARGEFILE 0100000
-#define STATUS_FLAGS       O_NONBLOCK
+#define STATUS_FLAGS       SETFL_FLAGS
 
 enum { STASH_READ, STASH_WRITE };
 

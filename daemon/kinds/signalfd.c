@@ -12,7 +12,7 @@
 #include "kinds/kind.h"
 #include "signalfd.pb-c.h"
 
-#define STATUS_FLAGS (O_NONBLOCK | O_ASYNC)
+#define STATUS_FLAGS (SETFL_FLAGS | O_ASYNC)
 
 static bool signalfd_claims(const struct file *f)
 {

@@ -23,7 +23,7 @@
 #include "kinds/cache.h"
 #include "kinds/sockopts.h"
 
-#define STATUS_FLAGS (O_NONBLOCK | O_ASYNC)
+#define STATUS_FLAGS (SETFL_FLAGS | O_ASYNC)
 
 static const struct sock_impl *const impls[] = { &sock_tcp, &sock_udp, &sock_journal, &sock_unix };
 
@@ -265,8 +265,8 @@ static struct err *socket_make(struct rebuild *r, const struct sock *s, int *ret
 	autoclose int fd = -1;
 
 	TRY(s->impl->rebuild(r, s, &fd));
-	if ((s->m->status_flags & O_NONBLOCK) && fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
-		return err_errno(errno, "make it non-blocking");
+	if (fcntl(fd, F_SETFL, (int)s->m->status_flags & SETFL_FLAGS) < 0)
+		return err_errno(errno, "set its flags");
 	/* What /proc/net and owner matches show; sock_make chose it already where it could. */
 	if (fchown(fd, s->m->uid, s->m->gid) < 0)
 		return err_errno(errno, "set its owner");
@@ -294,7 +294,7 @@ static struct err *socket_finish(struct rebuild *r, const struct object *o, cons
 	/* By the process itself: the kernel remembers the descriptor's number for the signal. */
 	if (s.m->status_flags & O_ASYNC)
 		return REMOTE(r->task, r->thread, NULL, "set O_ASYNC", SYS_fcntl,
-			(uint64_t)o->slots[0].number, F_SETFL, s.m->status_flags);
+			(uint64_t)o->slots[0].number, F_SETFL, s.m->status_flags & STATUS_FLAGS);
 	return NULL;
 }
 

@@ -27,7 +27,7 @@
 #include "timerfd.pb-c.h"
 
 #define NS_PER_S      1000000000LL
-#define STATUS_FLAGS  (O_NONBLOCK | O_ASYNC)
+#define STATUS_FLAGS  (SETFL_FLAGS | O_ASYNC)
 #define SETTIME_FLAGS (TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET)
 #define ARM_TRIES     4
 #define LOOK_TRIES    4

@@ -40,7 +40,7 @@ int main(void)
 		CHECK(close(open(name, O_WRONLY | O_CREAT, 0600)) == 0);
 	}
 	fd = open("d", O_RDONLY | O_DIRECTORY);
-	fresh = open("d", O_RDONLY | O_CLOEXEC);
+	fresh = open("d", O_RDONLY | O_CLOEXEC | O_SYNC | O_APPEND);
 	place = open("d", O_PATH | O_DIRECTORY);
 	CHECK(fd >= 0 && fresh >= 0 && place >= 0);
 	CHECK(read_some(fd) > 0);

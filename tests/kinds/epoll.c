@@ -62,6 +62,7 @@ int main(void)
 		many[i] = eventfd(0, 0);
 		add(inner, many[i], EPOLLIN | EPOLLET);
 	}
+	subject_odd_flags(ep);
 	subject_wait_moved();
 
 	n = fetch(ep, fds);

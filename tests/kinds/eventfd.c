@@ -21,6 +21,7 @@ int main(void)
 
 	CHECK(plain >= 0 && sem >= 0 && wide >= 0 && zero >= 0 && same >= 0);
 	CHECK(write(wide, &big, sizeof(big)) == sizeof(big));
+	subject_odd_flags(wide);
 	subject_wait_moved();
 	CHECK(take(same) == 7);
 	CHECK(read(plain, &v, sizeof(v)) < 0 && errno == EAGAIN);

@@ -61,6 +61,7 @@ int main(void)
 		subject_sleep_ms(1);
 	CHECK(fcntl(d[0], F_SETSIG, SIGUSR1) == 0 && fcntl(d[0], F_SETOWN_EX, &owner) == 0);
 	CHECK(fcntl(d[1], F_SETOWN, getpid()) == 0);
+	subject_odd_flags(d[1]);
 	subject_wait_moved();
 
 	CHECK(fstat(a[0], &s1) == 0 && fstat(both, &s2) == 0 && s1.st_ino == s2.st_ino);

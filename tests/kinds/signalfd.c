@@ -31,6 +31,7 @@ int main(void)
 	none = signalfd(-1, &other, SFD_NONBLOCK | SFD_CLOEXEC);
 	CHECK(fd >= 0 && none >= 0);
 	CHECK(raise(SIGUSR1) == 0);
+	subject_odd_flags(none);
 	subject_wait_moved();
 	expect(fd, SIGUSR1);
 	CHECK(read(fd, &si, sizeof(si)) < 0 && errno == EAGAIN);

@@ -62,6 +62,7 @@ int main(void)
 	CHECK(send(widow[1], "will", 4, 0) == 4);
 	close(widow[1]);
 
+	subject_odd_flags(widow[0]);
 	subject_wait_moved();
 
 	for (int i = 0; i < 3; i++)

@@ -26,6 +26,7 @@ int main(void)
 	CHECK(setsockopt(fresh, SOL_IP, IP_TTL, &ttl, sizeof(ttl)) == 0);
 	CHECK(bind(six, (struct sockaddr *)&a6, sizeof(a6)) == 0);
 
+	subject_odd_flags(fresh);
 	subject_wait_moved();
 
 	CHECK(send(client, "hello", 5, 0) == 5);

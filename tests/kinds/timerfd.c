@@ -62,6 +62,7 @@ int main(void)
 	rel = make(CLOCK_REALTIME, 0, 500 * NS, 0);
 	soon = now(CLOCK_MONOTONIC);
 	subject_sleep_ms(20);
+	subject_odd_flags(idle);
 	subject_wait_moved();
 	check_count(running, t0, period);
 	check_count(grid, t0, period);
