@@ -5,6 +5,7 @@
  */
 #include "kinds/refused.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/sysmacros.h>
 
@@ -97,6 +98,10 @@ static bool fits(const struct reason *r, const struct file *f)
 
 const char *refused_reason(const struct file *f, const char **hint)
 {
+	if (f->flags & O_PATH) {
+		*hint = close_hint;
+		return "a descriptor that is only a place (O_PATH), of something without a path";
+	}
 	for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
 		if (fits(&reasons[i], f)) {
 			*hint = reasons[i].hint;

@@ -184,7 +184,7 @@ static void refuse_shared(struct capture *c, const struct sock_impl *impl)
 
 static bool socket_claims(const struct file *f)
 {
-	return strncmp(f->link, "socket:[", 8) == 0;
+	return strncmp(f->link, "socket:[", 8) == 0 && !(f->flags & O_PATH);
 }
 
 static struct err *socket_capture(struct capture *c)
@@ -213,6 +213,7 @@ static struct err *socket_capture(struct capture *c)
 	m->protocol = s.protocol;
 	m->uid = c->file->st.st_uid;
 	m->gid = c->file->st.st_gid;
+	m->mode = c->file->st.st_mode & 07777;
 	m->status_flags = (uint32_t)c->file->flags & STATUS_FLAGS;
 	TRY_IN(sockopts_refuse(c, &s), "%s", impl->name);
 	TRY_IN(sockopts_capture(c, &s, m), "%s", impl->name);
@@ -268,7 +269,7 @@ static struct err *socket_make(struct rebuild *r, const struct sock *s, int *ret
 	if (fcntl(fd, F_SETFL, (int)s->m->status_flags & SETFL_FLAGS) < 0)
 		return err_errno(errno, "set its flags");
 	/* What /proc/net and owner matches show; sock_make chose it already where it could. */
-	if (fchown(fd, s->m->uid, s->m->gid) < 0)
+	if (fchown(fd, s->m->uid, s->m->gid) < 0 || fchmod(fd, s->m->mode & 07777) < 0)
 		return err_errno(errno, "set its owner");
 	*ret = take_fd(&fd);
 	return NULL;

@@ -15,6 +15,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/io.h>
 #include <sys/ioctl.h>
@@ -22,6 +23,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/sem.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include <cmocka.h>
@@ -178,6 +180,14 @@ static bool foreign_owner(void)
 	return pipe(ends) == 0 && fcntl(ends[0], F_SETOWN_EX, &owner) == 0;
 }
 
+static bool place_of_a_socket(void)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", socket(AF_UNIX, SOCK_STREAM, 0));
+	return open(path, O_PATH) >= 0;
+}
+
 static bool others_status(void)
 {
 	return open("/proc/1/status", O_RDONLY) >= 0;
@@ -284,6 +294,7 @@ static const struct row {
 	{ "a shared descriptor table", shared_files, "shares its descriptor table" },
 	{ "a message queue", message_queue, "POSIX message queue" },
 	{ "a descriptor that signals another's thread", foreign_owner, "its signals go to" },
+	{ "a place without a path", place_of_a_socket, "only a place (O_PATH)" },
 	{ "a file about another process", others_status, "is about process 1," },
 	{ "a place in another process", others_place, "is about process 1," },
 	{ "a cgroup namespace", cgroup, "cgroup namespace" },

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "subject.h"
 
@@ -27,6 +28,7 @@ int main(void)
 	CHECK(bind(six, (struct sockaddr *)&a6, sizeof(a6)) == 0);
 
 	subject_odd_flags(fresh);
+	CHECK(fchmod(fresh, 0640) == 0); /* the launcher compares it */
 	subject_wait_moved();
 
 	CHECK(send(client, "hello", 5, 0) == 5);
