@@ -31,6 +31,7 @@ static struct err *directory_capture(struct capture *c)
 	TRY(capture_home(c, &home));
 	TRY(file_process_check(c->task->pid, f->link));
 	TRY(file_path_check(home, f->link));
+	TRY(file_mount_check(home, f->link));
 	TRY(file_identity(c->arena, home, false, &m.identity));
 	m.path = (char *)f->link;
 	m.flags = f->flags & (O_DIRECTORY | O_NOFOLLOW | STATUS_FLAGS);

@@ -120,6 +120,8 @@ static struct err *file_capture(struct capture *c)
 	m.path = (char *)path_of(c, generated);
 	TRY(file_process_check(c->task->pid, m.path));
 	TRY(file_path_check(home, m.path));
+	if (!S_ISLNK(f->st.st_mode)) /* a place: its path would be followed */
+		TRY(file_mount_check(home, m.path));
 	/* An NFS client's name for a deleted file that is open: gone when the source closes it. */
 	if (strstr(f->link, "/.nfs"))
 		return err_new(ERR_UNSUPPORTED, "%s was deleted while it was open", f->link);

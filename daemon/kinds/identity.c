@@ -395,3 +395,16 @@ struct err *file_process_check(pid_t pid, const char *path)
 				(uintmax_t)about),
 		"let the program close it");
 }
+
+struct err *file_mount_check(int fd, const char *path)
+{
+	struct statfs is, would_be;
+
+	if (fstatfs(fd, &is) < 0 || statfs(path, &would_be) < 0)
+		return err_errno(errno, "look at the mount of %s", path);
+	if (is.f_flags == would_be.f_flags)
+		return NULL;
+	return err_hint(err_new(ERR_UNSUPPORTED,
+				"%s is open in another mount than the one that is there", path),
+		"let the program open it again by that path");
+}

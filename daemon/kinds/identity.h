@@ -43,6 +43,10 @@ bool file_identity_same(int fd, const Migrate__Kind__FileIdentity *want);
 /* Source: does `path` still lead to the file behind fd? UNSUPPORTED when it was deleted or another
  * one was put in its place: it could not be opened at the destination. */
 struct err *file_path_check(int fd, const char *path) must_check;
+/* Source: UNSUPPORTED when the file is open in a mount with other flags (read-only, noexec) than
+ * the one in which `path` finds it: a clone that is attached nowhere (open_tree), or one hidden
+ * now. */
+struct err *file_mount_check(int fd, const char *path) must_check;
 /* Source: UNSUPPORTED for what /proc has about another process than `pid`. Its number is somebody
  * else's at the destination, or nobody's. */
 struct err *file_process_check(pid_t pid, const char *path) must_check;

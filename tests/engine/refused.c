@@ -20,6 +20,7 @@
 #include <sys/io.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/sem.h>
@@ -188,6 +189,15 @@ static bool place_of_a_socket(void)
 	return open(path, O_PATH) >= 0;
 }
 
+/* A read-only clone of the root, mounted nowhere: its path is that of the root itself. */
+static bool detached_mount(void)
+{
+	struct mount_attr read_only = { .attr_set = MOUNT_ATTR_RDONLY };
+	int fd = open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+	return fd >= 0 && mount_setattr(fd, "", AT_EMPTY_PATH, &read_only, sizeof(read_only)) == 0;
+}
+
 static bool others_status(void)
 {
 	return open("/proc/1/status", O_RDONLY) >= 0;
@@ -295,6 +305,7 @@ static const struct row {
 	{ "a message queue", message_queue, "POSIX message queue" },
 	{ "a descriptor that signals another's thread", foreign_owner, "its signals go to" },
 	{ "a place without a path", place_of_a_socket, "only a place (O_PATH)" },
+	{ "a detached mount", detached_mount, "in another mount" },
 	{ "a file about another process", others_status, "is about process 1," },
 	{ "a place in another process", others_place, "is about process 1," },
 	{ "a cgroup namespace", cgroup, "cgroup namespace" },
