@@ -20,6 +20,8 @@
 #include "kinds/sockopts.h"
 #include "tcp.pb-c.h"
 
+#define OPT_IP_PROTOCOL 52
+
 static const char *const states[] = {
 	[TCP_ESTABLISHED] = "established",
 	[TCP_SYN_SENT] = "connecting",
@@ -87,6 +89,15 @@ static struct err *tcp_capture_listener(struct capture *c, const struct sock_see
 	return NULL;
 }
 
+/* A connect() that failed leaves the port that it had tried in the socket's name and has given it
+ * up; the kernel's own number of it shows where protocols have theirs (Linux 6.2). */
+static bool port_given_up(const struct sock_seen *s)
+{
+	int number;
+
+	return sock_int(s->fd, SOL_IP, OPT_IP_PROTOCOL, &number) && number == 0;
+}
+
 static struct err *tcp_capture(struct capture *c, const struct sock_seen *s, ProtobufCMessage **msg,
 	uint64_t *group unused_arg)
 {
@@ -104,6 +115,8 @@ static struct err *tcp_capture(struct capture *c, const struct sock_seen *s, Pro
 		(sock_poll(s->fd, POLLIN | POLLRDHUP) & (POLLRDHUP | POLLERR)))
 		return err_new(ERR_UNSUPPORTED, "its connection has ended, but it is still open");
 	TRY(inet_local(c->arena, s->fd, &local, &m->local));
+	if (sockaddr_port(&local) && port_given_up(s))
+		m->local = NULL;
 	if (info.tcpi_state == TCP_LISTEN) {
 		m->listening = true;
 		m->backlog = info.tcpi_sacked;

@@ -17,6 +17,8 @@
 #include "socket.pb-c.h"
 #include "unix.pb-c.h"
 
+#define IP_PROTOCOL_NUMBER 52 /* Linux 6.2 */
+
 static union sock_addr address(const char *ip, uint16_t port)
 {
 	union sock_addr a = { 0 };
@@ -176,6 +178,26 @@ static void test_tcp_refusals(void **state)
 	close(server);
 	refused(capture_fd(w, client, NULL), "has ended");
 	refused(capture_fd(w, socket(AF_INET, SOCK_STREAM, 262), NULL), "multipath TCP");
+}
+
+/* A failed connect() gives its port up, but the socket's name still has it. */
+static void test_tcp_failed(void **state)
+{
+	struct world *w = *state;
+	union sock_addr nobody = address("127.0.0.1", 7007);
+	int fd = socket(AF_INET, SOCK_STREAM, 0), number = -1, other;
+	socklen_t len = sizeof(number);
+	uint16_t port;
+
+	assert_int_equal(connect(fd, &nobody.any, sockaddr_len(&nobody)), -1);
+	port = local_port(fd);
+	if (!port || getsockopt(fd, SOL_IP, IP_PROTOCOL_NUMBER, &number, &len) < 0)
+		skip();
+	assert_int_equal(number, 0);
+	other = bound(SOCK_STREAM, "127.0.0.1", port); /* so anybody may have it */
+	move1(w, fd);
+	assert_int_equal(local_port(fd), 0);
+	close(other);
 }
 
 /* The keys of a listener cannot be read back but by sock_diag. */
@@ -359,6 +381,7 @@ int main(void)
 		SOCK_TEST(test_tcp_listeners),
 		SOCK_TEST(test_tcp_dual_stack),
 		SOCK_TEST(test_tcp_refusals),
+		SOCK_TEST(test_tcp_failed),
 		SOCK_TEST(test_tcp_keys),
 		SOCK_TEST(test_tcp_in_use),
 		SOCK_TEST(test_udp),
