@@ -142,6 +142,7 @@ static struct err *pending_finish(struct rebuild *r, const struct object *o, con
 	const Migrate__Kind__Pending *m = msg;
 	struct thread *th = m->tid ? task_thread(r->task, m->tid) : task_leader(r->task);
 	struct info some[AT_ONCE];
+	struct err *e;
 
 	TRY(pending_check(r, o, msg));
 	if (!th)
@@ -155,7 +156,12 @@ static struct err *pending_finish(struct rebuild *r, const struct object *o, con
 			call_queue(&calls, r, m, &some[i], i);
 		}
 		TRY(remote_put(r->task, 0, some, n * INFO_BYTES));
-		TRY(calls_run(&calls, r->task, th));
+		e = calls_run(&calls, r->task, th);
+		if (e && err_sysno(e) == EAGAIN)
+			return err_hint(e, "its user may not have so many signals waiting: "
+					   "prlimit --sigpending");
+		if (e)
+			return e;
 	}
 	return NULL;
 }
