@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +164,40 @@ static struct err *nobody_claims(const struct file *f)
 	return hint ? err_hint(e, "%s", hint) : e;
 }
 
+/* Does its number lead to something else by now, or to nothing? The link is compared too: it was
+ * read before the rest. */
+static bool changed_meanwhile(const struct capture *c, const struct file *f)
+{
+	char path[64], link[PATH_MAX];
+	struct stat st;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", c->task->pid, f->slots[0].number);
+	n = readlink(path, link, sizeof(link) - 1);
+	link[MAX(n, 0)] = '\0';
+	return strcmp(link, f->link) != 0 || stat(path, &st) < 0 || st.st_ino != f->st.st_ino ||
+	       st.st_dev != f->st.st_dev;
+}
+
+/* What is wrong with a descriptor of a running process is asked twice: it may have been closed in
+ * between, and its number have led elsewhere for a moment. */
+static struct err *capture_current(struct capture *c, const struct kind *k, const struct file *f)
+{
+	struct err *e = capture_file_kind(c, k);
+
+	if (!e || c->stopped)
+		return e;
+	if (err_code(e) != ERR_GONE && !changed_meanwhile(c, f)) {
+		err_free(e);
+		e = capture_file_kind(c, k);
+	}
+	if (e && (err_code(e) == ERR_GONE || changed_meanwhile(c, f))) {
+		err_free(e);
+		return NULL;
+	}
+	return e;
+}
+
 /* A descriptor that cannot be captured is a blocker; one that is gone meanwhile is not. */
 static void capture_file(struct capture *c, const struct file *f)
 {
@@ -170,8 +205,8 @@ static void capture_file(struct capture *c, const struct file *f)
 	struct err *e;
 
 	c->file = f;
-	e = k ? capture_file_kind(c, k) : nobody_claims(f);
-	if (e && err_code(e) == ERR_GONE && !c->stopped)
+	e = k ? capture_current(c, k, f) : nobody_claims(f);
+	if (e && !k && !c->stopped && changed_meanwhile(c, f))
 		err_free(e);
 	else if (e)
 		capture_refuse(c, err_in(e, "descriptor %d of %d (%s)", f->slots[0].number,
