@@ -444,7 +444,7 @@ void engine_receive(
 
 	*out = (struct engine_outcome){ .result = RESULT_KEPT, .side = "destination" };
 	out->stats.started_us = clock_us();
-	peer_init(&d.peer, io);
+	peer_init(&d.peer, io, false);
 	machine_run(&m, &d);
 	page_sink_close(d.sink);
 	site_free(d.site);

@@ -80,8 +80,9 @@ struct engine_io {
 	struct err *(*on_commit)(void *arg, const struct engine_stats *s);
 	/* One more connection to the same peer: number n, from 1, each number once. The source
 	 * dials, the destination waits for the one with that number, both until d at most. NULL
-	 * (the member): there can be none. The stream is the engine's to close (stream_close); its
-	 * memory is not. May be called from any thread. */
+	 * (the member): there can be none. The stream is the engine's to close (stream_close),
+	 * unless it leaves that to the caller; its memory is the caller's. May be called from any
+	 * thread. */
 	struct err *(*open_stream)(void *arg, unsigned n, struct deadline d, struct stream **ret);
 };
 

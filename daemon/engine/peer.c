@@ -11,10 +11,25 @@
 /* How long a side that failed waits for the reason, or to get rid of its own. */
 #define LAST_WORDS_US 2000000
 
-void peer_init(struct peer *p, const struct engine_io *io)
+static struct err *open_more(void *arg, unsigned *n, struct deadline d, struct stream **ret)
 {
-	*p = (struct peer){ 0 };
+	struct peer *p = arg;
+
+	if (!*n)
+		*n = p->next_number++;
+	return p->io->open_stream(p->io->arg, *n, d, ret);
+}
+
+struct channel_more peer_more(struct peer *p, bool dials)
+{
+	return (struct channel_more){ p->io->open_stream ? open_more : NULL, p, dials };
+}
+
+void peer_init(struct peer *p, const struct engine_io *io, bool dials)
+{
+	*p = (struct peer){ .io = io, .next_number = PEER_REPLACES_FROM };
 	channel_init(&p->ch, io->stream, io->interrupt_fd);
+	p->ch.more = peer_more(p, dials);
 }
 
 struct err *peer_send(struct peer *p, uint16_t type, const ProtobufCMessage *msg)
@@ -114,7 +129,7 @@ void peer_give_up(
 	const uint8_t *body;
 	size_t len;
 
-	if (p->closed || !p->ch.s)
+	if (p->closed || !p->ch.out)
 		return;
 	p->closed = true;
 	p->ch.interrupt_fd = -1;

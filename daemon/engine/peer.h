@@ -8,11 +8,18 @@
 /* The other side's error, marked so that the outcome can name the side. */
 struct peer {
 	struct channel ch;
-	bool failed_there; /* the last error came from the other side */
-	bool closed;       /* nothing can be sent any more */
+	const struct engine_io *io;
+	_Atomic unsigned next_number; /* of connections that replace others */
+	bool failed_there;            /* the last error came from the other side */
+	bool closed;                  /* nothing can be sent any more */
 };
 
-void peer_init(struct peer *p, const struct engine_io *io);
+/* `dials`: this side can open connections when it wants to. p must stay where it is. */
+void peer_init(struct peer *p, const struct engine_io *io, bool dials);
+/* Connections that replace others have these numbers; those below are for whoever opens one. Any
+ * channel of this migration can have the same channel_more. */
+#define PEER_REPLACES_FROM 64
+struct channel_more peer_more(struct peer *p, bool dials);
 /* Packs and sends a message. */
 struct err *peer_send(struct peer *p, uint16_t type, const ProtobufCMessage *msg) must_check;
 /* The next frame must be of this type; FRAME_ERROR and FRAME_ABORT become the peer's error.

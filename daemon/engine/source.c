@@ -397,6 +397,7 @@ static struct err *freeze(void *ctx)
 	wait_at_most(s, ENGINE_FROZEN_TIMEOUT_US);
 	TRY_IN(task_hold(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US)), "freeze %d", s->opt->pid);
 	s->frozen_ns = clock_ns();
+	s->peer.ch.hurried = true;
 	s->out->stats.bytes_sent_frozen = s->peer.ch.bytes_out;
 	return hook(s, "frozen");
 }
@@ -780,7 +781,7 @@ void engine_send(
 	snapshot_init(&s.sent, &out->notes, s.cache);
 	snapshot_init(&s.frozen, &out->notes, s.cache);
 	snapshot_init(&s.layout_of, &out->notes, s.cache);
-	peer_init(&s.peer, io);
+	peer_init(&s.peer, io, true);
 	machine_run(&m, &s);
 	source_fini(&s);
 }

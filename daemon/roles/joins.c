@@ -95,7 +95,7 @@ static void give(struct join *j)
 	j->state = GIVEN;
 	j->wanted = false;
 	event_del(j->limit);
-	log_debug("joined id=%s number=%u stream=%s", j->move->id, j->number,
+	log_info("joined id=%s number=%u stream=%s", j->move->id, j->number,
 		j->kernel_tls ? "ktls" : "relay");
 }
 

@@ -339,6 +339,15 @@ static void rekey(struct relay *r, size_t n)
 		r->since_rekey = limit / 2;
 }
 
+/* The server may have another connection by the time that this one is used up. */
+static void tell_wear(struct relay *r)
+{
+	if (r->tls->rekey_bytes || r->serving != &by_ring)
+		return;
+	atomic_store_explicit(
+		&r->ring_out.shared->wear, stream_wear_of(r->tls->keys.out), memory_order_relaxed);
+}
+
 /* True once a peer that takes no new keys has got as many records as one key may seal. */
 static bool key_used_up(struct relay *r)
 {
@@ -405,6 +414,7 @@ static struct err *pass_out(struct relay *r, bool *more)
 		r->serving->sent(r, n);
 		r->stats->to_peer += n;
 		rekey(r, n);
+		tell_wear(r);
 	}
 	if (r->out_ended && !r->out_done)
 		goodbye(r);
@@ -574,6 +584,7 @@ struct err *relay_run(struct tls *t, int fd, struct relay_stats *stats)
 		e = take_serving(&r);
 	/* From here on, nobody else can read what we have read already. */
 	tls_keep(t);
+	tell_wear(&r);
 	if (!e)
 		e = pump(&r);
 	uncork(&r);

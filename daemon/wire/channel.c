@@ -12,15 +12,18 @@
 
 void channel_init(struct channel *ch, struct stream *s, int interrupt_fd)
 {
-	*ch = (struct channel){ .s = s, .interrupt_fd = interrupt_fd, .deadline = DEADLINE_NEVER };
+	*ch = (struct channel){ .in = s,
+		.out = s,
+		.first = s,
+		.interrupt_fd = interrupt_fd,
+		.deadline = DEADLINE_NEVER };
 }
 
 /* Waits until the stream is ready for `events`, the interrupt comes or time is up. */
-static struct err *wait_ready(const struct channel *ch, short events)
+static struct err *wait_ready(const struct channel *ch, const struct stream *s, short events)
 {
 	for (;;) {
-		struct pollfd p[] = { ch->s->ops->wants(ch->s, events),
-			{ ch->interrupt_fd, POLLIN, 0 } };
+		struct pollfd p[] = { s->ops->wants(s, events), { ch->interrupt_fd, POLLIN, 0 } };
 		int n = poll(p, ch->interrupt_fd >= 0 ? 2 : 1, deadline_poll_ms(ch->deadline));
 
 		if (n < 0 && errno != EINTR)
@@ -38,15 +41,17 @@ static struct err *wait_ready(const struct channel *ch, short events)
 static struct err *settle(
 	const struct channel *ch, ssize_t ret, short events, const char *doing, size_t *n)
 {
+	const struct stream *s = events == POLLIN ? ch->in : ch->out;
+
 	*n = 0;
-	if (ret < 0 && ch->s->ops->explain)
-		TRY(ch->s->ops->explain(ch->s, (int)-ret));
+	if (ret < 0 && s->ops->explain)
+		TRY(s->ops->explain(s, (int)-ret));
 	if (ret > 0)
 		*n = (size_t)ret;
 	else if (ret == 0)
 		return err_new(ERR_PEER, "the other host closed the connection");
 	else if (ret == -EAGAIN)
-		return wait_ready(ch, events);
+		return wait_ready(ch, s, events);
 	else if (ret == -EPIPE || ret == -ECONNRESET)
 		return err_new(ERR_PEER, "connection lost while %s", doing);
 	else if (ret != -EINTR)
@@ -73,12 +78,87 @@ static struct err *write_all(struct channel *ch, struct iovec *iov, int left, bo
 	while (left) {
 		size_t n;
 
-		TRY(settle(ch, ch->s->ops->write(ch->s, iov, left, more), POLLOUT, "sending", &n));
+		TRY(settle(
+			ch, ch->out->ops->write(ch->out, iov, left, more), POLLOUT, "sending", &n));
 		ch->bytes_out += n;
 		advance(&iov, &left, n);
 	}
 	return NULL;
 }
+
+/* ---- another connection ---- */
+
+/* The stream that was left before is over: its other end has read it to its NEXT. */
+static void leave(const struct channel *ch, struct stream **left, struct stream *s)
+{
+	if (*left)
+		stream_close(*left);
+	*left = s == ch->first ? NULL : s;
+}
+
+static bool wants_another(const struct channel *ch)
+{
+	enum stream_wear wear = ch->out->ops->wear ? ch->out->ops->wear(ch->out) : STREAM_FRESH;
+
+	if (!ch->more.open || !ch->more.dials || wear == STREAM_FRESH)
+		return false;
+	return wear == STREAM_USED_UP || (!ch->hurried && !ch->no_more);
+}
+
+static struct err *open_more(struct channel *ch, unsigned *n, struct stream **s)
+{
+	return ch->more.open(
+		ch->more.arg, n, deadline_min(ch->deadline, deadline_in(CHANNEL_MORE_US)), s);
+}
+
+/* Who makes frames was promised what this stream can do: the next one must be of its sort. */
+static struct err *open_alike(struct channel *ch, unsigned *n, struct stream **s)
+{
+	struct stream *next;
+
+	TRY(open_more(ch, n, &next));
+	if (next->ops != ch->out->ops) {
+		struct err *e = err_new(ERR_PEER, "connection %u is carried by %s, not by %s", *n,
+			next->ops->name, ch->out->ops->name);
+
+		stream_close(next);
+		return e;
+	}
+	*s = next;
+	return NULL;
+}
+
+/* Before each frame. A stream that is only worn goes on where there is no other. */
+static struct err *go_on(struct channel *ch)
+{
+	uint8_t head[FRAME_HEAD_BYTES];
+	struct iovec iov = { head, sizeof(head) };
+	struct stream *next = NULL;
+	struct err *e;
+	unsigned n = 0;
+
+	if (!wants_another(ch))
+		return NULL;
+	e = open_alike(ch, &n, &next);
+	if (e && ch->out->ops->wear(ch->out) == STREAM_WORN) {
+		err_free(e);
+		ch->no_more = true;
+		return NULL;
+	}
+	TRY_IN(e, "go on over another connection");
+	frame_encode(&(struct frame_head){ .type = FRAME_NEXT, .arg = n }, head);
+	e = write_all(ch, &iov, 1, false);
+	if (e) {
+		stream_close(next);
+		return e;
+	}
+	leave(ch, &ch->left_out, ch->out);
+	ch->out = next;
+	ch->no_more = false;
+	return NULL;
+}
+
+/* ---- frames ---- */
 
 static struct err *splice_all(struct channel *ch, int pipe_fd, size_t left)
 {
@@ -90,7 +170,7 @@ static struct err *splice_all(struct channel *ch, int pipe_fd, size_t left)
 		if (ioctl(pipe_fd, FIONREAD, &there) < 0 || there <= 0)
 			return err_new(ERR_BUG, "%zu bytes of a frame are missing in a pipe", left);
 
-		TRY(settle(ch, ch->s->ops->splice_out(ch->s, pipe_fd, left, false), POLLOUT,
+		TRY(settle(ch, ch->out->ops->splice_out(ch->out, pipe_fd, left, false), POLLOUT,
 			"sending", &n));
 		ch->bytes_out += n;
 		ch->spliced_out += n;
@@ -117,6 +197,7 @@ struct err *channel_send_body(
 		return err_new(ERR_LIMIT, "%s needs %ju bytes, a frame holds %u", frame_name(type),
 			(uintmax_t)length, frame_limit(type));
 	frame_encode(&(struct frame_head){ (uint32_t)length, type, arg }, head);
+	TRY(go_on(ch));
 	TRY(write_all(ch, pieces, body->n + 1, body->piped));
 	return splice_all(ch, body->pipe_fd, body->piped);
 }
@@ -137,15 +218,16 @@ struct err *channel_send(
 
 bool channel_makes(const struct channel *ch)
 {
-	return ch->s->ops->reserve;
+	return ch->out->ops->reserve;
 }
 
 struct err *channel_make(struct channel *ch, size_t n, uint8_t **at)
 {
 	size_t got;
 
+	TRY(go_on(ch));
 	do
-		TRY(settle(ch, ch->s->ops->reserve(ch->s, FRAME_HEAD_BYTES + n, at), POLLOUT,
+		TRY(settle(ch, ch->out->ops->reserve(ch->out, FRAME_HEAD_BYTES + n, at), POLLOUT,
 			"sending", &got));
 	while (!got);
 	return NULL;
@@ -157,19 +239,19 @@ struct err *channel_send_made(struct channel *ch, const struct frame_head *h, ui
 		return err_new(ERR_LIMIT, "%s needs %u bytes, a frame holds %u",
 			frame_name(h->type), h->length, frame_limit(h->type));
 	frame_encode(h, body - FRAME_HEAD_BYTES);
-	ch->s->ops->commit(ch->s, body - FRAME_HEAD_BYTES, FRAME_HEAD_BYTES + h->length);
+	ch->out->ops->commit(ch->out, body - FRAME_HEAD_BYTES, FRAME_HEAD_BYTES + h->length);
 	ch->bytes_out += FRAME_HEAD_BYTES + h->length;
 	return NULL;
 }
 
 bool channel_splices_out(const struct channel *ch)
 {
-	return ch->s->ops->splice_out;
+	return ch->out->ops->splice_out;
 }
 
 bool channel_splices_in(const struct channel *ch)
 {
-	return ch->s->ops->splice_in;
+	return ch->in->ops->splice_in;
 }
 
 /* ---- reading ---- */
@@ -177,7 +259,7 @@ bool channel_splices_in(const struct channel *ch)
 static void give_back(struct channel *ch)
 {
 	if (ch->lent)
-		ch->s->ops->give_back(ch->s, ch->lent);
+		ch->in->ops->give_back(ch->in, ch->lent);
 	ch->lent = 0;
 }
 
@@ -192,7 +274,7 @@ struct err *channel_read(struct channel *ch, void *buf, size_t n)
 {
 	give_back(ch);
 	for (size_t done = 0, got; done < n; done += got)
-		TRY(arrived(ch, ch->s->ops->read(ch->s, (char *)buf + done, n - done), &got));
+		TRY(arrived(ch, ch->in->ops->read(ch->in, (char *)buf + done, n - done), &got));
 	return NULL;
 }
 
@@ -202,12 +284,12 @@ struct err *channel_borrow(struct channel *ch, void *buf, size_t n, const uint8_
 
 	give_back(ch);
 	*at = buf;
-	if (!ch->s->ops->lend)
+	if (!ch->in->ops->lend)
 		return channel_read(ch, buf, n);
 	if (n > CHANNEL_BORROW_MAX)
 		return err_new(ERR_BUG, "%zu bytes to be borrowed", n);
 	do
-		TRY(arrived(ch, ch->s->ops->lend(ch->s, n, at), &got));
+		TRY(arrived(ch, ch->in->ops->lend(ch->in, n, at), &got));
 	while (!got);
 	ch->lent = n;
 	return NULL;
@@ -217,18 +299,42 @@ struct err *channel_splice(struct channel *ch, int pipe_fd, size_t n, size_t *go
 {
 	give_back(ch);
 	do
-		TRY(arrived(ch, ch->s->ops->splice_in(ch->s, pipe_fd, n), got));
+		TRY(arrived(ch, ch->in->ops->splice_in(ch->in, pipe_fd, n), got));
 	while (!*got);
 	ch->spliced_in += *got;
+	return NULL;
+}
+
+/* The peer's frames go on over connection `number`. */
+static struct err *follow(struct channel *ch, uint64_t number)
+{
+	unsigned n = (unsigned)number;
+	struct stream *next;
+
+	if (!ch->more.open || !n || n != number)
+		return err_new(ERR_PEER,
+			"the other host goes on over connection %ju, which cannot be",
+			(uintmax_t)number);
+	TRY_IN(open_more(ch, &n, &next), "follow the other host to another connection");
+	leave(ch, &ch->left_in, ch->in);
+	ch->in = next;
 	return NULL;
 }
 
 struct err *channel_head(struct channel *ch, struct frame_head *h)
 {
 	uint8_t buf[FRAME_HEAD_BYTES];
+	struct frame_head head;
 
-	TRY(channel_read(ch, buf, sizeof(buf)));
-	return frame_decode(buf, h);
+	for (;;) {
+		TRY(channel_read(ch, buf, sizeof(buf)));
+		TRY(frame_decode(buf, &head));
+		if (head.type != FRAME_NEXT)
+			break;
+		TRY(follow(ch, head.arg));
+	}
+	*h = head;
+	return NULL;
 }
 
 struct err *channel_recv(struct channel *ch, struct arena *a, struct frame_head *h, uint8_t **body)
@@ -255,5 +361,5 @@ struct err *channel_interrupted(const struct channel *ch)
 
 bool channel_readable(const struct channel *ch)
 {
-	return stream_readable(ch->s);
+	return stream_readable(ch->in);
 }

@@ -3,6 +3,10 @@
  * Frames over a stream. The channel does not know what carries the stream (kernel TLS, a relay, a
  * socketpair) and never looks inside a body.
  *
+ * A stream whose key is used up is left for another connection, between two frames, and nobody
+ * above notices. Each direction goes its own way: the writer opens the connection, says its number
+ * in a NEXT frame, the last one on the old stream, and the reader takes the rest from there.
+ *
  * Every wait ends: with the deadline, or when the interrupt descriptor becomes readable (CANCELLED:
  * somebody wants the migration to stop). A peer that closes without BYE is PEER.
  */
@@ -16,17 +20,33 @@
 #include "proto/frame.h"
 #include "wire/stream.h"
 
+/* Where further connections come from. */
+struct channel_more {
+	/* Number *n; 0: any that is free, which is returned. Streams that the channel has left are
+	 * closed by it; those it has at the end are for their maker to close. */
+	struct err *(*open)(void *arg, unsigned *n, struct deadline d, struct stream **ret);
+	void *arg;  /* open NULL: there are none */
+	bool dials; /* only this side can have one when it wants to */
+};
+
 struct channel {
-	struct stream *s; /* not owned; NULL: no peer */
-	int interrupt_fd; /* readable: stop waiting; -1 for none */
+	struct stream *in, *out; /* not owned; NULL: no peer */
+	int interrupt_fd;        /* readable: stop waiting; -1 for none */
 	struct deadline deadline;
 	size_t lent; /* given back before anything more is read */
+	struct channel_more more;
+	struct stream *first; /* both ways until one of them goes on; never closed here */
+	struct stream *left_in, *left_out; /* left last; closed when the next one is left */
+	bool no_more;                      /* there was none when it would have suited */
+	bool hurried; /* somebody stands still: no other connection before it must be */
 	/* What went by; the last two: how much of it was copied by us and how much was spliced. */
 	uint64_t bytes_in, bytes_out;
 	uint64_t spliced_in, spliced_out;
 };
 
 void channel_init(struct channel *ch, struct stream *s, int interrupt_fd);
+/* How long one more connection may take. */
+#define CHANNEL_MORE_US 10000000
 /* A whole frame: header and body pieces in one go. */
 struct err *channel_send(
 	struct channel *ch, uint16_t type, uint64_t arg, const void *body, size_t len) must_check;

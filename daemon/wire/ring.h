@@ -22,6 +22,8 @@ struct ring_shared {
 	_Atomic uint64_t written, read;
 	/* Bytes, or room, that a sleeper waits for; 0: nobody sleeps. */
 	_Atomic uint64_t reader_sleeps, writer_sleeps;
+	/* What the reader has to say of its way on: an enum stream_wear. */
+	_Atomic uint64_t wear;
 };
 
 struct ring {

@@ -12,8 +12,15 @@
 
 #include "base/err.h"
 
-/* No more TLS records than this with one key: AES-GCM is good for 2^24.5. */
-#define ONE_KEY_RECORDS_MAX (1ULL << 23)
+/* No more TLS records than this with one key: AES-GCM is good for 2^24.5. Above the second number a
+ * stream is worn: who can goes on over another connection, at a time that suits. Above the third it
+ * is used up: what is left is for the frame that goes out just now. */
+#define ONE_KEY_RECORDS_MAX     (1ULL << 23)
+#define ONE_KEY_RECORDS_WORN    (ONE_KEY_RECORDS_MAX - (1ULL << 20))
+#define ONE_KEY_RECORDS_USED_UP (ONE_KEY_RECORDS_MAX - (1ULL << 17))
+
+enum stream_wear { STREAM_FRESH, STREAM_WORN, STREAM_USED_UP };
+enum stream_wear stream_wear_of(uint64_t records);
 
 struct stream;
 
@@ -45,6 +52,8 @@ struct stream_ops {
 	 * written in between. NULL where there is no such memory. */
 	ssize_t (*reserve)(struct stream *s, size_t n, uint8_t **at);
 	void (*commit)(struct stream *s, const uint8_t *from, size_t n);
+	/* How far its key for sending is used; NULL (the member): that never ends. */
+	enum stream_wear (*wear)(struct stream *s);
 	/* What to poll for until the stream can be read (POLLIN) or written (POLLOUT). */
 	struct pollfd (*wants)(const struct stream *s, short events);
 	void (*close)(struct stream *s);

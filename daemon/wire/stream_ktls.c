@@ -10,7 +10,8 @@
  * - A record that is no data stops reading. Only recvmsg with room for its type takes it: read says
  *   EIO, splice EINVAL.
  * - The end of TCP is told apart from the end of TLS by the alert close_notify alone.
- * - New keys cannot be set, so no more than ONE_KEY_RECORDS_MAX records go out.
+ * - New keys cannot be set, so no more than ONE_KEY_RECORDS_MAX records go out: before that, the
+ *   channel goes on over another connection, if it can have one.
  */
 #include <endian.h>
 #include <errno.h>
@@ -48,6 +49,7 @@ struct ktls {
 	bool ended;          /* close_notify has come */
 	uint8_t type, alert; /* of the record that is no data */
 	size_t calls, bytes; /* since the kernel was asked */
+	uint64_t records;    /* what it said */
 };
 
 /* ---- records that are no data ---- */
@@ -123,7 +125,7 @@ static struct err *ktls_explain(const struct stream *s, int no)
 	case KEY_USED_UP:
 		return err_hint(err_new(ERR_LIMIT,
 					"this connection's key has sealed %llu records, which is "
-					"as many as it may",
+					"as many as it may, and there is no other connection",
 					ONE_KEY_RECORDS_MAX),
 			"set kernel_tls = no in migrated.conf for processes of this size");
 	case ETIMEDOUT:
@@ -173,7 +175,7 @@ static ssize_t ktls_splice_in(struct stream *s, int pipe_fd, size_t n)
 /* ---- writing ---- */
 
 /* Both counts start anew with each question. */
-static ssize_t check_key(struct stream *s)
+static ssize_t count_records(struct stream *s)
 {
 	struct tls12_crypto_info_aes_gcm_128 c;
 	struct ktls *k = s->state;
@@ -187,8 +189,28 @@ static ssize_t check_key(struct stream *s)
 		return -errno;
 	memcpy(&records, c.rec_seq, sizeof(records));
 	explicit_bzero(&c, sizeof(c));
+	k->records = be64toh(records);
 	k->calls = k->bytes = 0;
-	return be64toh(records) < ONE_KEY_RECORDS_MAX ? 0 : -KEY_USED_UP;
+	return 0;
+}
+
+static ssize_t check_key(struct stream *s)
+{
+	const struct ktls *k = s->state;
+	ssize_t no = count_records(s);
+
+	if (no < 0)
+		return no;
+	return k->records < ONE_KEY_RECORDS_MAX ? 0 : -KEY_USED_UP;
+}
+
+/* A count that the kernel does not tell is for the next write to complain of. */
+static enum stream_wear ktls_wear(struct stream *s)
+{
+	const struct ktls *k = s->state;
+
+	(void)count_records(s);
+	return stream_wear_of(k->records);
 }
 
 static ssize_t count(struct stream *s, ssize_t done)
@@ -293,6 +315,7 @@ static const struct stream_ops ktls_ops = {
 	.splice_out = ktls_splice_out,
 	.splice_in = ktls_splice_in,
 	.explain = ktls_explain,
+	.wear = ktls_wear,
 	.wants = ktls_wants,
 	.close = ktls_close,
 };
@@ -301,16 +324,15 @@ struct err *stream_ktls(int fd, struct stream *ret)
 {
 	autoclose int own = fd;
 	int flags = fcntl(own, F_GETFL), any = INT_MAX;
+	struct ktls *k;
 
 	if (flags < 0 || fcntl(own, F_SETFL, flags | O_NONBLOCK) < 0)
 		return err_errno(errno, "make the stream non-blocking");
 	/* A limit below the size of a record, set for the whole host, makes TCP wait for a timer
 	 * after each record. */
 	(void)setsockopt(own, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &any, sizeof(any));
-	*ret = (struct stream){
-		.ops = &ktls_ops,
-		.fd = take_fd(&own),
-		.state = xcalloc(1, sizeof(struct ktls)),
-	};
+	k = xcalloc(1, sizeof(*k));
+	k->calls = ASK_CALLS; /* it has records already: its HELLO */
+	*ret = (struct stream){ .ops = &ktls_ops, .fd = take_fd(&own), .state = k };
 	return NULL;
 }

@@ -144,6 +144,15 @@ static void relay_commit(struct stream *s, const uint8_t *from, size_t n)
 	publish(s, at, (size_t)(from - at), n);
 }
 
+/* The relay counts. A number that it cannot mean is as bad as the worst. */
+static enum stream_wear relay_wear(struct stream *s)
+{
+	const struct halves *h = s->state;
+	uint64_t wear = atomic_load_explicit(&h->out.shared->wear, memory_order_relaxed);
+
+	return wear < STREAM_USED_UP ? (enum stream_wear)wear : STREAM_USED_UP;
+}
+
 /* ---- the whole ---- */
 
 static struct pollfd relay_wants(const struct stream *s, short events unused_arg)
@@ -169,6 +178,7 @@ static const struct stream_ops relay_ops = {
 	.give_back = relay_give_back,
 	.reserve = relay_reserve,
 	.commit = relay_commit,
+	.wear = relay_wear,
 	.wants = relay_wants,
 	.close = relay_close,
 };

@@ -30,7 +30,7 @@
 /* Of the relay at the dialling end. */
 static struct {
 	uint64_t rekey_bytes; /* 0: as it comes */
-	bool used_up; /* the peer takes no new keys, and the first ones are almost at their end */
+	uint64_t records;     /* else: so many are sealed, and the peer takes no new keys */
 } special;
 
 struct bench {
@@ -58,9 +58,9 @@ static int relay_process(const struct identity *id, enum tls_side side, int tcp,
 		return 2;
 	if (side == TLS_DIAL && special.rekey_bytes)
 		t->rekey_bytes = special.rekey_bytes;
-	if (side == TLS_DIAL && special.used_up) {
+	if (side == TLS_DIAL && special.records) {
 		t->rekey_bytes = 0;
-		t->keys.out = ONE_KEY_RECORDS_MAX - 10;
+		t->keys.out = special.records;
 	}
 	e = relay_run(t, fd, &stats);
 	close(fd);
@@ -237,9 +237,9 @@ static void key_used_up(void **state unused_arg)
 	size_t came = 0;
 	ssize_t n;
 
-	special.used_up = true;
+	special.records = ONE_KEY_RECORDS_MAX - 10;
 	bench_open(&b);
-	special.used_up = false;
+	special.records = 0;
 	while (write(b.ends[0], block, sizeof(block)) > 0)
 		;
 	assert_int_equal(errno, EPIPE);
@@ -249,6 +249,51 @@ static void key_used_up(void **state unused_arg)
 		came += (size_t)n;
 	assert_true(came > 0 && came < 1 << 20);
 	bench_close(&b);
+}
+
+/* Writes one small record after the other until the stream says another thing of its wear. */
+static unsigned write_until(struct stream *s, enum stream_wear wear)
+{
+	char byte = 'x';
+	unsigned n = 0;
+
+	for (; s->ops->wear(s) != wear; n++) {
+		assert_int_equal(s->ops->write(s, &(struct iovec){ &byte, 1 }, 1, false), 1);
+		usleep(2000);
+		assert_true(n < 1000);
+	}
+	return n;
+}
+
+/* The relay's count is seen by who writes: in time for another connection. */
+static void wear_shows(void **state unused_arg)
+{
+	static const struct {
+		uint64_t records;
+		enum stream_wear first, next;
+	} cases[] = {
+		{ ONE_KEY_RECORDS_WORN - 5, STREAM_FRESH, STREAM_WORN },
+		{ ONE_KEY_RECORDS_USED_UP - 5, STREAM_WORN, STREAM_USED_UP },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct stream s[2];
+		struct bench b;
+
+		special.records = cases[i].records;
+		bench_rings(&b, s);
+		special.records = 0;
+		for (int ms = 0; s[0].ops->wear(&s[0]) != cases[i].first; ms++) {
+			assert_true(ms < LIMIT_US / 1000);
+			usleep(1000);
+		}
+		assert_in_range(write_until(&s[0], cases[i].next), 1, 100);
+		/* the other way has keys that are renewed */
+		assert_int_equal(s[1].ops->wear(&s[1]), STREAM_FRESH);
+		stream_close(&s[0]);
+		stream_close(&s[1]);
+		bench_close(&b);
+	}
 }
 
 /* One side has said all and waits for the answer. */
@@ -483,6 +528,7 @@ int main(void)
 		cmocka_unit_test(exact),
 		cmocka_unit_test(new_keys),
 		cmocka_unit_test(key_used_up),
+		cmocka_unit_test(wear_shows),
 		cmocka_unit_test(half_close),
 		cmocka_unit_test(last_words),
 		cmocka_unit_test(cut),

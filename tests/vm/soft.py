@@ -2,6 +2,7 @@
 """Moves two programs there and back between two virtual machines while they run: one that writes all
 the time and checks what it has written, and a redis-server whose keys expire while it moves.
 """
+import json
 import re
 
 from vm import OTHER, Vm, expect, say_move, wait_for
@@ -94,12 +95,46 @@ def check_tls(vm, host, carrier, moves):
     expect(stat["TlsDecryptError"] == 0, "%d records on %s were damaged", stat["TlsDecryptError"], host)
 
 
+def over_many_connections(vm, pid, want):
+    """From a daemon whose keys wear out soon: other connections take over, and nobody notices."""
+    vm.restart("a", "/build/tests/vm/vm-short-keys")
+    before = vm.tls_stat("a")
+    say_move(0, vm.send("a", pid), ", redis, over many connections")
+    expect(digest(vm, "b")[0] == want, "the keys are others")
+    used = vm.tls_stat("a")["TlsTxSw"] - before["TlsTxSw"]
+    expect(used >= 5, "%d connections were used", used)
+    print("         %d connections" % used)
+
+
+def worker_dies(vm, pid, side):
+    """In the midst of a move from a: it stays there, and each side knows why, as far as it can."""
+    script = 'cd /tmp; setsid migratectl --json send "$1" b --bandwidth 1M >send 2>&1 </dev/null & echo $!'
+    client = vm.exec("a", "bash", "-c", script, "sh", str(pid)).stdout.strip()
+    wait_for("rounds", 60, lambda: '"precopy"' in vm.exec("a", "migratectl", "--json", "list").stdout)
+    vm.exec(side, "bash", "-c", "kill -9 $(pgrep -x migrated-worker)")
+    wait_for("an outcome", 60, lambda: '"outcome"' in vm.exec("a", "cat", "/tmp/send").stdout)
+    done = json.loads(vm.exec("a", "cat", "/tmp/send").stdout.splitlines()[-1])
+    wait_for("the end there", 60, lambda: not json.loads(
+        vm.exec("b", "migratectl", "--json", "list").stdout)["migrations"])
+    there = vm.status("b", done["id"])
+    said = {h: " ".join([d["error"]["message"], *d["error"]["causes"]]) for h, d in (("a", done), ("b", there))}
+    print("         worker on %s dies (client %s): a: %s; b: %s" % (side, client, said["a"], said["b"]))
+    expect(done["outcome"] == "kept" and done["stream"] == "ktls", "it ended so: %r", done)
+    expect("ended by signal 9" in said[side], "on %s: %s", side, said[side])
+    # the monitor of b still has the connection, and says what happened; that of a has not
+    want = "ended by signal 9" if side == "b" else "the other host closed the connection without a word"
+    expect(want in said[OTHER[side]], "on %s: %s", OTHER[side], said[OTHER[side]])
+
+
 def there_and_back(kernel, tracker, moves=2, relay_on_b=False):
     carrier = {"a": "ktls", "b": "relay" if relay_on_b else "ktls"}
     config_b = "kernel_tls = no" if relay_on_b else ""
     with Vm(kernel, "tracker = " + tracker, config_b=config_b) as vm:
         writer = vm.start("a", "/build/tests/vm/vm-writer", PORT, str(MIB))
         rounds, host = wait_for("the writer", 60, lambda: ask_writer(vm, "a"))[0], "a"
+        for side in () if relay_on_b else ("a", "b"):
+            worker_dies(vm, writer, side)
+            rounds = check_writer(vm, "a", rounds)
         for n in range(moves):
             done = vm.send(host, writer)
             say_move(n, done, ", writer, tracker " + done["tracker"])
@@ -116,6 +151,9 @@ def there_and_back(kernel, tracker, moves=2, relay_on_b=False):
             got, size = digest(vm, OTHER[host])
             expect(got == want, "the keys are others after move %d", n)
             check_carriers(vm, host, done, carrier)
+        if not relay_on_b:
+            over_many_connections(vm, redis, want)
         for host in ("a", "b"):
             check_tls(vm, host, carrier, moves + 2)
+        vm.exec("a", "/build/tests/wire/wire-ktls")  # last: it damages records too
         expect(size < KEYS + SHORT_KEYS, "no key has expired")

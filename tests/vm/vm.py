@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
-from lab import OTHER, ROOT, SIGNALS, Failed, expect, main, say_move, skip, wait_for  # noqa: E402,F401
+from lab import ADDRESS, OTHER, ROOT, SIGNALS, Failed, expect, main, say_move, skip, wait_for  # noqa: E402,F401
 
 VM = os.path.join(ROOT, "tests/lab/vm")
 
@@ -54,6 +54,13 @@ class Vm:
         """A program that stays, without a file open; returns its number."""
         script = 'cd /tmp; setsid "$@" >/dev/null 2>&1 </dev/null & echo $!'
         return int(self.exec(host, "bash", "-c", script, "sh", *argv).stdout)
+
+    def restart(self, host, program):
+        """Another daemon in the place of the one that runs."""
+        script = ('kill "$(pgrep -o -x migrated)"; while migratectl identity >/dev/null 2>&1; do sleep 0.1; done; '
+                  'setsid "$1" --listen "$2:7420" >>/var/log/migrated 2>&1 </dev/null & '
+                  'for i in $(seq 300); do migratectl identity >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1')
+        self.exec(host, "bash", "-c", script, "sh", program, ADDRESS[host])
 
     def tls_stat(self, host):
         """What the kernel counts of its own TLS."""

@@ -578,6 +578,68 @@ static void key_used_up(void **state unused_arg)
 	stream_close(&s[0]);
 }
 
+/* A channel that goes on over others in time: while somebody stands still, only when it must. */
+struct spare {
+	struct stream s[2];
+	unsigned asked;
+};
+
+static struct err *open_spare(
+	void *arg, unsigned *n, struct deadline d unused_arg, struct stream **ret)
+{
+	struct spare *spare = arg;
+	bool dials = *n == 0;
+
+	if (dials) {
+		open_streams(&usual, 0, spare->s);
+		*n = ++spare->asked;
+	}
+	*ret = &spare->s[!dials];
+	return NULL;
+}
+
+static void goes_on(void **state unused_arg)
+{
+	static const struct {
+		uint64_t records;
+		bool hurried, another;
+	} cases[] = {
+		{ ONE_KEY_RECORDS_WORN - 10, false, false },
+		{ ONE_KEY_RECORDS_WORN, true, false },
+		{ ONE_KEY_RECORDS_WORN, false, true },
+		{ ONE_KEY_RECORDS_USED_UP, true, true },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct spare spare = { .asked = 0 };
+		struct channel a, b;
+		struct stream s[2];
+		struct frame_head h;
+
+		open_streams(&usual, cases[i].records, s);
+		channel_init(&a, &s[0], -1);
+		channel_init(&b, &s[1], -1);
+		a.deadline = b.deadline = deadline_in(STUCK_MS * 1000);
+		a.more = (struct channel_more){ open_spare, &spare, true };
+		b.more = (struct channel_more){ open_spare, &spare, false };
+		a.hurried = cases[i].hurried;
+		for (unsigned n = 0; n < 5; n++)
+			assert_null(channel_send(&a, FRAME_ROUND, n, NULL, 0));
+		for (unsigned n = 0; n < 5; n++) {
+			assert_null(channel_head(&b, &h));
+			assert_int_equal(h.arg, n);
+		}
+		assert_int_equal(spare.asked, cases[i].another);
+		assert_ptr_equal(a.out, cases[i].another ? &spare.s[0] : &s[0]);
+		close_raw(&s[1]);
+		stream_close(&s[0]);
+		if (spare.asked) {
+			close_raw(&spare.s[1]);
+			stream_close(&spare.s[0]);
+		}
+	}
+}
+
 static void make_ring(void)
 {
 	uint64_t x = 88172645463325252ULL, *word;
@@ -604,6 +666,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(cut),
 		cmocka_unit_test(tampered),
 		cmocka_unit_test(key_used_up),
+		cmocka_unit_test(goes_on),
 		cmocka_unit_test(end_under_pressure),
 		cmocka_unit_test(small_fragments),
 		cmocka_unit_test(stress),
