@@ -110,12 +110,11 @@ def worker_dies(vm, pid, side):
     """In the midst of a move from a: it stays there, and each side knows why, as far as it can."""
     script = 'cd /tmp; setsid migratectl --json send "$1" b --bandwidth 1M >send 2>&1 </dev/null & echo $!'
     client = vm.exec("a", "bash", "-c", script, "sh", str(pid)).stdout.strip()
-    wait_for("rounds", 60, lambda: '"precopy"' in vm.exec("a", "migratectl", "--json", "list").stdout)
+    wait_for("rounds", 60, lambda: any(m["state"] == "precopy" for m in vm.migrations("a")))
     vm.exec(side, "bash", "-c", "kill -9 $(pgrep -x migrated-worker)")
     wait_for("an outcome", 60, lambda: '"outcome"' in vm.exec("a", "cat", "/tmp/send").stdout)
     done = json.loads(vm.exec("a", "cat", "/tmp/send").stdout.splitlines()[-1])
-    wait_for("the end there", 60, lambda: not json.loads(
-        vm.exec("b", "migratectl", "--json", "list").stdout)["migrations"])
+    wait_for("the end there", 60, lambda: not vm.migrations("b"))
     there = vm.status("b", done["id"])
     said = {h: " ".join([d["error"]["message"], *d["error"]["causes"]]) for h, d in (("a", done), ("b", there))}
     print("         worker on %s dies (client %s): a: %s; b: %s" % (side, client, said["a"], said["b"]))

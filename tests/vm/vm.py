@@ -67,6 +67,10 @@ class Vm:
         text = self.exec(host, "cat", "/proc/net/tls_stat").stdout
         return {name: int(n) for name, n in (line.split() for line in text.splitlines())}
 
+    def migrations(self, host):
+        """Those that go on."""
+        return json.loads(self.exec(host, "migratectl", "--json", "list").stdout)["migrations"]
+
     def status(self, host, migration):
         """How a migration that is over, or nearly so, looks from one of the hosts."""
         found = json.loads(self.exec(host, "migratectl", "--json", "status", migration).stdout)
