@@ -19,8 +19,8 @@
  *   file's page again. For those mappings we remember which pages were its own (`own`) and look at
  *   exactly these again.
  * - A mapping that joins the one that is moved next to it by mremap loses its registration with it,
- *   but its pages stay marked, also when the process has written them, and others that are marked are
- *   not armed again. So whatever is registered is unmarked first.
+ *   but its pages stay marked, also when the process has written them, and others that are marked
+ * are not armed again. So whatever is registered is unmarked first.
  * - A new guard page reads as written: whoever looks for those comes across it.
  * - MADV_GUARD_INSTALL in an armed file mapping never returns (6.18): emptying the pages leaves
  *   markers, and where one is, it begins again. It goes on when nothing is armed any more.
@@ -294,9 +294,9 @@ static struct err *first_look(struct look *l, const struct vma *v)
 		int no = uffd_register(l->d->uffd, v);
 
 		l->out.runs->n = l->out.first;
-		/* EBUSY: a userfaultfd of the target's own. EINVAL, EPERM, EAGAIN: memory that cannot be
-		 * protected, or that vanished meanwhile. ENOMEM: so does an address space that is
-		 * gone, which the scan then says. Dirty for ever, then. */
+		/* EBUSY: a userfaultfd of the target's own. EINVAL, EPERM, EAGAIN: memory that
+		 * cannot be protected, or that vanished meanwhile. ENOMEM: so does an address space
+		 * that is gone, which the scan then says. Dirty for ever, then. */
 		if (no)
 			return untracked(l, v);
 		TRY(find_blocks(l->d, v));

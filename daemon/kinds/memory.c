@@ -101,9 +101,9 @@ bool region_same_backing(const struct region *a, const struct region *b)
 	return a->backing == BACKING_SHM ? a->space == b->space : file_equal(a->file, b->file);
 }
 
-/* Reserved memory that is used now. Pages may have come before the layout that says so, and then the
- * kernel would never join the mapping with its neighbour, as it has done at the source: mremap of
- * both would be refused (EFAULT). */
+/* Reserved memory that is used now. Pages may have come before the layout that says so, and then
+ * the kernel would never join the mapping with its neighbour, as it has done at the source: mremap
+ * of both would be refused (EFAULT). */
 static bool taken_into_use(const struct region *have, const struct region *want)
 {
 	return have->backing == BACKING_ANON && !have->shared && have->prot == PROT_NONE &&

@@ -72,8 +72,8 @@ struct err *pages_send_drop(struct channel *ch, uint64_t space, uint64_t offset,
 typedef int (*space_fd_fn)(void *arg, uint64_t space);
 
 struct page_sink;
-/* Takes the seedling (held). Chooses per VMA: UFFDIO_COPY for new pages of private anonymous memory,
- * process_vm_writev for pages that are there already and for private file mappings, or
+/* Takes the seedling (held). Chooses per VMA: UFFDIO_COPY for new pages of private anonymous
+ * memory, process_vm_writev for pages that are there already and for private file mappings, or
  * /proc/PID/mem for memory that is not writable. */
 struct err *page_sink_open(
 	struct task *t, space_fd_fn space_fd, void *arg, struct page_sink **ret) must_check;

@@ -144,8 +144,8 @@ static void unregister_range(const struct page_sink *s, const struct vma *v)
 		(void)ioctl(s->uffd, UFFDIO_UNREGISTER, &r);
 }
 
-/* Memory that is not writable (yet, or now) is registered too: the kernel joins mappings whose pages
- * were made while they differed in their protection alone, and in nothing of ours. */
+/* Memory that is not writable (yet, or now) is registered too: the kernel joins mappings whose
+ * pages were made while they differed in their protection alone, and in nothing of ours. */
 static enum place place_of(
 	const struct page_sink *s, const struct vma *v, const struct vma_table *before)
 {

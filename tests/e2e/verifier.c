@@ -13,8 +13,8 @@
  *   rounds R checks C wrong W moves M
  *
  * and what was wrong; R is that of the slowest thread. If the line is "end", all threads stop and
- * all is looked at before the answer; "done" is its last line, and the exit status 1 if anything was
- * wrong. If it is "page", the answer is an address at which nobody will write any more.
+ * all is looked at before the answer; "done" is its last line, and the exit status 1 if anything
+ * was wrong. If it is "page", the answer is an address at which nobody will write any more.
  */
 #include "verifier.h"
 
@@ -354,8 +354,9 @@ static void make_object(struct lot *l, const char *shared_file)
 		lot_object(l, make_memfd(), false);
 		return;
 	default:
-		lot_object(l, shared_file ? open(shared_file, O_RDWR | O_CREAT | O_CLOEXEC, 0600)
-					  : make_memfd(),
+		lot_object(l,
+			shared_file ? open(shared_file, O_RDWR | O_CREAT | O_CLOEXEC, 0600)
+				    : make_memfd(),
 			true);
 	}
 }
@@ -369,8 +370,8 @@ static void make_worker(struct worker *w, uint32_t pages, const char *shared_fil
 
 	lot_private(lot_add(w, "churn", churn, churn_deeds, n_churn_deeds), false);
 	lot_private(lot_add(w, "huge", huge, bulk_deeds, n_bulk_deeds), true);
-	lot_private(lot_add(w, "bulk", pages - churn - object - grown - huge, bulk_deeds,
-			    n_bulk_deeds),
+	lot_private(
+		lot_add(w, "bulk", pages - churn - object - grown - huge, bulk_deeds, n_bulk_deeds),
 		false);
 	make_object(lot_add(w, "object", object, object_deeds, n_object_deeds), shared_file);
 	lot_grown(lot_add(w, "grown", grown, grown_deeds, n_grown_deeds));

@@ -2,8 +2,8 @@
 /*
  * A program that knows at any time what must be in each page of its memory (verifier.c).
  *
- * Memory is in lots: ranges of pages of one sort, each with things that are done to it (deeds) and an
- * owner, the one thread that does them and that looks. What must be in a page is its model, kept
+ * Memory is in lots: ranges of pages of one sort, each with things that are done to it (deeds) and
+ * an owner, the one thread that does them and that looks. What must be in a page is its model, kept
  * twice, in private and in shared memory, each entry with a sum, and a total per lot in a third
  * place: who loses a page of the models is noticed like who loses one of the lots.
  */
@@ -23,8 +23,8 @@ enum what { GONE, ANON, COW, SHARED };
 enum content { ZERO, FILLED, OF_FILE };
 enum { FREED = 1, GUARDED = 2 };
 
-/* A page is `content` all over; where it has a stamp, its first words are an address, the stamp, and
- * a hash of both. */
+/* A page is `content` all over; where it has a stamp, its first words are an address, the stamp,
+ * and a hash of both. */
 struct page {
 	uint64_t stamp, address;
 	uint64_t base;    /* the stamp that a FILLED page was filled for */

@@ -64,7 +64,8 @@ void difference(struct lot *l, uint32_t i, const char *format, ...)
 	n = vsnprintf(text, sizeof(text) / 2, format, ap);
 	va_end(ap);
 	more = snprintf(text + n, sizeof(text) - (size_t)n,
-		"; page %u of lot %u.%s at %p (%s, %s%s%s, prot %d, stamp %#lx, base %#lx, page %u of "
+		"; page %u of lot %u.%s at %p (%s, %s%s%s, prot %d, stamp %#lx, base %#lx, page %u "
+		"of "
 		"the file), last changed by \"%s\", after move %lu\n",
 		i, l->owner->number, l->name, (void *)page_at(l, i), whats[p->what % 4],
 		contents[p->content % 3], p->flags & FREED ? ", freed" : "",
