@@ -26,6 +26,12 @@ void page_runs_add(struct page_runs *r, uint64_t start, uint64_t pages, enum pag
 		push(r, (struct page_run){ start, pages, class });
 }
 
+void page_runs_add_first(struct page_runs *r, uint64_t start, uint64_t pages, enum page_class class)
+{
+	if (pages)
+		push(r, (struct page_run){ start, pages, class });
+}
+
 void page_runs_fini(struct page_runs *r)
 {
 	free(r->v);

@@ -30,6 +30,9 @@ struct page_runs {
 	bool unreadable; /* for the process itself (PROT_NONE), as far as is known */
 };
 void page_runs_add(struct page_runs *r, uint64_t start, uint64_t pages, enum page_class class);
+/* The same, but what lies before stays a run of its own: a mapping begins here. */
+void page_runs_add_first(
+	struct page_runs *r, uint64_t start, uint64_t pages, enum page_class class);
 void page_runs_fini(struct page_runs *r);
 
 /* What collect found out about one VMA. */

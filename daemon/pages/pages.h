@@ -9,6 +9,7 @@
 #pragma once
 
 #include "kernel/dirty.h"
+#include "kernel/remote.h"
 #include "proto/frame.h"
 #include "wire/channel.h"
 
@@ -51,8 +52,12 @@ struct page_source_ops {
 	/* Sends a range of a shared memory object. Holes travel as drops. */
 	struct err *(*send_shared)(struct page_source *s, const struct shared_part *part,
 		struct channel *ch, struct pages_stats *st);
+	/* Another one of the same process, for another thread: each sends by itself, at the same
+	 * time. Closed before the first, which is the only one that leaves. */
+	struct err *(*another)(struct page_source *first, struct page_source **ret);
 	/* The last page is sent: nothing of the source stays in the process. NULL: never was. */
 	struct err *(*leave)(struct page_source *s);
+	/* NULL: nothing. */
 	void (*facts)(const struct page_source *s, struct source_facts *ret);
 	void (*close)(struct page_source *s);
 };
@@ -77,7 +82,8 @@ struct page_sink;
  * /proc/PID/mem for memory that is not writable. */
 struct err *page_sink_open(
 	struct task *t, space_fd_fn space_fd, void *arg, struct page_sink **ret) must_check;
-/* The layout of the task changed: must be called before pages of new VMAs arrive. */
+/* The layout of the task changed: must be called before pages of new VMAs arrive, and while no
+ * other thread places any. */
 struct err *page_sink_layout(struct page_sink *s, const struct vma_list *maps) must_check;
 /* One PAGES frame: header and run table are checked against the layout (an address outside is
  * PEER), then the payload is read from the channel straight into place. */
@@ -85,3 +91,16 @@ struct err *page_sink_frame(
 	struct page_sink *s, const struct frame_head *head, struct channel *ch) must_check;
 /* No more frames: takes every registration off the task. */
 void page_sink_close(struct page_sink *s);
+
+/* Places frames as the sink does, in another thread, at the same time as others of the same sink:
+ * as long as no page is in frames of two of them. It is closed before the sink. */
+struct placer;
+/* A thread that does not trace has system calls made in the task by one that does. */
+struct placer_remote {
+	struct err *(*run)(void *arg, struct task *t, struct call *calls, size_t n);
+	void *arg;
+};
+struct placer *placer_open(struct page_sink *s, const struct placer_remote *remote) must_check;
+struct err *placer_frame(
+	struct placer *p, const struct frame_head *head, struct channel *ch) must_check;
+void placer_close(struct placer *p);

@@ -53,6 +53,45 @@ static struct err *make_uffd(struct task *t, int *ret)
 	return NULL;
 }
 
+static struct err *run_here(void *arg unused_arg, struct task *t, struct call *calls, size_t n)
+{
+	return remote_run(t, task_leader(t), calls, n);
+}
+
+static void placer_init(struct placer *p, struct page_sink *s, const struct placer_remote *remote)
+{
+	*p = (struct placer){ .s = s, .remote = *remote };
+	p->drops = xcalloc(REMOTE_CALLS_MAX, sizeof(*p->drops));
+	p->table = xcalloc(1, TABLE_BYTES);
+	p->data =
+		mmap(NULL, PIECE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p->data == MAP_FAILED)
+		abort();
+}
+
+static void placer_fini(struct placer *p)
+{
+	free(p->drops);
+	free(p->table);
+	munmap(p->data, PIECE_BYTES);
+}
+
+struct placer *placer_open(struct page_sink *s, const struct placer_remote *remote)
+{
+	struct placer *p = xcalloc(1, sizeof(*p));
+
+	placer_init(p, s, remote);
+	return p;
+}
+
+void placer_close(struct placer *p)
+{
+	if (!p)
+		return;
+	placer_fini(p);
+	free(p);
+}
+
 struct err *page_sink_open(struct task *t, space_fd_fn space_fd, void *arg, struct page_sink **ret)
 {
 	struct page_sink *s;
@@ -65,12 +104,8 @@ struct err *page_sink_open(struct task *t, space_fd_fn space_fd, void *arg, stru
 	s->arg = arg;
 	s->uffd = uffd;
 	s->put.shift = (unsigned)__builtin_ctzll(PAGE_BYTES);
-	s->drops = xcalloc(REMOTE_CALLS_MAX, sizeof(*s->drops));
-	s->table = xcalloc(1, TABLE_BYTES);
-	s->data =
-		mmap(NULL, PIECE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (s->data == MAP_FAILED)
-		abort();
+	pthread_mutex_init(&s->lock, NULL);
+	placer_init(&s->own, s, &(struct placer_remote){ run_here, NULL });
 	*ret = s;
 	return NULL;
 }
@@ -82,10 +117,9 @@ void page_sink_close(struct page_sink *s)
 	/* The last holder: every registration ends. */
 	fd_closep(&s->uffd);
 	pagebits_fini(&s->put);
+	placer_fini(&s->own);
+	pthread_mutex_destroy(&s->lock);
 	free(s->vmas);
-	free(s->drops);
-	free(s->table);
-	munmap(s->data, PIECE_BYTES);
 	free(s);
 }
 
@@ -198,20 +232,25 @@ struct target {
 	uint64_t bytes;
 };
 
-static struct err *find_target(struct page_sink *s, uint64_t space, struct target *ret)
+static struct err *shared_bytes(struct target *to)
 {
 	struct stat st;
 
+	if (fstat(to->fd, &st) < 0)
+		return err_errno(errno, "look at shared memory");
+	to->bytes = (uint64_t)st.st_size;
+	return NULL;
+}
+
+static struct err *find_target(struct page_sink *s, uint64_t space, struct target *ret)
+{
 	*ret = (struct target){ .space = space, .fd = -1 };
 	if (space == SPACE_PRIVATE)
 		return NULL;
 	ret->fd = s->space_fd ? s->space_fd(s->arg, space) : -1;
 	if (ret->fd < 0)
 		return err_new(ERR_PEER, "pages for unknown shared memory %ju", (uintmax_t)space);
-	if (fstat(ret->fd, &st) < 0)
-		return err_errno(errno, "look at shared memory");
-	ret->bytes = (uint64_t)st.st_size;
-	return NULL;
+	return shared_bytes(ret);
 }
 
 static struct err *check_run(
@@ -234,12 +273,11 @@ static struct err *check_run(
 		(uintmax_t)r->start, (uintmax_t)end);
 }
 
-/* Its last size comes with the object itself, when the process stands still. */
-static struct err *grow_shared(struct target *to, const struct run *r)
+/* Another thread may have made it larger still meanwhile. */
+static struct err *grow_to(struct target *to, uint64_t end)
 {
-	uint64_t end = r->start + r->pages * PAGE_BYTES;
-
-	if (to->space == SPACE_PRIVATE || r->kind != RUN_DATA || end <= PAGE_UP(to->bytes))
+	TRY(shared_bytes(to));
+	if (end <= PAGE_UP(to->bytes))
 		return NULL;
 	if (ftruncate(to->fd, (off_t)end) < 0)
 		return err_errno(errno, "resize shared memory %ju", (uintmax_t)to->space);
@@ -247,38 +285,52 @@ static struct err *grow_shared(struct target *to, const struct run *r)
 	return NULL;
 }
 
-static struct err *decode(const struct page_sink *s, size_t i, struct run *r)
+/* Its last size comes with the object itself, when the process stands still. */
+static struct err *grow_shared(struct page_sink *s, struct target *to, const struct run *r)
 {
-	return run_decode(s->table + RUN_HEAD_BYTES + i * RUN_BYTES, r);
+	uint64_t end = r->start + r->pages * PAGE_BYTES;
+	struct err *e;
+
+	if (to->space == SPACE_PRIVATE || r->kind != RUN_DATA || end <= PAGE_UP(to->bytes))
+		return NULL;
+	pthread_mutex_lock(&s->lock);
+	e = grow_to(to, end);
+	pthread_mutex_unlock(&s->lock);
+	return e;
+}
+
+static struct err *decode(const struct placer *p, size_t i, struct run *r)
+{
+	return run_decode(p->table + RUN_HEAD_BYTES + i * RUN_BYTES, r);
 }
 
 /* The whole table, before anything is done; returns the number of runs. */
-static struct err *read_table(struct page_sink *s, const struct frame_head *head,
-	struct channel *ch, struct target *to, size_t *ret)
+static struct err *read_table(struct placer *p, const struct frame_head *head, struct channel *ch,
+	struct target *to, size_t *ret)
 {
 	uint64_t data = 0, limit = MIN((uint64_t)head->length, (uint64_t)PAGES_FRAME_BYTES);
 	uint32_t n, zero;
 
 	if (head->type != FRAME_PAGES || head->length < RUN_HEAD_BYTES)
 		return err_new(ERR_PEER, "a PAGES frame of %u bytes", head->length);
-	TRY(channel_read(ch, s->table, RUN_HEAD_BYTES));
-	memcpy(&n, s->table, sizeof(n));
-	memcpy(&zero, s->table + sizeof(n), sizeof(zero));
+	TRY(channel_read(ch, p->table, RUN_HEAD_BYTES));
+	memcpy(&n, p->table, sizeof(n));
+	memcpy(&zero, p->table + sizeof(n), sizeof(zero));
 	n = le32toh(n);
 	if (zero || n > PAGES_RUNS_MAX || head->length < RUN_HEAD_BYTES + n * RUN_BYTES)
 		return err_new(ERR_PEER, "a run table of %u runs in %u bytes", n, head->length);
-	TRY(channel_read(ch, s->table + RUN_HEAD_BYTES, n * RUN_BYTES));
+	TRY(channel_read(ch, p->table + RUN_HEAD_BYTES, n * RUN_BYTES));
 	for (size_t i = 0; i < n; i++) {
 		struct run r;
 
-		TRY(decode(s, i, &r));
-		TRY(check_run(s, to, &r));
+		TRY(decode(p, i, &r));
+		TRY(check_run(p->s, to, &r));
 		if (r.kind != RUN_DATA)
 			continue;
 		if (r.pages > (limit - data) / PAGE_BYTES)
 			return err_new(ERR_PEER, "more page data announced than a frame holds");
 		data += r.pages * PAGE_BYTES;
-		TRY(grow_shared(to, &r));
+		TRY(grow_shared(p->s, to, &r));
 	}
 	if (head->length != RUN_HEAD_BYTES + n * RUN_BYTES + data)
 		return err_new(ERR_PEER, "a PAGES frame of %u bytes with %ju bytes of data",
@@ -290,7 +342,7 @@ static struct err *read_table(struct page_sink *s, const struct frame_head *head
 /* ---- placing ---- */
 
 struct placing {
-	struct page_sink *s;
+	struct placer *by;
 	const struct target *to;
 	const struct sink_vma *v; /* private memory */
 };
@@ -306,7 +358,7 @@ static struct err *place_run(
 		uint64_t n = MIN(end - at, (uint64_t)PIECE_BYTES);
 		const uint8_t *data;
 
-		TRY(channel_borrow(ch, p->s->data, n, &data));
+		TRY(channel_borrow(ch, p->by->data, n, &data));
 		TRY(fn(p, (struct range){ at, at + n }, data));
 		at += n;
 	}
@@ -340,13 +392,13 @@ static struct err *drop_shared(const struct target *to, const struct run *r)
 
 static struct err *put_private(const struct placing *p, struct range r, const uint8_t *data)
 {
-	return sink_put(p->s, p->v, r, data);
+	return sink_put(p->by, p->v, r, data);
 }
 
 static struct err *place_one(
-	struct page_sink *s, const struct target *to, struct channel *ch, const struct run *r)
+	struct placer *by, const struct target *to, struct channel *ch, const struct run *r)
 {
-	struct placing p = { .s = s, .to = to };
+	struct placing p = { .by = by, .to = to };
 	bool private = to->space == SPACE_PRIVATE;
 	struct range where = { r->start, r->start + r->pages * PAGE_BYTES };
 
@@ -354,25 +406,30 @@ static struct err *place_one(
 		return place_run(&p, ch, r, put_shared);
 	if (!private)
 		return drop_shared(to, r);
-	p.v = sink_vma_at(s, r->start);
+	p.v = sink_vma_at(by->s, r->start);
 	if (r->kind != RUN_DATA)
-		return sink_drop(s, p.v, where, r->kind == RUN_ZERO);
-	TRY(sink_prepare(s, p.v, where));
+		return sink_drop(by, p.v, where, r->kind == RUN_ZERO);
+	TRY(sink_prepare(by, p.v, where));
 	return place_run(&p, ch, r, put_private);
 }
 
-struct err *page_sink_frame(struct page_sink *s, const struct frame_head *head, struct channel *ch)
+struct err *placer_frame(struct placer *p, const struct frame_head *head, struct channel *ch)
 {
 	struct target to;
 	size_t n = 0;
 
-	TRY(find_target(s, head->arg, &to));
-	TRY(read_table(s, head, ch, &to, &n));
+	TRY(find_target(p->s, head->arg, &to));
+	TRY(read_table(p, head, ch, &to, &n));
 	for (size_t i = 0; i < n; i++) {
 		struct run r;
 
-		TRY(decode(s, i, &r));
-		TRY(place_one(s, &to, ch, &r));
+		TRY(decode(p, i, &r));
+		TRY(place_one(p, &to, ch, &r));
 	}
-	return to.space == SPACE_PRIVATE ? sink_flush_drops(s) : NULL;
+	return to.space == SPACE_PRIVATE ? sink_flush_drops(p) : NULL;
+}
+
+struct err *page_sink_frame(struct page_sink *s, const struct frame_head *head, struct channel *ch)
+{
+	return placer_frame(&s->own, head, ch);
 }

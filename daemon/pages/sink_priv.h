@@ -2,8 +2,9 @@
 /* What the files of the sink share. */
 #pragma once
 
+#include <pthread.h>
+
 #include "kernel/pagebits.h"
-#include "kernel/remote.h"
 #include "pages/pages.h"
 
 /* How pages get into a mapping. */
@@ -21,6 +22,15 @@ struct sink_vma {
 	bool huge; /* MADV_HUGEPAGE */
 };
 
+/* What one thread places pages with. */
+struct placer {
+	struct page_sink *s;
+	struct placer_remote remote;
+	struct call *drops; /* REMOTE_CALLS_MAX: madvise calls that wait for company */
+	size_t n_drops;
+	uint8_t *table, *data;
+};
+
 struct page_sink {
 	struct task *t;
 	space_fd_fn space_fd;
@@ -31,18 +41,17 @@ struct page_sink {
 	/* Where the sink has put something (and not dropped it since). A bit too many is harmless,
 	 * one too few is not: such a page would survive a drop. */
 	struct pagebits put;
-	struct call *drops; /* REMOTE_CALLS_MAX: madvise calls that wait for company */
-	size_t n_drops;
-	uint8_t *table, *data;
+	pthread_mutex_t lock; /* `put`, and the growth of shared memory objects */
+	struct placer own;    /* of the thread that traces */
 };
 
 /* Before the pieces of a run are put: huge pages, where they are wanted. */
-struct err *sink_prepare(struct page_sink *s, const struct sink_vma *v, struct range r) must_check;
+struct err *sink_prepare(struct placer *p, const struct sink_vma *v, struct range r) must_check;
 /* Private memory; the run lies within v. `data` may be clobbered. */
-struct err *sink_put(struct page_sink *s, const struct sink_vma *v, struct range r,
-	const uint8_t *data) must_check;
+struct err *sink_put(
+	struct placer *p, const struct sink_vma *v, struct range r, const uint8_t *data) must_check;
 /* Zeros (content) or what a fresh mapping has (!zero). */
 struct err *sink_drop(
-	struct page_sink *s, const struct sink_vma *v, struct range r, bool zero) must_check;
+	struct placer *p, const struct sink_vma *v, struct range r, bool zero) must_check;
 /* Makes the waiting madvise calls. */
-struct err *sink_flush_drops(struct page_sink *s) must_check;
+struct err *sink_flush_drops(struct placer *p) must_check;

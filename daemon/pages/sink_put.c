@@ -109,13 +109,40 @@ static struct err *place(
 	return NULL;
 }
 
-static bool drop_waits(const struct page_sink *s, struct range r)
+static bool drop_waits(const struct placer *p, struct range r)
 {
-	for (size_t i = 0; i < s->n_drops; i++)
-		if (s->drops[i].args[0] < r.end &&
-			r.start < s->drops[i].args[0] + s->drops[i].args[1])
+	for (size_t i = 0; i < p->n_drops; i++)
+		if (p->drops[i].args[0] < r.end &&
+			r.start < p->drops[i].args[0] + p->drops[i].args[1])
 			return true;
 	return false;
+}
+
+static struct err *run_remote(const struct placer *p, struct call *calls, size_t n)
+{
+	return p->remote.run(p->remote.arg, p->s->t, calls, n);
+}
+
+/* ---- where something is; other threads ask and tell about other pages ---- */
+
+static uint64_t stretch(struct page_sink *s, struct range r, bool *there)
+{
+	uint64_t end;
+
+	pthread_mutex_lock(&s->lock);
+	end = pagebits_run(&s->put, r.start, r.end, there);
+	pthread_mutex_unlock(&s->lock);
+	return end;
+}
+
+static void is_put(struct page_sink *s, struct range r, bool there)
+{
+	pthread_mutex_lock(&s->lock);
+	if (there)
+		pagebits_set(&s->put, r.start, r.end);
+	else
+		pagebits_clear(&s->put, r.start, r.end);
+	pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- huge pages ---- */
@@ -123,7 +150,7 @@ static bool drop_waits(const struct page_sink *s, struct range r)
 /* Blocks of 2 MiB that are touched for the first time, within the mapping: lets the process make
  * huge pages for them in one go. Only the run's own range is asked for, so that no more than that
  * is made where huge pages are not to be had. */
-struct err *sink_prepare(struct page_sink *s, const struct sink_vma *v, struct range r)
+struct err *sink_prepare(struct placer *p, const struct sink_vma *v, struct range r)
 {
 	struct call c = { .nr = SYS_madvise };
 	uint64_t block = r.start & ~(HUGE_BYTES - 1);
@@ -131,13 +158,13 @@ struct err *sink_prepare(struct page_sink *s, const struct sink_vma *v, struct r
 
 	if (!v->huge || v->forced || v->place != PLACE_WRITE)
 		return NULL;
-	if (drop_waits(s, r))
-		TRY(sink_flush_drops(s));
+	if (drop_waits(p, r))
+		TRY(sink_flush_drops(p));
 	for (; block < r.end; block += HUGE_BYTES) {
 		bool set;
 
 		if (block < v->start || block + HUGE_BYTES > v->end ||
-			pagebits_run(&s->put, block, block + HUGE_BYTES, &set) <
+			stretch(p->s, (struct range){ block, block + HUGE_BYTES }, &set) <
 				block + HUGE_BYTES ||
 			set)
 			continue;
@@ -151,21 +178,22 @@ struct err *sink_prepare(struct page_sink *s, const struct sink_vma *v, struct r
 	c.args[1] = bytes_of(new);
 	c.args[2] = MADV_POPULATE_WRITE;
 	/* Its result does not matter: writing makes what is missing. */
-	return remote_run(s->t, task_leader(s->t), &c, 1);
+	return run_remote(p, &c, 1);
 }
 
 /* ---- put and drop ---- */
 
 struct err *sink_put(
-	struct page_sink *s, const struct sink_vma *v, struct range r, const uint8_t *data)
+	struct placer *p, const struct sink_vma *v, struct range r, const uint8_t *data)
 {
 	const way over = v->forced ? by_force : by_write;
+	struct page_sink *s = p->s;
 
-	if (drop_waits(s, r))
-		TRY(sink_flush_drops(s));
+	if (drop_waits(p, r))
+		TRY(sink_flush_drops(p));
 	for (uint64_t at = r.start; at < r.end;) {
 		bool there;
-		struct range part = { at, pagebits_run(&s->put, at, r.end, &there) };
+		struct range part = { at, stretch(s, (struct range){ at, r.end }, &there) };
 		const uint8_t *from = data + (at - r.start);
 
 		if (v->place == PLACE_COPY && !there)
@@ -174,34 +202,34 @@ struct err *sink_put(
 			TRY(place(s, part, from, over, by_copy));
 		at = part.end;
 	}
-	pagebits_set(&s->put, r.start, r.end);
+	is_put(s, r, true);
 	return NULL;
 }
 
-static struct err *write_zeros(struct page_sink *s, const struct sink_vma *v, struct range r)
+static struct err *write_zeros(struct placer *p, const struct sink_vma *v, struct range r)
 {
 	static const uint8_t zeros[16 * PAGE_BYTES];
 
 	while (r.start < r.end) {
 		struct range part = { r.start, MIN(r.end, r.start + sizeof(zeros)) };
 
-		TRY(sink_put(s, v, part, zeros));
+		TRY(sink_put(p, v, part, zeros));
 		r.start = part.end;
 	}
 	return NULL;
 }
 
 /* One madvise for each stretch where the sink has put something. */
-static struct err *queue_drop(struct page_sink *s, struct range r)
+static struct err *queue_drop(struct placer *p, struct range r)
 {
 	for (uint64_t at = r.start; at < r.end;) {
 		bool there;
-		uint64_t to = pagebits_run(&s->put, at, r.end, &there);
+		uint64_t to = stretch(p->s, (struct range){ at, r.end }, &there);
 
 		if (there) {
-			if (s->n_drops == REMOTE_CALLS_MAX)
-				TRY(sink_flush_drops(s));
-			s->drops[s->n_drops++] = (struct call){
+			if (p->n_drops == REMOTE_CALLS_MAX)
+				TRY(sink_flush_drops(p));
+			p->drops[p->n_drops++] = (struct call){
 				.nr = SYS_madvise,
 				.args = { at, to - at, MADV_DONTNEED },
 			};
@@ -211,27 +239,27 @@ static struct err *queue_drop(struct page_sink *s, struct range r)
 	return NULL;
 }
 
-struct err *sink_drop(struct page_sink *s, const struct sink_vma *v, struct range r, bool zero)
+struct err *sink_drop(struct placer *p, const struct sink_vma *v, struct range r, bool zero)
 {
 	if (zero && v->file)
-		return write_zeros(s, v, r);
-	TRY(queue_drop(s, r));
+		return write_zeros(p, v, r);
+	TRY(queue_drop(p, r));
 	/* A later run of this frame that puts a page there makes the waiting calls first. */
-	pagebits_clear(&s->put, r.start, r.end);
+	is_put(p->s, r, false);
 	return NULL;
 }
 
-struct err *sink_flush_drops(struct page_sink *s)
+struct err *sink_flush_drops(struct placer *p)
 {
-	size_t n = s->n_drops;
+	size_t n = p->n_drops;
 
 	if (!n)
 		return NULL;
-	s->n_drops = 0;
-	TRY(remote_run(s->t, task_leader(s->t), s->drops, n));
+	p->n_drops = 0;
+	TRY(run_remote(p, p->drops, n));
 	for (size_t i = 0; i < n; i++)
-		if (s->drops[i].ret < 0)
-			return err_errno((int)-s->drops[i].ret, "drop pages at %#jx",
-				(uintmax_t)s->drops[i].args[0]);
+		if (p->drops[i].ret < 0)
+			return err_errno((int)-p->drops[i].ret, "drop pages at %#jx",
+				(uintmax_t)p->drops[i].args[0]);
 	return NULL;
 }

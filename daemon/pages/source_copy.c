@@ -37,6 +37,11 @@ static struct err *copy_open(struct task *t, struct page_source **ret)
 	return NULL;
 }
 
+static struct err *copy_another(struct page_source *first, struct page_source **ret)
+{
+	return copy_open(first->t, ret);
+}
+
 static void copy_close(struct page_source *s)
 {
 	frame_out_fini(&s->out);
@@ -251,5 +256,6 @@ const struct page_source_ops source_copy = {
 	.open = copy_open,
 	.send = copy_send,
 	.send_shared = copy_send_shared,
+	.another = copy_another,
 	.close = copy_close,
 };

@@ -7,6 +7,10 @@
  * The pump stops in front of a page that the process cannot read itself; that one, and as many more
  * each time as went wrong before, goes by source_copy. A page that is gone is left out there.
  *
+ * Several sources of one process share its pump: one thread in the target puts more pages into
+ * pipes than many streams carry. The others order one pipeful at a time, under a lock, and move it
+ * (by reference again) into pipes of their own.
+ *
  * Shared memory objects need no pump: their pages are spliced out of the file, into a pipe whose
  * ends are both ours (so one descriptor).
  */
@@ -14,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -36,9 +41,20 @@ struct batch {
 	bool ordered;
 };
 
+/* One for all sources of the process; the first one's. */
+struct shared_pump {
+	struct pump *pump;
+	pthread_mutex_t lock;
+};
+
 struct page_source {
 	struct task *t;
-	struct pump *pump;
+	struct shared_pump *shared;
+	struct pump *pump; /* shared->pump */
+	bool first;
+	int pipes[PUMP_PIPES]; /* where the pages of a batch are; those of the first are the pump's
+				*/
+	size_t room;           /* pages in each */
 	struct page_source *copy;
 	struct frame_out out; /* tables only */
 	struct batch batch[PUMP_PIPES];
@@ -48,9 +64,21 @@ struct page_source {
 	size_t own_pages; /* what it holds */
 };
 
-static void pump_source_close(struct page_source *s)
+static void close_pump(struct page_source *s)
 {
 	pump_free(s->pump);
+	if (s->shared)
+		pthread_mutex_destroy(&s->shared->lock);
+	free(s->shared);
+}
+
+static void pump_source_close(struct page_source *s)
+{
+	if (s->first)
+		close_pump(s);
+	else
+		for (unsigned i = 0; i < PUMP_PIPES; i++)
+			fd_closep(&s->pipes[i]);
 	if (s->copy)
 		source_copy.close(s->copy);
 	frame_out_fini(&s->out);
@@ -58,21 +86,50 @@ static void pump_source_close(struct page_source *s)
 	free(s);
 }
 
+static struct err *open_pump(struct page_source *s)
+{
+	TRY(pump_open(s->t, &s->pump));
+	s->shared = xcalloc(1, sizeof(*s->shared));
+	s->shared->pump = s->pump;
+	pthread_mutex_init(&s->shared->lock, NULL);
+	for (unsigned i = 0; i < PUMP_PIPES; i++)
+		s->pipes[i] = pump_pipe(s->pump, i);
+	s->room = pump_room(s->pump);
+	return NULL;
+}
+
+static struct err *open_pipes(struct page_source *s)
+{
+	s->pump = s->shared->pump;
+	s->room = pump_room(s->pump);
+	for (unsigned i = 0; i < PUMP_PIPES; i++) {
+		TRY(io_pipe_single(&s->pipes[i]));
+		s->room = MIN(s->room,
+			io_pipe_grow(s->pipes[i], FRAME_PAGES_MAX * PAGE_BYTES) / PAGE_BYTES);
+	}
+	return s->room ? NULL : err_new(ERR_KERNEL, "a pipe of less than a page");
+}
+
 static struct err *open_all(struct page_source *s)
 {
 	TRY(io_pipe_single(&s->own_pipe));
 	s->own_pages = io_pipe_grow(s->own_pipe, FRAME_PAGES_MAX * PAGE_BYTES) / PAGE_BYTES;
 	TRY(source_copy.open(s->t, &s->copy));
-	return pump_open(s->t, &s->pump);
+	return s->first ? open_pump(s) : open_pipes(s);
 }
 
-static struct err *pump_source_open(struct task *t, struct page_source **ret)
+/* With the pump of others, or one of its own. */
+static struct err *make(struct task *t, struct shared_pump *shared, struct page_source **ret)
 {
 	struct page_source *s = xcalloc(1, sizeof(*s));
 	struct err *e;
 
 	s->t = t;
+	s->shared = shared;
+	s->first = !shared;
 	s->own_pipe = -1;
+	for (unsigned i = 0; i < PUMP_PIPES; i++)
+		s->pipes[i] = -1;
 	frame_out_init(&s->out);
 	e = open_all(s);
 	if (e)
@@ -82,11 +139,23 @@ static struct err *pump_source_open(struct task *t, struct page_source **ret)
 	return e;
 }
 
+static struct err *pump_source_open(struct task *t, struct page_source **ret)
+{
+	return make(t, NULL, ret);
+}
+
+static struct err *pump_source_another(struct page_source *first, struct page_source **ret)
+{
+	return make(first->t, first->shared, ret);
+}
+
 static void pump_source_facts(const struct page_source *s, struct source_facts *ret)
 {
-	struct pump_facts f;
+	struct pump_facts f = { .fds = PUMP_PIPES,
+		.pipe_bytes = PUMP_PIPES * s->room * PAGE_BYTES };
 
-	pump_facts(s->pump, &f);
+	if (s->first)
+		pump_facts(s->pump, &f);
 	*ret = (struct source_facts){ .stop_us = f.stop_us,
 		.fds = f.fds + 1,
 		.pipe_bytes = f.pipe_bytes + s->own_pages * PAGE_BYTES };
@@ -98,6 +167,39 @@ static struct err *pump_source_leave(struct page_source *s)
 }
 
 /* ---- private memory ---- */
+
+/* All that a pipe of the pump's holds, into one of ours that is empty. */
+static struct err *move_pipe(int from, int to, size_t bytes)
+{
+	while (bytes) {
+		ssize_t n = splice(from, NULL, to, NULL, bytes, SPLICE_F_NONBLOCK);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return err_errno(n ? errno : EIO, "move pages from pipe to pipe");
+		bytes -= (size_t)n;
+	}
+	return NULL;
+}
+
+/* Through the first pipe of a pump that others use, too. */
+static struct err *order_shared(
+	struct page_source *s, unsigned which, const struct iovec *v, size_t n)
+{
+	size_t bytes = 0;
+	struct err *e;
+
+	pthread_mutex_lock(&s->shared->lock);
+	e = pump_order(s->pump, 0, v, n);
+	if (!e)
+		e = pump_result(s->pump, deadline_in(ANSWER_US), &bytes);
+	if (!e)
+		e = move_pipe(pump_pipe(s->pump, 0), s->pipes[which], bytes);
+	pthread_mutex_unlock(&s->shared->lock);
+	s->batch[which].filled = bytes / PAGE_BYTES;
+	return e;
+}
 
 static struct err *order(struct page_source *s, unsigned which)
 {
@@ -112,18 +214,19 @@ static struct err *order(struct page_source *s, unsigned which)
 		if (b->v[i].kind == RUN_DATA)
 			v[n++] = (struct iovec){ (void *)(uintptr_t)b->v[i].start,
 				b->v[i].pages * PAGE_BYTES };
-	TRY(pump_order(s->pump, which, v, n));
+	TRY(s->first ? pump_order(s->pump, which, v, n) : order_shared(s, which, v, n));
 	b->ordered = true;
 	return NULL;
 }
 
 static struct err *answer(struct page_source *s, struct batch *b)
 {
-	size_t bytes;
+	size_t bytes = b->filled * PAGE_BYTES;
 
 	if (!b->ordered)
 		return NULL;
-	TRY(pump_result(s->pump, deadline_in(ANSWER_US), &bytes));
+	if (s->first)
+		TRY(pump_result(s->pump, deadline_in(ANSWER_US), &bytes));
 	b->ordered = false;
 	b->filled = bytes / PAGE_BYTES;
 	if (b->filled)
@@ -167,13 +270,13 @@ static struct err *send_filled(struct page_source *s, unsigned which)
 			left -= r.pages;
 		TRY(frame_out_run(&s->out, &r, r.kind == RUN_DATA && !b->first[i]));
 		if (r.pages < b->v[i].pages) {
-			TRY(frame_out_flush_pipe(&s->out, pump_pipe(s->pump, which)));
+			TRY(frame_out_flush_pipe(&s->out, s->pipes[which]));
 			forget(b, i, r.pages);
 			b->filled = 0;
 			return NULL;
 		}
 	}
-	TRY(frame_out_flush_pipe(&s->out, pump_pipe(s->pump, which)));
+	TRY(frame_out_flush_pipe(&s->out, s->pipes[which]));
 	forget(b, i, 0);
 	b->filled = 0;
 	return NULL;
@@ -257,12 +360,11 @@ static struct err *add_data(struct page_source *s, const struct page_run *r)
 		struct batch *b = &s->batch[s->now];
 		struct run part = left;
 
-		if (b->n == ENTRIES_MAX || b->pieces == PUMP_VECTOR_MAX ||
-			b->pages == pump_room(s->pump)) {
+		if (b->n == ENTRIES_MAX || b->pieces == PUMP_VECTOR_MAX || b->pages == s->room) {
 			TRY(turn(s));
 			continue;
 		}
-		part.pages = MIN(left.pages, pump_room(s->pump) - b->pages);
+		part.pages = MIN(left.pages, s->room - b->pages);
 		add(b, &part, first);
 		first = false;
 		left.start += part.pages * PAGE_BYTES;
@@ -371,6 +473,7 @@ const struct page_source_ops source_pump = {
 	.open = pump_source_open,
 	.send = pump_send,
 	.send_shared = pump_send_shared,
+	.another = pump_source_another,
 	.leave = pump_source_leave,
 	.facts = pump_source_facts,
 	.close = pump_source_close,
