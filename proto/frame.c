@@ -25,6 +25,8 @@ static const struct {
 	{ FRAME_COMMIT, "COMMIT", 0 },
 	{ FRAME_ABORT, "ABORT", 64 * KIB },
 	{ FRAME_PING, "PING", 0 },
+	{ FRAME_STREAMS, "STREAMS", 0 },
+	{ FRAME_SPREAD, "SPREAD", 0 },
 	{ FRAME_ACCEPT, "ACCEPT", 64 * KIB },
 	{ FRAME_CHECKED, "CHECKED", 4 * MIB },
 	{ FRAME_ROUND_OK, "ROUND_OK", 0 },

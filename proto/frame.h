@@ -28,6 +28,8 @@ enum frame_type {
 	FRAME_COMMIT = 23,    /* argument: 0; from here on the destination owns the process */
 	FRAME_ABORT = 24,     /* Error: the process stays at the source */
 	FRAME_PING = 25,      /* argument: anything; answered at once by PONG */
+	FRAME_STREAMS = 26,   /* argument: how many page streams come now */
+	FRAME_SPREAD = 27,    /* argument: round; its pages come over the page streams */
 	/* destination to source */
 	FRAME_ACCEPT = 48,   /* Accept: the destination's facts */
 	FRAME_CHECKED = 49,  /* Checked: every blocker found there */

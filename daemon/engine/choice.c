@@ -7,31 +7,63 @@
 
 #include "engine/source.h"
 
+static bool splices(const struct source *s)
+{
+	for (unsigned i = 0; i < s->lanes.n; i++)
+		if (!channel_splices_out(&s->lanes.v[i].ch))
+			return false;
+	return channel_splices_out(&s->peer.ch);
+}
+
 static bool wants_pump(const struct source *s)
 {
-	return s->opt->pages ? strcmp(s->opt->pages, source_pump.name) == 0
-			     : channel_splices_out(&s->peer.ch);
+	return s->opt->pages ? strcmp(s->opt->pages, source_pump.name) == 0 : splices(s);
+}
+
+/* One for the engine's own thread, and one for each page stream's. */
+static struct err *open_all(struct source *s, const struct page_source_ops *ops)
+{
+	s->pages_ops = ops;
+	TRY(ops->open(s->task, &s->pages));
+	for (unsigned i = 0; i < s->lanes.n; i++)
+		TRY(ops->another(s->pages, &s->lane_pages[i]));
+	return NULL;
 }
 
 static struct err *open_pump(struct source *s)
 {
-	if (!channel_splices_out(&s->peer.ch))
+	if (!splices(s))
 		return err_new(ERR_UNSUPPORTED, "this connection takes nothing by reference");
-	return source_pump.open(s->task, &s->pages);
+	return open_all(s, &source_pump);
 }
 
-static void note(struct source *s, const struct page_source_ops *ops)
+void source_pages_close(struct source *s)
+{
+	for (unsigned i = 0; i < ENGINE_STREAMS_MAX; i++)
+		if (s->lane_pages[i])
+			s->pages_ops->close(take(&s->lane_pages[i]));
+	if (s->pages)
+		s->pages_ops->close(take(&s->pages));
+}
+
+static void add_facts(struct source *s, const struct page_source *of)
 {
 	struct engine_stats *st = &s->out->stats;
 	struct source_facts f = { 0 };
 
-	if (ops->facts)
-		ops->facts(s->pages, &f);
-	s->pages_ops = ops;
-	st->source = ops->name;
-	st->source_fds = f.fds;
-	st->source_pipe_bytes = f.pipe_bytes;
+	if (s->pages_ops->facts)
+		s->pages_ops->facts(of, &f);
+	st->source_fds += f.fds;
+	st->source_pipe_bytes += f.pipe_bytes;
 	st->stall_us = MAX(st->stall_us, f.stop_us);
+}
+
+static void note(struct source *s)
+{
+	s->out->stats.source = s->pages_ops->name;
+	add_facts(s, s->pages);
+	for (unsigned i = 0; i < s->lanes.n; i++)
+		add_facts(s, s->lane_pages[i]);
 }
 
 struct err *source_pages_open(struct source *s)
@@ -42,15 +74,16 @@ struct err *source_pages_open(struct source *s)
 	if (wants_pump(s)) {
 		e = open_pump(s);
 		if (!e) {
-			note(s, &source_pump);
+			note(s);
 			return NULL;
 		}
+		source_pages_close(s);
 		TRY(task_check_alive(s->task));
 		why = err_line(e);
 		notes_warnf(&s->out->notes, "memory is copied out of it: %s", why);
 	}
-	TRY(source_copy.open(s->task, &s->pages));
-	note(s, &source_copy);
+	TRY(open_all(s, &source_copy));
+	note(s);
 	return NULL;
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/io.h"
 #include "engine/facts.h"
+#include "engine/lanes.h"
 #include "engine/machine.h"
 #include "engine/peer.h"
 #include "engine/rebuild.h"
@@ -43,6 +44,15 @@ struct destination {
 	int scratch_fd; /* holds the lock; -1: none */
 	struct site *site;
 	struct page_sink *sink;
+	unsigned streams; /* agreed on at most */
+	struct lanes lanes;
+	struct lane_end {
+		struct destination *d;
+		struct placer *placer;
+	} ends[ENGINE_STREAMS_MAX];
+	/* A header of the control stream that came while the page streams were at work. */
+	struct frame_head ahead;
+	bool is_ahead;
 	int64_t frozen_at_ns; /* when FINAL came: the freeze is a little older */
 	int64_t first_ns;
 	struct notes notes; /* what this side found; sent to the source */
@@ -52,7 +62,7 @@ static void progress(struct destination *d)
 {
 	struct engine_stats *st = &d->out->stats;
 
-	st->bytes_sent = d->peer.ch.bytes_in;
+	st->bytes_sent = d->peer.ch.bytes_in + lanes_bytes(&d->lanes);
 	st->total_us = clock_us() - st->started_us;
 	if (d->io->on_progress)
 		d->io->on_progress(d->io->arg, st);
@@ -98,6 +108,9 @@ static struct err *accept_begin(struct destination *d)
 	d->out->stats.resident_bytes = b->need_bytes;
 	facts_fill(d->arena, &facts);
 	m.facts = &facts;
+	if (d->io->open_stream && !b->dry_run)
+		d->streams = MIN(b->streams, ENGINE_STREAMS_MAX);
+	m.streams = MAX(d->streams, 1U);
 	return peer_send(&d->peer, FRAME_ACCEPT, &m.base);
 }
 
@@ -154,6 +167,107 @@ static struct err *take_ping(struct destination *d, const struct frame_head *h u
 	return peer_pong(&d->peer);
 }
 
+/* ---- page streams ---- */
+
+static void close_placers(struct destination *d)
+{
+	for (unsigned i = 0; i < ENGINE_STREAMS_MAX; i++) {
+		placer_close(d->ends[i].placer);
+		d->ends[i].placer = NULL;
+	}
+}
+
+struct remote_work {
+	struct task *t;
+	struct call *calls;
+	size_t n;
+};
+
+static struct err *run_calls(void *arg)
+{
+	const struct remote_work *w = arg;
+
+	return remote_run(w->t, task_leader(w->t), w->calls, w->n);
+}
+
+/* In a page stream's thread. */
+static struct err *ask_for_calls(void *arg, struct task *t, struct call *calls, size_t n)
+{
+	const struct lane_end *end = arg;
+
+	return crew_ask(end->d->lanes.crew, run_calls, &(struct remote_work){ t, calls, n });
+}
+
+static struct err *take_streams(struct destination *d, const struct frame_head *h)
+{
+	const struct channel_more more = peer_more(&d->peer, false);
+
+	if (h->arg < 2 || h->arg > d->streams || d->lanes.n)
+		return err_new(ERR_PEER, "%ju page streams of %u", (uintmax_t)h->arg, d->streams);
+	TRY(lanes_open(&d->lanes, d->io, (unsigned)h->arg, &more));
+	for (unsigned i = 0; i < d->lanes.n; i++) {
+		d->ends[i].d = d;
+		d->ends[i].placer =
+			placer_open(d->sink, &(struct placer_remote){ ask_for_calls, &d->ends[i] });
+	}
+	d->out->stats.streams = d->lanes.n;
+	return NULL;
+}
+
+static struct err *lane_place(
+	void *arg, unsigned lane, struct channel *ch, const struct frame_head *h)
+{
+	struct destination *d = arg;
+
+	return placer_frame(d->ends[lane].placer, h, ch);
+}
+
+static void lane_progress(void *arg)
+{
+	progress(arg);
+}
+
+static bool is_end(uint16_t type)
+{
+	return type == FRAME_ABORT || type == FRAME_ERROR || type == FRAME_BYE;
+}
+
+/* What the source says while pages come is its end, or for later. */
+static struct err *look_ahead(void *arg)
+{
+	struct destination *d = arg;
+	struct frame_head h;
+
+	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+	TRY(channel_head(&d->peer.ch, &h));
+	if (is_end(h.type))
+		return peer_unexpected(&d->peer, d->arena, &h);
+	d->ahead = h;
+	d->is_ahead = true;
+	return NULL;
+}
+
+static struct err *take_spread(struct destination *d, const struct frame_head *h)
+{
+	const struct lanes_round r = {
+		.number = h->arg,
+		.timeout_us = ENGINE_PEER_TIMEOUT_US,
+		.interrupt_fd = d->peer.ch.interrupt_fd,
+		.control = &d->peer.ch,
+		.arg = d,
+		.place = lane_place,
+		.progress = lane_progress,
+		.spoken = look_ahead,
+	};
+	struct err *e;
+
+	if (!d->lanes.n)
+		return err_new(ERR_PEER, "pages over streams that there are not");
+	e = lanes_take(&d->lanes, &r);
+	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+	return d->is_ahead ? e : peer_reason(&d->peer, e);
+}
+
 static struct err *take_round(struct destination *d, const struct frame_head *h)
 {
 	d->out->stats.round = (uint32_t)h->arg;
@@ -170,9 +284,21 @@ static const struct frame_handler {
 	{ FRAME_OBJECTS, true, true, take_objects },
 	{ FRAME_LAYOUT, true, true, take_layout },
 	{ FRAME_PAGES, false, true, take_pages },
+	{ FRAME_STREAMS, false, true, take_streams },
+	{ FRAME_SPREAD, false, true, take_spread },
 	{ FRAME_ROUND, false, true, take_round },
 	{ FRAME_PING, true, true, take_ping },
 };
+
+static struct err *next_head(struct destination *d, struct frame_head *h)
+{
+	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+	if (!d->is_ahead)
+		return channel_head(&d->peer.ch, h);
+	*h = d->ahead;
+	d->is_ahead = false;
+	return NULL;
+}
 
 /* Takes frames until `last` comes; its header is in *h, its body not read. */
 static struct err *take_until(struct destination *d, uint16_t last, struct frame_head *h)
@@ -182,8 +308,7 @@ static struct err *take_until(struct destination *d, uint16_t last, struct frame
 	for (;;) {
 		const struct frame_handler *f = NULL;
 
-		wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
-		TRY(channel_head(&d->peer.ch, h));
+		TRY(next_head(d, h));
 		if (h->type == last)
 			return NULL;
 		for (size_t i = 0; i < ARRAY_LEN(handlers); i++)
@@ -259,12 +384,20 @@ static struct err *check(void *ctx)
 	return NULL;
 }
 
+/* No more pages: no more threads. */
+static void close_sink(struct destination *d)
+{
+	lanes_stop(&d->lanes);
+	close_placers(d);
+	page_sink_close(d->sink);
+	d->sink = NULL;
+}
+
 static void check_undo(void *ctx)
 {
 	struct destination *d = ctx;
 
-	page_sink_close(d->sink);
-	d->sink = NULL;
+	close_sink(d);
 	site_free(d->site);
 	d->site = NULL;
 }
@@ -303,8 +436,7 @@ static struct err *rebuild(void *ctx)
 	/* frozen_ns is on the destination's clock already. */
 	int64_t elapsed = clock_ns() - d->frozen_at_ns;
 
-	page_sink_close(d->sink);
-	d->sink = NULL;
+	close_sink(d);
 	TRY(hook(d, "frozen"));
 	TRY(site_finish(d->site, MAX(elapsed, (int64_t)0)));
 	return site_hold(d->site);
@@ -446,7 +578,8 @@ void engine_receive(
 	out->stats.started_us = clock_us();
 	peer_init(&d.peer, io, false);
 	machine_run(&m, &d);
-	page_sink_close(d.sink);
+	close_sink(&d);
+	lanes_close(&d.lanes);
 	site_free(d.site);
 	fd_closep(&d.scratch_fd);
 	notes_fini(&d.notes);

@@ -43,6 +43,7 @@ struct engine_stats {
 	uint64_t bytes_copied;      /* pages that went through memory of ours before the stream */
 	uint32_t source_fds;        /* what the source has: descriptors, */
 	uint64_t source_pipe_bytes; /* and room in pipes */
+	uint32_t streams;           /* that carry pages; 0: none yet */
 };
 
 /* Everything that would hinder the move (blockers) or changes by it (warnings). */
@@ -90,16 +91,20 @@ struct send_options {
 	pid_t pid;
 	uint64_t start_time; /* pinned by the caller; 0: whatever has the pid now */
 	const char *id;
-	int64_t downtime_us; /* freeze when the prediction is below; default 50,000 */
-	bool force_switch;   /* freeze after max_rounds even so */
-	uint32_t max_rounds; /* 0: default */
-	int64_t timeout_us;  /* whole migration until the freeze; 0: none */
-	uint64_t bandwidth;  /* bytes/s, 0: no limit */
-	bool dry_run;        /* check */
-	const char *unit;    /* systemd unit around it, "" for none */
-	const char *tracker; /* NULL: the best that works */
-	const char *pages;   /* "copy", "pump"; NULL: what suits the stream */
+	int64_t downtime_us;   /* freeze when the prediction is below; default 50,000 */
+	bool force_switch;     /* freeze after max_rounds even so */
+	uint32_t max_rounds;   /* 0: default */
+	int64_t timeout_us;    /* whole migration until the freeze; 0: none */
+	uint64_t bandwidth;    /* bytes/s, 0: no limit */
+	bool dry_run;          /* check */
+	const char *unit;      /* systemd unit around it, "" for none */
+	const char *tracker;   /* NULL: the best that works */
+	const char *pages;     /* "copy", "pump"; NULL: what suits the stream */
+	uint32_t streams;      /* for pages; 1: the control stream; 0: what suits both hosts */
+	uint64_t spread_bytes; /* less in a round goes over the control stream; 0: default */
 };
+/* More page streams than this are not agreed on. */
+#define ENGINE_STREAMS_MAX         8
 #define ENGINE_DOWNTIME_US_DEFAULT 50000
 #define ENGINE_ROUNDS_DEFAULT      30
 /* Bounds of one wait for the peer. */

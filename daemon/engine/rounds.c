@@ -14,75 +14,8 @@
 #include "engine/source.h"
 #include "kernel/direct_io.h"
 
-/* Sent between two looks at progress and bandwidth. */
-#define SLICE_PAGES ((64ULL << 20) / PAGE_BYTES)
 /* A shorter round says nothing about the link. */
 #define BANDWIDTH_MIN_BYTES (1u << 20)
-
-struct vma_work {
-	const struct vma *vma;
-	struct page_runs runs;
-	bool fresh;
-};
-
-static struct err *throttle(struct source *s)
-{
-	int64_t due_us, now = clock_us();
-	uint64_t sent = s->peer.ch.bytes_out - s->first_round_bytes;
-
-	if (!s->opt->bandwidth || s->task->held)
-		return NULL;
-	due_us = s->first_round_us + (int64_t)((double)sent * 1e6 / (double)s->opt->bandwidth);
-	if (due_us > now) {
-		struct pollfd p = { s->io->interrupt_fd, POLLIN, 0 };
-
-		if (poll(&p, s->io->interrupt_fd >= 0, (int)((due_us - now) / 1000)) > 0)
-			return err_new(ERR_CANCELLED, "cancelled");
-	}
-	return NULL;
-}
-
-static struct err *send_slice(struct source *s, const struct page_runs *slice)
-{
-	struct pages_stats st = { 0 };
-
-	TRY(peer_reason(&s->peer, s->pages_ops->send(s->pages, slice, &s->peer.ch, &st)));
-	s->out->stats.round_sent_bytes += (st.pages_data + st.pages_zero) * PAGE_BYTES;
-	s->out->stats.bytes_copied += st.pages_copied * PAGE_BYTES;
-	s->peer.ch.deadline =
-		deadline_in(s->task->held ? ENGINE_FROZEN_TIMEOUT_US : ENGINE_PEER_TIMEOUT_US);
-	source_progress(s);
-	return throttle(s);
-}
-
-/* Long lists are cut, so that cancel and progress stay prompt. */
-static struct err *send_runs(struct source *s, const struct page_runs *runs)
-{
-	struct page_runs slice = { .unreadable = runs->unreadable };
-	uint64_t pages = 0;
-	struct err *e = NULL;
-
-	for (size_t i = 0; i < runs->n && !e; i++) {
-		struct page_run r = runs->v[i];
-
-		while (r.pages && !e) {
-			uint64_t n = MIN(r.pages, SLICE_PAGES - pages);
-
-			page_runs_add(&slice, r.start, n, r.class);
-			r.start += n * PAGE_BYTES;
-			r.pages -= n;
-			pages += n;
-			if (pages == SLICE_PAGES) {
-				e = send_slice(s, &slice);
-				slice.n = pages = 0;
-			}
-		}
-	}
-	if (!e && slice.n)
-		e = send_slice(s, &slice);
-	page_runs_fini(&slice);
-	return e;
-}
 
 static uint64_t data_bytes(const struct page_runs *runs)
 {
@@ -125,38 +58,10 @@ static struct err *collect_vma(struct source *s, struct vma_work *w)
 		only_gone(&w->runs);
 		e = dirty_none.collect(s->everything, w->vma, &w->runs, &info);
 	}
+	outgoing_untangle(&w->runs);
 	return e ? err_in(e, "look at memory %jx-%jx", (uintmax_t)w->vma->start,
 			   (uintmax_t)w->vma->end)
 		 : NULL;
-}
-
-static struct err *send_vma(struct source *s, const struct vma_work *w)
-{
-	struct pages_stats st = { 0 };
-
-	s->round.dirty_bytes += data_bytes(&w->runs);
-	s->out->stats.round_dirty_bytes = s->round.dirty_bytes;
-	/* Mapped anew: what the peer has there is of the mapping before. */
-	if (w->fresh && s->round.number)
-		TRY(peer_reason(&s->peer, pages_send_drop(&s->peer.ch, SPACE_PRIVATE, w->vma->start,
-						  w->vma->end - w->vma->start, &st)));
-	return send_runs(s, &w->runs);
-}
-
-/* ---- shared memory objects ---- */
-
-static struct err *send_spaces(struct source *s, const struct vma_work *work, size_t n_work)
-{
-	struct space_work *w;
-	struct err *e;
-	size_t n;
-
-	TRY(spaces_open(s, &w, &n));
-	for (size_t i = 0; i < n_work; i++)
-		spaces_add_runs(w, n, work[i].vma, &work[i].runs);
-	e = spaces_send(s, w, n);
-	spaces_close(w, n);
-	return e;
 }
 
 /* ---- a round ---- */
@@ -168,7 +73,7 @@ static bool tracked_shared(const struct vma *v)
 	return shm_vma_space(v, &space);
 }
 
-static struct err *collect_all(struct source *s, struct vma_work *work, size_t *n_work)
+static struct err *collect_all(struct source *s, struct outgoing *o)
 {
 	const struct vma_list *maps = layout_vmas(s->layout);
 
@@ -176,26 +81,26 @@ static struct err *collect_all(struct source *s, struct vma_work *work, size_t *
 	if (s->ops->begin)
 		TRY(s->ops->begin(s->dirty, maps));
 	for (size_t i = 0; i < maps->n; i++) {
-		struct vma_work *w = &work[*n_work];
+		struct vma_work *w = &o->work[o->n_work];
 
 		if (!layout_vma_private(&maps->v[i]) && !tracked_shared(&maps->v[i]))
 			continue;
 		w->vma = &maps->v[i];
-		(*n_work)++;
+		o->n_work++;
 		TRY(collect_vma(s, w));
 	}
 	s->untrusted = false;
 	return NULL;
 }
 
-static struct err *collect_stopped(struct source *s, struct vma_work *work, size_t *n_work)
+static struct err *collect_stopped(struct source *s, struct outgoing *o)
 {
 	int64_t stopped;
 	struct err *e, *let;
 
 	TRY(task_hold(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US)));
 	stopped = clock_us();
-	e = collect_all(s, work, n_work);
+	e = collect_all(s, o);
 	let = task_let_go(s->task);
 	s->out->stats.stall_us = MAX(s->out->stats.stall_us, clock_us() - stopped);
 	if (!e)
@@ -207,33 +112,52 @@ static struct err *collect_stopped(struct source *s, struct vma_work *work, size
 /* Asked before the look and behind it: what was opened in between may have had a read on its way
  * while pages were armed. Then they all go again, in a look that stops the process. (A descriptor
  * that is opened, read from and closed within one look, some milliseconds, is not noticed.) */
-static struct err *collect_running(struct source *s, struct vma_work *work, size_t *n_work)
+static struct err *collect_running(struct source *s, struct outgoing *o)
 {
 	bool direct;
 
-	TRY(collect_all(s, work, n_work));
+	TRY(collect_all(s, o));
 	TRY(direct_io_any(s->opt->pid, &direct));
 	s->direct_io = s->untrusted = direct;
 	return NULL;
 }
 
-static struct err *collect(struct source *s, struct vma_work *work, size_t *n_work)
+static struct err *collect(struct source *s, struct outgoing *o)
 {
 	if (s->task->held)
-		return collect_all(s, work, n_work);
+		return collect_all(s, o);
 	if (!s->ops->collect_held && !s->direct_io)
 		TRY(direct_io_any(s->opt->pid, &s->direct_io));
-	return s->ops->collect_held || s->direct_io ? collect_stopped(s, work, n_work)
-						    : collect_running(s, work, n_work);
+	return s->ops->collect_held || s->direct_io ? collect_stopped(s, o) : collect_running(s, o);
 }
 
-static struct err *round_pages(struct source *s, struct vma_work *work, size_t *n_work)
+/* Drops what the peer must not keep, then sends. */
+static struct err *send_collected(
+	struct source *s, struct outgoing *o, struct space_work *spaces, size_t n_spaces)
 {
-	TRY(collect(s, work, n_work));
-	for (size_t i = 0; i < *n_work; i++)
-		if (layout_vma_private(work[i].vma))
-			TRY(send_vma(s, &work[i]));
-	return send_spaces(s, work, *n_work);
+	for (size_t i = 0; i < o->n_work; i++) {
+		if (layout_vma_private(o->work[i].vma))
+			outgoing_add(o, &o->work[i]);
+		else
+			spaces_add_runs(spaces, n_spaces, o->work[i].vma, &o->work[i].runs);
+	}
+	TRY(outgoing_send_drops(s, o));
+	TRY(spaces_plan(s, spaces, n_spaces, o));
+	s->round.dirty_bytes = s->out->stats.round_dirty_bytes = o->bytes;
+	return outgoing_send(s, o);
+}
+
+static struct err *round_pages(struct source *s, struct outgoing *o)
+{
+	struct space_work *spaces;
+	size_t n_spaces;
+	struct err *e;
+
+	TRY(collect(s, o));
+	TRY(spaces_open(s, &spaces, &n_spaces));
+	e = send_collected(s, o, spaces, n_spaces);
+	spaces_close(spaces, n_spaces);
+	return e;
 }
 
 static struct err *barrier(struct source *s)
@@ -248,7 +172,7 @@ static struct err *barrier(struct source *s)
 
 static void measure(struct source *s, int64_t began_us, uint64_t bytes_before)
 {
-	uint64_t bytes = s->peer.ch.bytes_out - bytes_before;
+	uint64_t bytes = source_bytes(s) - bytes_before;
 
 	s->round.length_us = clock_us() - began_us;
 	if (bytes >= BANDWIDTH_MIN_BYTES && s->round.length_us > 0)
@@ -259,20 +183,17 @@ static void measure(struct source *s, int64_t began_us, uint64_t bytes_before)
 
 struct err *source_round(struct source *s, bool last)
 {
-	const struct vma_list *maps = layout_vmas(s->layout);
-	struct vma_work *work = xcalloc(maps->n, sizeof(*work));
-	uint64_t before = s->peer.ch.bytes_out;
+	uint64_t before = source_bytes(s);
 	int64_t began = clock_us(), previous = s->collect_us;
-	size_t n_work = 0;
+	struct outgoing o;
 	struct err *e;
 
+	outgoing_init(&o, layout_vmas(s->layout)->n);
 	s->round.dirty_bytes = 0;
 	s->out->stats.round_dirty_bytes = s->out->stats.round_sent_bytes = 0;
 	s->out->stats.round = s->round.number;
-	e = round_pages(s, work, &n_work);
-	for (size_t i = 0; i < n_work; i++)
-		page_runs_fini(&work[i].runs);
-	mem_freep(&work);
+	e = round_pages(s, &o);
+	outgoing_fini(&o);
 	if (e)
 		return e;
 	s->round.since_us = previous ? s->collect_us - previous : 0;

@@ -41,7 +41,7 @@ void source_progress(struct source *s)
 {
 	struct engine_stats *st = &s->out->stats;
 
-	st->bytes_sent = s->peer.ch.bytes_out;
+	st->bytes_sent = source_bytes(s);
 	st->total_us = clock_us() - st->started_us;
 	if (s->io->on_progress)
 		s->io->on_progress(s->io->arg, st);
@@ -157,6 +157,7 @@ static struct err *hello(void *ctx)
 	TRY(fill_begin(s, a, &m));
 	facts_fill(a, &facts);
 	m.facts = &facts;
+	m.streams = source_streams_offer(s, facts.cpus);
 	if (!s->io->stream)
 		return NULL;
 	wait_at_most(s, ENGINE_PEER_TIMEOUT_US);
@@ -169,7 +170,7 @@ static struct err *hello(void *ctx)
 	if (!accept->facts)
 		return err_new(ERR_PEER, "the other host says nothing about itself");
 	facts_compare(&m, accept->facts, s->clock.realtime_offset_ns, &s->out->notes);
-	return NULL;
+	return source_streams_agree(s, &m, accept);
 }
 
 /* ---- rehearse: everything is captured and rebuilt once ---- */
@@ -323,9 +324,11 @@ static struct err *precopy(void *ctx)
 	struct precopy_trend trend = { 0 };
 	struct precopy_forecast f;
 
+	wait_at_most(s, ENGINE_PEER_TIMEOUT_US);
+	TRY(source_streams_open(s));
 	TRY(source_pages_open(s));
 	s->first_round_us = clock_us();
-	s->first_round_bytes = s->peer.ch.bytes_out;
+	s->first_round_bytes = source_bytes(s);
 	for (;; s->round.number++) {
 		enum precopy_step step;
 
@@ -398,7 +401,7 @@ static struct err *freeze(void *ctx)
 	TRY_IN(task_hold(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US)), "freeze %d", s->opt->pid);
 	s->frozen_ns = clock_ns();
 	s->peer.ch.hurried = true;
-	s->out->stats.bytes_sent_frozen = s->peer.ch.bytes_out;
+	s->out->stats.bytes_sent_frozen = source_bytes(s);
 	return hook(s, "frozen");
 }
 
@@ -589,8 +592,8 @@ static struct err *done(void *ctx)
 	struct err *e;
 
 	st->downtime_us = (s->first_ns - s->frozen_ns) / 1000;
-	st->bytes_sent_frozen = s->peer.ch.bytes_out - st->bytes_sent_frozen;
-	st->bytes_sent = s->peer.ch.bytes_out;
+	st->bytes_sent_frozen = source_bytes(s) - st->bytes_sent_frozen;
+	st->bytes_sent = source_bytes(s);
 	st->total_us = clock_us() - st->started_us;
 	late_look(s);
 	capture_release(s->task, &s->frozen, s->frozen.objects.n, OUTCOME_MOVED);
@@ -749,8 +752,8 @@ static void on_error(void *ctx, const struct state_row *row, struct err *e)
 static void source_fini(struct source *s)
 {
 	precopy_undo(s);
-	if (s->pages)
-		s->pages_ops->close(s->pages);
+	lanes_close(&s->lanes);
+	source_pages_close(s);
 	snapshot_fini(&s->sent);
 	snapshot_fini(&s->frozen);
 	snapshot_fini(&s->layout_of);

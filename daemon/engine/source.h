@@ -5,6 +5,8 @@
 #include "base/ranges.h"
 #include "engine/capture.h"
 #include "engine/engine.h"
+#include "engine/lanes.h"
+#include "engine/outgoing.h"
 #include "engine/peer.h"
 #include "engine/precopy.h"
 #include "engine/spaces.h"
@@ -12,6 +14,7 @@
 #include "kernel/freezer.h"
 #include "kinds/memory.h"
 #include "pages/pages.h"
+#include "session.pb-c.h"
 
 struct source {
 	const struct engine_io *io;
@@ -31,12 +34,16 @@ struct source {
 	struct dirty *dirty;
 	struct dirty *everything; /* of dirty_none: all pages that exist */
 	const struct page_source_ops *pages_ops;
-	struct page_source *pages;
+	struct page_source *pages; /* of the engine's own thread */
+	unsigned streams;          /* that both sides agree on, for pages */
+	struct lanes lanes;
+	struct page_source *lane_pages[ENGINE_STREAMS_MAX];
+	uint64_t copied_before; /* stats.bytes_copied when the round began */
 	struct space_seen *spaces;
 	size_t n_spaces;
 	struct precopy_round round;
-	bool direct_io; /* has had a descriptor with O_DIRECT: it is looked at stopped */
-	bool untrusted; /* the last look may have missed writes: everything goes again */
+	bool direct_io;         /* has had a descriptor with O_DIRECT: it is looked at stopped */
+	bool untrusted;         /* the last look may have missed writes: everything goes again */
 	int64_t collect_us;     /* when the last collect began */
 	int64_t first_round_us; /* throttle: when sending began, and how much then */
 	uint64_t first_round_bytes;
@@ -53,8 +60,17 @@ void source_progress(struct source *s);
 struct err *source_blocked(struct source *s) must_check;
 /* Sends what changed in the layout since the last call. */
 struct err *source_layout(struct source *s, bool with_flags) must_check;
-/* Chooses a page source that the stream and the process allow, and opens it. */
+/* How many streams for pages this side wants at most; what it makes of the answer; the connections.
+ */
+uint32_t source_streams_offer(const struct source *s, uint32_t cpus);
+struct err *source_streams_agree(
+	struct source *s, const Migrate__Begin *mine, const Migrate__Accept *theirs) must_check;
+struct err *source_streams_open(struct source *s) must_check;
+/* Sent over all of them. */
+uint64_t source_bytes(const struct source *s);
+/* Chooses a page source that the streams and the process allow, and opens it. */
 struct err *source_pages_open(struct source *s) must_check;
+void source_pages_close(struct source *s);
 /* The last page is sent: nothing of the source stays in the process. */
 struct err *source_pages_leave(struct source *s) must_check;
 /* One round: collect, send, barrier. Fills s->round. The last one runs while held. */

@@ -8,8 +8,6 @@
 
 #include "engine/source.h"
 
-/* Sent between two looks at progress. */
-#define SLICE_BYTES (64ULL << 20)
 /* Kernels before 6.13 stamp files with the time of the last tick, 10 ms at worst: a stamp younger
  * than this cannot tell a write that follows. */
 #define STAMP_SETTLED_NS 20000000
@@ -65,25 +63,13 @@ void spaces_compare(struct source *s, const struct layout *now)
 }
 
 /* What is behind its end, where it was longer, goes as a hole. */
-static struct err *send_range(
-	struct source *s, const struct shm_space *sp, uint64_t start, uint64_t end)
+static void add_range(
+	struct outgoing *o, const struct shm_space *sp, const struct range *r, uint64_t gap)
 {
-	while (start < end) {
-		uint64_t n = MIN(end - start, SLICE_BYTES);
-		struct pages_stats st = { 0 };
-
-		TRY(peer_reason(
-			&s->peer, s->pages_ops->send_shared(s->pages,
-					  &(struct shared_part){ sp->space, sp->fd, start, n },
-					  &s->peer.ch, &st)));
-		s->out->stats.bytes_copied += st.pages_copied * PAGE_BYTES;
-		s->round.dirty_bytes += n;
-		s->out->stats.round_dirty_bytes = s->round.dirty_bytes;
-		s->out->stats.round_sent_bytes += n;
-		start += n;
-		source_progress(s);
-	}
-	return NULL;
+	if (r->start < r->end)
+		outgoing_add_part(o,
+			&(struct shared_part){ sp->space, sp->fd, r->start, r->end - r->start },
+			gap);
 }
 
 static struct err *drop_all(struct source *s, const struct shm_space *sp)
@@ -97,7 +83,7 @@ static struct err *drop_all(struct source *s, const struct shm_space *sp)
 }
 
 /* Holes stay holes: only what SEEK_DATA finds. */
-static struct err *send_all(struct source *s, const struct shm_space *sp)
+static struct err *plan_all(struct outgoing *o, const struct shm_space *sp)
 {
 	off_t data = 0, hole;
 
@@ -105,39 +91,48 @@ static struct err *send_all(struct source *s, const struct shm_space *sp)
 		hole = lseek(sp->fd, data, SEEK_HOLE);
 		if (hole < 0)
 			return err_errno(errno, "find holes of shared memory");
-		TRY(send_range(s, sp, PAGE_DOWN((uint64_t)data), PAGE_UP((uint64_t)hole)));
+		add_range(o, sp,
+			&(struct range){ PAGE_DOWN((uint64_t)data), PAGE_UP((uint64_t)hole) },
+			OUTGOING_HOLE_BYTES);
 		data = hole;
 	}
 	return errno == ENXIO ? NULL : err_errno(errno, "find data of shared memory");
 }
 
-static struct err *send_tracked(
-	struct source *s, struct space_seen *seen, struct space_work *w, bool first)
+static void plan_ranges(
+	struct outgoing *o, const struct shm_space *sp, const struct ranges *ranges, uint64_t limit)
 {
-	if (stamps_changed(seen, &w->space)) {
-		if (!first)
-			TRY(drop_all(s, &w->space));
-		return send_all(s, &w->space);
+	for (size_t i = 0; i < ranges->n; i++)
+		add_range(o, sp,
+			&(struct range){ ranges->v[i].start, MIN(ranges->v[i].end, limit) }, 0);
+}
+
+static struct err *plan_tracked(
+	struct source *s, struct space_seen *seen, struct space_work *w, struct outgoing *o)
+{
+	bool first = !seen->sent;
+
+	if (!stamps_changed(seen, &w->space)) {
+		plan_ranges(o, &w->space, &w->dirty, PAGE_UP(w->space.bytes));
+		return NULL;
 	}
-	for (size_t i = 0; i < w->dirty.n; i++)
-		TRY(send_range(s, &w->space, w->dirty.v[i].start,
-			MIN(w->dirty.v[i].end, PAGE_UP(w->space.bytes))));
-	return NULL;
+	if (!first)
+		TRY(drop_all(s, &w->space));
+	return plan_all(o, &w->space);
 }
 
 /* The sums first: what is written meanwhile differs from them in the next round. */
-static struct err *send_compared(
-	struct source *s, struct space_seen *seen, struct space_work *w, bool first)
+static struct err *plan_compared(
+	struct source *s, struct space_seen *seen, struct space_work *w, struct outgoing *o)
 {
 	struct ranges changed AUTO(ranges_fini) = { 0 };
 
-	if (!first && !seen->sums)
+	if (seen->sent && !seen->sums)
 		TRY(drop_all(s, &w->space));
 	TRY(shm_sums_update(&seen->sums, w->space.fd, w->space.bytes, &changed));
 	/* Should it be closed, time stamps begin anew. */
 	seen->settled = false;
-	for (size_t i = 0; i < changed.n; i++)
-		TRY(send_range(s, &w->space, changed.v[i].start, changed.v[i].end));
+	plan_ranges(o, &w->space, &changed, UINT64_MAX);
 	return NULL;
 }
 
@@ -187,18 +182,18 @@ void spaces_add_runs(
 	}
 }
 
-struct err *spaces_send(struct source *s, struct space_work *w, size_t n)
+struct err *spaces_plan(struct source *s, struct space_work *w, size_t n, struct outgoing *o)
 {
 	for (size_t i = 0; i < n; i++) {
 		struct space_seen *seen = seen_of(s, w[i].space.space);
-		bool first = !seen;
 
 		if (!peer_has(s, w[i].space.space))
 			continue;
-		if (first)
+		if (!seen)
 			seen = seen_new(s, w[i].space.space);
-		TRY(w[i].space.open ? send_compared(s, seen, &w[i], first)
-				    : send_tracked(s, seen, &w[i], first));
+		TRY(w[i].space.open ? plan_compared(s, seen, &w[i], o)
+				    : plan_tracked(s, seen, &w[i], o));
+		seen->sent = true;
 	}
 	return NULL;
 }

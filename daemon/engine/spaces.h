@@ -12,11 +12,13 @@
 #include "kernel/dirty.h"
 #include "kinds/memory.h"
 
+struct outgoing;
 struct source;
 
 /* A shared memory object as it was when it was last sent. */
 struct space_seen {
 	uint64_t space, bytes;
+	bool sent; /* the peer has some of it */
 	struct timespec mtime, ctime;
 	bool settled;          /* its time stamps were old enough to tell a later write */
 	struct shm_sums *sums; /* only of objects that are open */
@@ -34,6 +36,9 @@ struct err *spaces_open(struct source *s, struct space_work **ret, size_t *n) mu
 /* Runs that the tracker found in a shared mapping. */
 void spaces_add_runs(
 	struct space_work *w, size_t n, const struct vma *v, const struct page_runs *runs);
-struct err *spaces_send(struct source *s, struct space_work *w, size_t n) must_check;
+/* Drops what has to be dropped, and adds to `o` what has to be sent: its descriptors are those of
+ * `w`. */
+struct err *spaces_plan(
+	struct source *s, struct space_work *w, size_t n, struct outgoing *o) must_check;
 void spaces_close(struct space_work *w, size_t n);
 void spaces_fini(struct source *s);

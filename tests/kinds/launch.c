@@ -3,7 +3,7 @@
  * Moves a subject between two hosts of one program: two pid, mount, network and time namespaces,
  * joined by a socketpair, with the real engine on both sides and no daemon around it.
  *
- *     launch [--moves N] [--cancel STATE] [--dawdle STATE] SUBJECT [ARG...]
+ *     launch [--moves N] [--cancel STATE] [--dawdle STATE] [--streams N] SUBJECT [ARG...]
  *
  * Exit: 0 the subject verified itself after N moves, 1 not, 77 it cannot run here.
  * --signal N: somebody sends that signal to the original when it stands still already; the source
@@ -13,6 +13,8 @@
  * be unharmed.
  * --dawdle STATE: the source takes its time before it enters STATE, so that the subject surely does
  * something then.
+ * --streams N: so many page streams, each a socketpair too; all rounds go over them, in pieces of
+ * some pages.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -55,8 +57,11 @@ struct order_msg {
 	pid_t pid;
 	char cancel[16], dawdle[16];
 	int signal;
+	unsigned streams;
 	char id[32];
 };
+/* The control stream, and those for pages. */
+#define FDS_MAX (1 + ENGINE_STREAMS_MAX)
 struct answer_msg {
 	int result; /* enum engine_result, or -1: the subject ended with `status` */
 	int status;
@@ -78,7 +83,9 @@ static void die(const char *what)
 /* ---- inside a host ---- */
 
 struct run {
-	int stream, cancel[2];
+	const int *fds; /* streams */
+	struct stream streams[ENGINE_STREAMS_MAX];
+	int cancel[2];
 	const char *cancel_state, *dawdle_state;
 	int signal;
 };
@@ -109,11 +116,12 @@ static void describe(const struct engine_outcome *o, struct answer_msg *a)
 
 	n = (size_t)snprintf(a->text, sizeof(a->text),
 		"%s%s%s in %s; downtime %jd us, stall %jd us, %u rounds, %ju bytes, source %s, "
-		"%ju bytes copied\n",
+		"%ju bytes copied, %u streams\n",
 		engine_result_name(o->result), line ? ": " : "", line ? line : "",
 		o->error ? o->state : o->stats.state, (intmax_t)o->stats.downtime_us,
 		(intmax_t)o->stats.stall_us, o->stats.round, (uintmax_t)o->stats.bytes_sent,
-		o->stats.source ? o->stats.source : "none", (uintmax_t)o->stats.bytes_copied);
+		o->stats.source ? o->stats.source : "none", (uintmax_t)o->stats.bytes_copied,
+		o->stats.streams);
 	for (size_t i = 0; i < o->notes.n_blockers && n < sizeof(a->text); i++) {
 		autofree char *b = err_line(o->notes.blockers[i]);
 
@@ -124,21 +132,37 @@ static void describe(const struct engine_outcome *o, struct answer_msg *a)
 			a->text + n, sizeof(a->text) - n, "  warning: %s\n", o->notes.warnings[i]);
 }
 
-static void run_engine(const struct order_msg *m, int stream, int reply)
+static struct err *open_stream(void *arg, unsigned n, struct deadline d, struct stream **ret)
 {
-	struct run r = { .stream = stream,
+	struct run *r = arg;
+	int fd = n < FDS_MAX ? r->fds[n] : -1;
+
+	if (fd < 0 || deadline_passed(d))
+		return err_new(ERR_PEER, "no connection %u", n);
+	*ret = &r->streams[n - 1];
+	return stream_socket(dup(fd), *ret);
+}
+
+static void run_engine(const struct order_msg *m, const int *fds, int reply)
+{
+	struct run r = { .fds = fds,
 		.cancel_state = m->cancel[0] ? m->cancel : NULL,
 		.dawdle_state = m->dawdle[0] ? m->dawdle : NULL,
 		.signal = m->signal };
 	struct stream carrier = { .fd = -1 };
-	struct engine_io io = { .stream = &carrier, .arg = &r, .on_progress = on_progress };
+	struct engine_io io = {
+		.stream = &carrier,
+		.arg = &r,
+		.on_progress = on_progress,
+		.open_stream = open_stream,
+	};
 	struct engine_outcome out;
 	struct answer_msg a = { 0 };
 	char here[TMP_BYTES]; /* the launcher's directory */
 
 	signal(SIGPIPE, SIG_IGN);
 	if (!getcwd(here, sizeof(here)) || pipe2(r.cancel, O_CLOEXEC) < 0 ||
-		stream_socket(dup(stream), &carrier))
+		stream_socket(dup(fds[0]), &carrier))
 		die("begin");
 	io.interrupt_fd = r.cancel[0];
 	if (m->order == ORDER_SEND)
@@ -149,7 +173,9 @@ static void run_engine(const struct order_msg *m, int stream, int reply)
 				.max_rounds = 5,
 				.force_switch = true,
 				.tracker = getenv("LAUNCH_TRACKER"),
-				.pages = getenv("LAUNCH_PAGES") },
+				.pages = getenv("LAUNCH_PAGES"),
+				.streams = m->streams,
+				.spread_bytes = 1 },
 			&out);
 	else
 		engine_receive(&io,
@@ -234,11 +260,11 @@ static void loopback_up(void)
 		perror("loopback");
 }
 
-static int recv_order(int fd, struct order_msg *m, int *stream)
+static int recv_order(int fd, struct order_msg *m, int fds[FDS_MAX])
 {
 	union {
 		struct cmsghdr h;
-		char buf[CMSG_SPACE(sizeof(int))];
+		char buf[CMSG_SPACE(FDS_MAX * sizeof(int))];
 	} control;
 	struct iovec iov = { m, sizeof(*m) };
 	struct msghdr msg = { .msg_iov = &iov,
@@ -247,12 +273,13 @@ static int recv_order(int fd, struct order_msg *m, int *stream)
 		.msg_controllen = sizeof(control.buf) };
 	struct cmsghdr *c;
 
-	*stream = -1;
+	for (int i = 0; i < FDS_MAX; i++)
+		fds[i] = -1;
 	if (recvmsg(fd, &msg, MSG_CMSG_CLOEXEC) != sizeof(*m))
 		return -1;
 	c = CMSG_FIRSTHDR(&msg);
 	if (c)
-		memcpy(stream, CMSG_DATA(c), sizeof(int));
+		memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
 	return 0;
 }
 
@@ -277,7 +304,7 @@ static void host_init(int fd, char **argv)
 {
 	struct pollfd p = { fd, POLLIN, 0 };
 	struct order_msg m;
-	int stream;
+	int fds[FDS_MAX];
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (mount("proc", "/proc", "proc", 0, NULL) < 0)
@@ -287,16 +314,16 @@ static void host_init(int fd, char **argv)
 		reap(fd);
 		if (poll(&p, 1, 5) <= 0)
 			continue;
-		if (recv_order(fd, &m, &stream) < 0)
+		if (recv_order(fd, &m, fds) < 0)
 			_exit(0);
 		if (m.order == ORDER_START)
 			start_subject(argv);
 		else if (m.order == ORDER_LOOK)
-			look(stream, fd);
+			look(fds[0], fd);
 		else if (!fork())
-			run_engine(&m, stream, fd);
-		if (stream >= 0)
-			close(stream);
+			run_engine(&m, fds, fd);
+		for (int i = 0; i < FDS_MAX; i++)
+			fd_closep(&fds[i]);
 	}
 }
 
@@ -334,25 +361,25 @@ static void host_start(struct host *h, bool ahead, char **argv)
 
 /* ---- outside ---- */
 
-static void order(struct host *h, const struct order_msg *m, int stream)
+static void order(struct host *h, const struct order_msg *m, const int *fds, size_t n)
 {
 	union {
 		struct cmsghdr h;
-		char buf[CMSG_SPACE(sizeof(int))];
+		char buf[CMSG_SPACE(FDS_MAX * sizeof(int))];
 	} control = { 0 };
 	struct iovec iov = { (void *)(uintptr_t)m, sizeof(*m) };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-	if (stream >= 0) {
+	if (n) {
 		struct cmsghdr *c;
 
 		msg.msg_control = control.buf;
-		msg.msg_controllen = sizeof(control.buf);
+		msg.msg_controllen = CMSG_SPACE(n * sizeof(int));
 		c = CMSG_FIRSTHDR(&msg);
-		*c = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)),
+		*c = (struct cmsghdr){ .cmsg_len = CMSG_LEN(n * sizeof(int)),
 			.cmsg_level = SOL_SOCKET,
 			.cmsg_type = SCM_RIGHTS };
-		memcpy(CMSG_DATA(c), &stream, sizeof(int));
+		memcpy(CMSG_DATA(c), fds, n * sizeof(int));
 	}
 	if (sendmsg(h->fd, &msg, 0) < 0)
 		die("order");
@@ -409,26 +436,49 @@ static int wait_ready(struct host *h)
 
 struct what {
 	int moves, signal;
+	unsigned streams;
 	const char *cancel, *dawdle;
 };
+
+/* Both ends of all connections go to the two hosts. */
+static void connect_and_order(struct host *from, const struct order_msg *send, struct host *to)
+{
+	const struct order_msg receive = { .order = ORDER_RECEIVE };
+	size_t n = 1 + (send->streams > 1 ? send->streams : 0);
+	int ends[2][FDS_MAX];
+
+	for (size_t i = 0; i < n; i++) {
+		int sp[2];
+
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sp) < 0)
+			die("socketpair");
+		ends[0][i] = sp[0];
+		ends[1][i] = sp[1];
+	}
+	order(to, &receive, ends[1], n);
+	order(from, send, ends[0], n);
+	for (size_t i = 0; i < n; i++) {
+		close(ends[0][i]);
+		close(ends[1][i]);
+	}
+}
 
 /* One move; true if it ended as it should. */
 static bool move(struct host *from, struct host *to, const struct what *w)
 {
-	struct order_msg send = { .order = ORDER_SEND, .pid = SUBJECT_PID, .signal = w->signal };
-	struct order_msg receive = { .order = ORDER_RECEIVE };
+	struct order_msg send = {
+		.order = ORDER_SEND,
+		.pid = SUBJECT_PID,
+		.signal = w->signal,
+		.streams = w->streams,
+	};
 	struct answer_msg a = { .result = -2 }, b = { .result = -2 };
-	int sp[2], want = w->cancel ? RESULT_KEPT : RESULT_MOVED;
+	int want = w->cancel ? RESULT_KEPT : RESULT_MOVED;
 
 	snprintf(send.id, sizeof(send.id), "test-%d", getpid());
 	snprintf(send.cancel, sizeof(send.cancel), "%s", w->cancel ? w->cancel : "");
 	snprintf(send.dawdle, sizeof(send.dawdle), "%s", w->dawdle ? w->dawdle : "");
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sp) < 0)
-		die("socketpair");
-	order(to, &receive, sp[1]);
-	order(from, &send, sp[0]);
-	close(sp[0]);
-	close(sp[1]);
+	connect_and_order(from, &send, to);
 	if (!answer(from, END_MS, &a) || !answer(to, END_MS, &b) || a.result != want ||
 		b.result != want) {
 		fprintf(stderr, "source %s: %sdestination %s: %s", from->name, a.text, to->name,
@@ -456,7 +506,7 @@ static char *host_look(struct host *h)
 
 	if (fd < 0)
 		die("memfd");
-	order(h, &(struct order_msg){ .order = ORDER_LOOK }, fd);
+	order(h, &(struct order_msg){ .order = ORDER_LOOK }, &fd, 1);
 	if (!answer(h, END_MS, &ans) || ans.result == -1)
 		return NULL;
 	if (lseek(fd, 0, SEEK_SET) < 0 || io_read_fd(a, fd, 64 << 20, "the look", &text))
@@ -503,7 +553,7 @@ static int launch(char **argv, const struct what *w)
 
 	host_start(&hosts[0], false, argv);
 	host_start(&hosts[1], true, argv);
-	order(&hosts[0], &(struct order_msg){ .order = ORDER_START }, -1);
+	order(&hosts[0], &(struct order_msg){ .order = ORDER_START }, NULL, 0);
 	status = wait_ready(&hosts[0]);
 	if (!status)
 		before = host_look(&hosts[0]);
@@ -520,7 +570,7 @@ static int launch(char **argv, const struct what *w)
 
 int main(int argc, char **argv)
 {
-	struct what w = { .moves = 1 };
+	struct what w = { .moves = 1, .streams = 1 };
 	char dir[TMP_BYTES], rm[TMP_BYTES + 8];
 	int i, status;
 
@@ -531,6 +581,8 @@ int main(int argc, char **argv)
 			w.signal = atoi(argv[i + 1]);
 		else if (!strcmp(argv[i], "--cancel"))
 			w.cancel = argv[i + 1];
+		else if (!strcmp(argv[i], "--streams"))
+			w.streams = (unsigned)MIN(MAX(atoi(argv[i + 1]), 1), ENGINE_STREAMS_MAX);
 		else if (!strcmp(argv[i], "--dawdle"))
 			w.dawdle = argv[i + 1];
 	}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a round has to send, and how it goes out: drops first, over the control stream; then pages,
+ * over that one too or, where they are many, over the page streams (lanes.h).
+ */
+#pragma once
+
+#include <pthread.h>
+
+#include "kernel/dirty.h"
+#include "pages/pages.h"
+
+struct source;
+
+struct vma_work {
+	const struct vma *vma;
+	/* Once looked at: no page is in two runs. */
+	struct page_runs runs;
+	bool fresh;
+};
+
+struct outgoing {
+	struct vma_work *work;
+	size_t n_work;
+	struct shared_part *parts; /* their descriptors are borrowed */
+	size_t n_parts, cap_parts;
+	uint64_t bytes; /* of all pages that are there */
+	/* How far it is: under the lock, threads take pieces. */
+	pthread_mutex_t lock;
+	size_t vma, run, part;
+	uint64_t page, offset;
+	uint64_t sent_bytes, copied_bytes;
+};
+
+/* Room for n_work VMAs. */
+void outgoing_init(struct outgoing *o, size_t n_work);
+void outgoing_fini(struct outgoing *o);
+/* A page that is in two of the runs is what the later one says: afterwards it is in one alone. */
+void outgoing_untangle(struct page_runs *runs);
+/* Pages of a VMA, once they are known. */
+void outgoing_add(struct outgoing *o, const struct vma_work *w);
+/* A range of a shared memory object, in ascending order for each object. Up to `gap` bytes between
+ * it and the one before may travel with it. */
+void outgoing_add_part(struct outgoing *o, const struct shared_part *part, uint64_t gap);
+/* Holes of shared memory that are no longer are not worth a part of their own. */
+#define OUTGOING_HOLE_BYTES (4ULL << 20)
+
+struct piece_out {
+	struct page_runs runs;
+	struct shared_part part; /* bytes 0: runs */
+};
+/* Up to `bytes` of what is left; false: nothing. The runs are the caller's to free. */
+bool outgoing_next(struct outgoing *o, uint64_t bytes, struct piece_out *ret);
+
+/* The engine's thread sends all of it. */
+struct err *outgoing_send_drops(struct source *s, const struct outgoing *o) must_check;
+struct err *outgoing_send(struct source *s, struct outgoing *o) must_check;
