@@ -5,7 +5,7 @@ _migratectl() {
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		word=${COMP_WORDS[i]}
 		case $word in
-		--control | --downtime | --max-rounds | --bandwidth | --timeout | --unit) ((i++)) ;;
+		--control | --downtime | --max-rounds | --streams | --bandwidth | --timeout | --unit) ((i++)) ;;
 		-*) ;;
 		*) [ -z "$verb" ] && verb=$word || ((n++)) ;;
 		esac
@@ -14,6 +14,7 @@ _migratectl() {
 	case $prev in
 	--control) COMPREPLY=($(compgen -f -- "$cur")); return ;;
 	--unit) COMPREPLY=($(compgen -W "stop refuse" -- "$cur")); return ;;
+	--streams) COMPREPLY=($(compgen -W "1 2 3 4" -- "$cur")); return ;;
 	--downtime | --max-rounds | --bandwidth | --timeout) return ;;
 	esac
 	local peers='migratectl peer list 2>/dev/null | cut -f1'

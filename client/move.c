@@ -118,6 +118,7 @@ enum exit_status verb_send(const struct options *o)
 	m.downtime_us = o->downtime_us;
 	m.force_switch = o->force_switch;
 	m.max_rounds = o->max_rounds;
+	m.streams = o->streams;
 	m.timeout_us = o->timeout_us;
 	m.bandwidth = o->bandwidth;
 	m.unit_policy = (char *)o->unit;

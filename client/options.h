@@ -44,6 +44,7 @@ struct options {
 	int32_t pid;                                 /* the first argument of send and check */
 	uint64_t downtime_us, timeout_us, bandwidth; /* 0: the daemon's default */
 	uint32_t max_rounds;                         /* 0: the daemon's default */
+	uint32_t streams;                            /* 0: what suits both hosts */
 	bool force_switch, dry_run;
 	const char *unit;
 };

@@ -119,6 +119,7 @@ static void fill_progress(
 	p->bytes_copied = s->bytes_copied;
 	p->source_fds = s->source_fds;
 	p->source_pipe_bytes = s->source_pipe_bytes;
+	p->streams = s->streams;
 }
 
 static struct err *tell_progress(struct worker *w, const struct engine_stats *s, bool round_end)
@@ -423,6 +424,7 @@ static void send_engine(
 		.downtime_us = (int64_t)r->downtime_us,
 		.force_switch = r->force_switch,
 		.max_rounds = r->max_rounds,
+		.streams = r->streams,
 		.timeout_us = (int64_t)r->timeout_us,
 		.bandwidth = r->bandwidth,
 		.dry_run = r->dry_run,

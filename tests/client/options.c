@@ -8,7 +8,7 @@
 
 #include "client/options.h"
 
-#define ARGV_MAX 16
+#define ARGV_MAX 24
 
 /* Splits `line` at blanks and parses it. */
 static struct err *parse(const char *line, struct options *o)
@@ -27,9 +27,10 @@ static void send_takes_all(void **state unused_arg)
 {
 	struct options o;
 
-	assert_null(parse("m --control=/x send 42 --downtime 20 host-b:1 --bandwidth=10M "
-			  "--force-switch --max-rounds 7 --timeout 3 --unit stop --json",
-		&o));
+	assert_null(
+		parse("m --control=/x send 42 --downtime 20 host-b:1 --bandwidth=10M "
+		      "--force-switch --max-rounds 7 --streams 4 --timeout 3 --unit stop --json",
+			&o));
 	assert_int_equal(o.verb, VERB_SEND);
 	assert_int_equal(o.pid, 42);
 	assert_string_equal(o.args[1], "host-b:1");
@@ -38,6 +39,7 @@ static void send_takes_all(void **state unused_arg)
 	assert_int_equal(o.timeout_us, 3000000);
 	assert_int_equal(o.bandwidth, 10 << 20);
 	assert_int_equal(o.max_rounds, 7);
+	assert_int_equal(o.streams, 4);
 	assert_string_equal(o.unit, "stop");
 	assert_true(o.force_switch && o.json && !o.dry_run);
 }
@@ -51,6 +53,7 @@ static void defaults(void **state unused_arg)
 	assert_null(o.args[1]);
 	assert_string_equal(o.control, CONTROL_DEFAULT);
 	assert_int_equal(o.downtime_us, 0);
+	assert_int_equal(o.streams, 0);
 	assert_string_equal(o.unit, "refuse");
 }
 
@@ -90,7 +93,8 @@ static void refused(void **state unused_arg)
 		{ "m send 1 b --pid some", ERR_INVALID, "--pid is one of keep|new|auto, not some" },
 		{ "m send 1 b --downtime 0", ERR_INVALID,
 			"--downtime must be 1 to 3600000, not 0" },
-		{ "m send 1 b --streams 2", ERR_UNSUPPORTED, "--streams 2 has not landed yet" },
+		{ "m send 1 b --streams 0", ERR_INVALID, "--streams must be 1 to 4, not 0" },
+		{ "m send 1 b --streams 5", ERR_INVALID, "--streams must be 1 to 4, not 5" },
 		{ "m send 1 b --files carry", ERR_UNSUPPORTED, "--files carry has not landed yet" },
 		{ "m send 1 b --pid new", ERR_UNSUPPORTED, "--pid new has not landed yet" },
 		{ "m send 1 b --tty detach", ERR_UNSUPPORTED, "--tty detach has not landed yet" },

@@ -220,10 +220,13 @@ static void carrier(void **state unused_arg)
 	assert_null(strstr(text_str(&none), "carried by"));
 	p.stream = (char *)"ktls";
 	p.source = (char *)"pump";
+	p.streams = 4;
 	render_status(&some, &p);
-	assert_non_null(strstr(text_str(&some), "\ncarried by   ktls\npages by     pump\n"));
+	assert_non_null(strstr(text_str(&some),
+		"\ncarried by   ktls\npages by     pump\npages over   4 streams\n"));
 	s = json_line(json_progress(&p));
 	assert_non_null(strstr(s, "\"stream\":\"ktls\",\"source\":\"pump\""));
+	assert_non_null(strstr(s, "\"streams\":4"));
 }
 
 int main(void)
