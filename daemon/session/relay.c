@@ -492,8 +492,6 @@ static struct err *wait_any(struct relay *r)
 		r->gone = true;
 		r->last_words = deadline_in(RELAY_LAST_WORDS_US);
 	}
-	if (r->gone && r->out_ended)
-		r->deaf = true;
 	return NULL;
 }
 
@@ -514,6 +512,8 @@ static struct err *pump(struct relay *r)
 
 		r->tls_wanted = 0;
 		TRY(pass_out(r, &more_out));
+		if (r->gone && r->out_ended)
+			r->deaf = true;
 		TRY(pass_in(r, &more_in));
 		if (!more_out)
 			flush(r);

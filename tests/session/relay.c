@@ -494,6 +494,31 @@ static void test_last_words(void **state)
 	bench_close(&b);
 }
 
+/* What is on its way to a server that has gone keeps nobody: its relay does not wait for room. */
+static void test_nobody_takes_it(void **state)
+{
+	struct stream s[2];
+	struct bench b;
+	uint8_t *room;
+	int64_t began;
+
+	(void)state;
+	bench_rings(&b, s);
+	for (int quiet = 0; quiet < 3;) {
+		struct pollfd p = s[0].ops->wants(&s[0], POLLOUT);
+
+		if (s[0].ops->reserve(&s[0], 1u << 20, &room) > 0)
+			s[0].ops->commit(&s[0], room, 1u << 20);
+		else
+			quiet = poll(&p, 1, 100) ? 0 : quiet + 1;
+	}
+	began = clock_us();
+	stream_close(&s[0]);
+	stream_close(&s[1]);
+	bench_close(&b);
+	assert_true(clock_us() - began < RELAY_LAST_WORDS_US / 2);
+}
+
 /* A relay that is killed is an end, not a wait for ever. */
 static void test_relay_dies(void **state)
 {
@@ -524,6 +549,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rings),
 		cmocka_unit_test(test_last_words),
+		cmocka_unit_test(test_nobody_takes_it),
 		cmocka_unit_test(test_relay_dies),
 		cmocka_unit_test(exact),
 		cmocka_unit_test(new_keys),
