@@ -265,7 +265,7 @@ static struct err *take_spread(struct destination *d, const struct frame_head *h
 		return err_new(ERR_PEER, "pages over streams that there are not");
 	e = lanes_take(&d->lanes, &r);
 	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
-	return d->is_ahead ? e : peer_reason(&d->peer, e);
+	return d->is_ahead ? e : peer_reason_of(&d->peer, e, LANES_DESTINATION_LISTENS_US);
 }
 
 static struct err *take_round(struct destination *d, const struct frame_head *h)

@@ -124,14 +124,16 @@ static struct err *send_work(void *arg, unsigned member)
 {
 	struct round *o = arg;
 
-	return err_in(send_all(o->r, member, &o->l->v[member]), "page stream %u", member + 1);
+	return err_in(
+		send_all(o->r, member, &o->l->v[member]), "send pages over stream %u", member + 1);
 }
 
 static struct err *take_work(void *arg, unsigned member)
 {
 	struct round *o = arg;
 
-	return err_in(take_all(o->r, member, &o->l->v[member]), "page stream %u", member + 1);
+	return err_in(take_all(o->r, member, &o->l->v[member]), "receive pages over stream %u",
+		member + 1);
 }
 
 static struct err *meanwhile(void *arg, struct pollfd *also)

@@ -41,6 +41,11 @@ void lanes_close(struct lanes *l);
 uint64_t lanes_bytes(const struct lanes *l);
 void lanes_count(struct lane *lane);
 
+/* When a stream has ended, the other side may be about to say why on the control stream. Should
+ * neither know, one must speak first. */
+#define LANES_SOURCE_LISTENS_US      1000000
+#define LANES_DESTINATION_LISTENS_US 200000
+
 /* One round over all streams. */
 struct lanes_round {
 	uint64_t number;

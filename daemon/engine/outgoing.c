@@ -311,7 +311,7 @@ static struct err *send_over_lanes(struct outflow *f)
 	e = lanes_send(&s->lanes, &r);
 	s->peer.ch.deadline = deadline_in(timeout_us(s));
 	progress(f);
-	return peer_reason(&s->peer, e);
+	return peer_reason_of(&s->peer, e, LANES_SOURCE_LISTENS_US);
 }
 
 static uint64_t spread_bytes(const struct source *s)

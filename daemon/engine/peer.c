@@ -94,22 +94,19 @@ struct err *peer_expect(struct peer *p, struct arena *a, uint16_t type,
 	return *msg ? NULL : err_new(ERR_PEER, "%s frame that does not parse", frame_name(type));
 }
 
-struct err *peer_reason(struct peer *p, struct err *e)
+/* Listens for as long as the channel's deadline; `e` if nothing comes that says why. */
+static struct err *listen_for_reason(struct peer *p, struct err *e)
 {
-	autoarena struct arena *a = NULL;
+	autoarena struct arena *a = arena_new();
 	struct frame_head h;
 	struct err *why;
 
-	if (!e || err_code(e) != ERR_PEER)
-		return e;
-	a = arena_new();
-	p->closed = true;
-	p->ch.deadline = deadline_min(p->ch.deadline, deadline_in(LAST_WORDS_US));
 	/* Acknowledgements of rounds may stand in front of the reason. */
 	do {
 		why = channel_head(&p->ch, &h);
 	} while (!why && h.length == 0 && !deadline_passed(p->ch.deadline));
 	if (why) {
+		p->closed |= err_code(why) != ERR_TIMEOUT;
 		err_free(why);
 		return e;
 	}
@@ -120,6 +117,23 @@ struct err *peer_reason(struct peer *p, struct err *e)
 	}
 	err_free(e);
 	return why;
+}
+
+struct err *peer_reason(struct peer *p, struct err *e)
+{
+	if (!e || err_code(e) != ERR_PEER)
+		return e;
+	p->closed = true;
+	p->ch.deadline = deadline_min(p->ch.deadline, deadline_in(LAST_WORDS_US));
+	return listen_for_reason(p, e);
+}
+
+struct err *peer_reason_of(struct peer *p, struct err *e, int64_t wait_us)
+{
+	if (!e || err_code(e) != ERR_PEER || p->failed_there)
+		return e;
+	p->ch.deadline = deadline_in(wait_us);
+	return listen_for_reason(p, e);
 }
 
 void peer_give_up(

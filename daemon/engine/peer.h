@@ -32,6 +32,9 @@ struct err *peer_next(struct peer *p, struct arena *a) must_check;
 struct err *peer_unexpected(struct peer *p, struct arena *a, const struct frame_head *h) must_check;
 /* A send failed with `e`: if the peer said why before it closed, that is returned instead. */
 struct err *peer_reason(struct peer *p, struct err *e) must_check;
+/* The same where it was another stream than this one that failed, which may still work: the peer
+ * gets wait_us to say why on this one. */
+struct err *peer_reason_of(struct peer *p, struct err *e, int64_t wait_us) must_check;
 /* Tells the peer that it is over (ABORT or ERROR), as far as that is possible. */
 void peer_give_up(
 	struct peer *p, uint16_t type, const struct err *e, const char *side, const char *state);

@@ -10,10 +10,10 @@ CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "redis_client.
 
 
 class Server:
-    def __init__(self, lab, say=print):
+    def __init__(self, lab, say=print, options=()):
         if not shutil.which("redis-server"):
             skip("redis-server is not installed")
-        self.lab, self.where, self.say = lab, "a", say
+        self.lab, self.where, self.say, self.options = lab, "a", say, options
         self.pid = lab.start("a", "redis-server", "--port", "6379", "--bind", "127.0.0.1", "::1",
                              "--save", "", "--enable-debug-command", "local", "--dir", lab.dir,
                              out="redis.log")
@@ -35,7 +35,7 @@ class Server:
         return len(left)
 
     def move(self, n):
-        done = self.lab.send(self.where, self.pid)
+        self.last = done = self.lab.send(self.where, self.pid, *self.options)
         self.where = "b" if self.where == "a" else "a"
         say_move(n, done)
         return done
@@ -45,8 +45,8 @@ class Server:
         time.sleep(0.2)
 
 
-def run(lab, keys, size, moves=2):
-    s = Server(lab)
+def run(lab, keys, size, moves=2, options=()):
+    s = Server(lab, options=options)
     s.client("fill", keys, size)
     before = s.client("digest").strip()
     s.expiring(3, 40, 0.5)

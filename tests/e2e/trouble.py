@@ -362,7 +362,8 @@ def side_host(arena, side):
 
 
 def run_case(arena, name, event, act, delay=0.0, options=()):
-    """A move; at `event` (None: `delay` after its begin) act(trouble) is done."""
+    """A move; at `event` (None: `delay` after its begin) act(trouble) is done. Returns what it says
+    at its end."""
     trouble = Trouble(arena)
     arena.gate(event)
     p = arena.begin(*options)
@@ -382,6 +383,7 @@ def run_case(arena, name, event, act, delay=0.0, options=()):
     for h in trouble.dead:
         arena.restart(h)
     report(arena, name, status, last, err, bool(trouble.dead))
+    return last
 
 
 def report(arena, name, status, last, err, monitor_dead=False):

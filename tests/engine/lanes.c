@@ -427,7 +427,7 @@ static void a_cut_stream_ends_the_round(unused_arg void **state)
 	expect(t.w.source.e, ERR_PEER);
 	expect(t.w.destination.e, ERR_PEER);
 	assert_true(clock_us() - began < 5000000);
-	assert_string_equal(err_text(t.w.destination.e, 0), "page stream 2");
+	assert_string_equal(err_text(t.w.destination.e, 0), "receive pages over stream 2");
 	forget(&t);
 }
 
@@ -438,7 +438,7 @@ static void a_stalled_stream_ends_the_round(unused_arg void **state)
 	in_trouble(&t, NULL, NULL);
 	/* The destination waits in vain for the one that is silent. */
 	expect(t.w.destination.e, ERR_TIMEOUT);
-	assert_string_equal(err_text(t.w.destination.e, 0), "page stream 2");
+	assert_string_equal(err_text(t.w.destination.e, 0), "receive pages over stream 2");
 	expect(t.w.source.e, ERR_PEER);
 	forget(&t);
 }
