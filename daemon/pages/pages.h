@@ -52,8 +52,8 @@ struct page_source_ops {
 	/* Sends a range of a shared memory object. Holes travel as drops. */
 	struct err *(*send_shared)(struct page_source *s, const struct shared_part *part,
 		struct channel *ch, struct pages_stats *st);
-	/* Another one of the same process, for another thread: each sends by itself, at the same
-	 * time. Closed before the first, which is the only one that leaves. */
+	/* Another one of the same process: such ones send at the same time, each in a thread of its
+	 * own. The first rests meanwhile, is the one that leaves, and is closed last. */
 	struct err *(*another)(struct page_source *first, struct page_source **ret);
 	/* The last page is sent: nothing of the source stays in the process. NULL: never was. */
 	struct err *(*leave)(struct page_source *s);

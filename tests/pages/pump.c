@@ -36,10 +36,20 @@ struct move {
 	size_t frames;
 };
 
-static void move_open(struct move *m)
+static void connect_streams(struct move *m)
 {
 	int ends[2];
 
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+	for (int i = 0; i < 2; i++)
+		ok(stream_socket(ends[i], &m->streams[i]));
+	channel_init(&m->out, &m->streams[0], -1);
+	channel_init(&m->in, &m->streams[1], -1);
+	m->out.deadline = m->in.deadline = deadline_in(60000000);
+}
+
+static void move_open(struct move *m)
+{
 	*m = (struct move){ .base = AT };
 	m->memory =
 		mmap(NULL, PAGES * P, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -47,12 +57,7 @@ static void move_open(struct move *m)
 	assert_int_equal(map(&m->target, AT, PAGES * P, -1), AT);
 	ok(task_open(m->target.pid, &m->from));
 	ok(source_pump.open(m->from, &m->source));
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-	for (int i = 0; i < 2; i++)
-		ok(stream_socket(ends[i], &m->streams[i]));
-	channel_init(&m->out, &m->streams[0], -1);
-	channel_init(&m->in, &m->streams[1], -1);
-	m->out.deadline = m->in.deadline = deadline_in(60000000);
+	connect_streams(m);
 }
 
 static void move_close(struct move *m)
@@ -293,6 +298,61 @@ static void shared_memory_by_reference(unused_arg void **state)
 	move_close(&m);
 }
 
+/* Each has every other stretch; what cannot be read lies in all of them. */
+static void several_share_a_pump(unused_arg void **state)
+{
+	enum { SEVERAL = 3 }; /* and the first, which rests */
+	struct move first, m[SEVERAL];
+	pthread_t senders[SEVERAL];
+	struct source_facts f;
+	unsigned left = SEVERAL;
+
+	move_open(&first);
+	fill(&first, 0, PAGES, 5);
+	for (uint64_t i = 100; i < PAGES; i += 500)
+		CALL(&first.target, SYS_mprotect, (long)(AT + i * P), 3 * P, PROT_NONE);
+	for (unsigned i = 0; i < SEVERAL; i++) {
+		m[i] = (struct move){ .base = AT, .memory = first.memory };
+		ok(source_pump.another(first.source, &m[i].source));
+		connect_streams(&m[i]);
+		for (uint64_t at = i * 40; at < PAGES; at += SEVERAL * 40)
+			page_runs_add_first(
+				&m[i].runs, AT + at * P, MIN(40, PAGES - at), PAGE_DATA);
+	}
+	for (unsigned i = 0; i < SEVERAL; i++)
+		assert_int_equal(pthread_create(&senders[i], NULL, send_all, &m[i]), 0);
+	for (bool ended[SEVERAL] = { false }; left;) {
+		for (unsigned i = 0; i < SEVERAL; i++) {
+			struct frame_head h;
+
+			if (ended[i])
+				continue;
+			ok(channel_head(&m[i].in, &h));
+			ended[i] = h.type == FRAME_BYE;
+			left -= ended[i];
+			if (!ended[i])
+				take_frame(&m[i], &h);
+		}
+	}
+	for (unsigned i = 0; i < SEVERAL; i++) {
+		pthread_join(senders[i], NULL);
+		ok(m[i].sent);
+		assert_true(m[i].st.pages_copied < m[i].st.pages_data / 4);
+	}
+	same(&first, 0, PAGES);
+	ok(source_pump.leave(first.source));
+	for (unsigned i = 0; i < SEVERAL; i++) {
+		source_pump.facts(m[i].source, &f);
+		assert_int_equal(f.stop_us, 0);
+		assert_true(f.fds <= 3 && f.pipe_bytes >= 3 * P);
+		source_pump.close(m[i].source);
+		page_runs_fini(&m[i].runs);
+		stream_close(&m[i].streams[0]);
+		stream_close(&m[i].streams[1]);
+	}
+	move_close(&first);
+}
+
 static void a_dead_target_is_gone(unused_arg void **state)
 {
 	struct move m;
@@ -334,6 +394,7 @@ int main(void)
 		cmocka_unit_test(unreadable_memory_is_copied),
 		cmocka_unit_test(pages_that_vanish_are_left_out),
 		cmocka_unit_test(shared_memory_by_reference),
+		cmocka_unit_test(several_share_a_pump),
 		cmocka_unit_test(a_dead_target_is_gone),
 		cmocka_unit_test(few_descriptors),
 	};
