@@ -14,9 +14,10 @@
 #define LANE_PIECE_BYTES     (4ULL << 20)
 #define LANE_PIECE_MIN_BYTES (512ULL << 10)
 #define LANE_PIECES          4 /* to each stream, at least, where that is not below the minimum */
-/* Less goes over the control stream alone. To get two streams to work and to wait for both costs
- * some 100 us; a stream carries 4 MiB in 4 to 6 ms, of which two save half. For the last round,
- * while the process stands still, the same holds. */
+/* Less goes over the control stream alone. Getting two or four streams to work and waiting for all
+ * of them takes 25 or 40 us (an empty round over socketpairs; 100 to 150 on a busy machine), one
+ * stream takes 4 to 6 ms for 4 MiB. For the last round, while the process stands still, the same
+ * holds. */
 #define SPREAD_MIN_BYTES (4ULL << 20)
 /* Who limits the bandwidth gets pieces of a quarter of a second, so that the peer never waits long
  * for the next one. */

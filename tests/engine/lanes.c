@@ -43,7 +43,7 @@ struct world {
 	uint64_t pages[PAGES];
 	atomic_ulong early, torn, placed;
 	unsigned not_last; /* pages that were not of their round when it was over */
-	bool asks, quiet;
+	bool asks;
 	unsigned stall_lane; /* the source does not send there; STREAMS: nowhere */
 	bool cut;            /* and it breaks */
 	pthread_t tracer;
@@ -115,7 +115,7 @@ static void close_world(struct world *w)
 
 static void delay(const struct world *w, uint64_t salt)
 {
-	unsigned us = w->quiet ? 0 : w->delays_us[salt % DELAYS];
+	unsigned us = w->delays_us[salt % DELAYS];
 
 	if (us)
 		usleep(us);
