@@ -146,7 +146,9 @@ static struct err *take_layout(struct destination *d, const struct frame_head *h
 
 static struct err *take_pages(struct destination *d, const struct frame_head *h)
 {
-	return page_sink_frame(d->sink, h, &d->peer.ch);
+	TRY(page_sink_frame(d->sink, h, &d->peer.ch));
+	d->out->stats.bytes_copied = page_sink_copied(d->sink);
+	return NULL;
 }
 
 static struct err *take_ping(struct destination *d, const struct frame_head *h unused_arg)
@@ -192,6 +194,8 @@ static struct err *take_until(struct destination *d, uint16_t last, struct frame
 				f = &handlers[i];
 		if (!f)
 			return peer_unexpected(&d->peer, d->arena, h);
+		if (d->sink && h->type != FRAME_PAGES)
+			TRY(page_sink_settle(d->sink));
 		TRY(f->handle(d, h));
 	}
 }
@@ -271,6 +275,40 @@ static void check_undo(void *ctx)
 
 /* ---- receive, rebuild, ready ---- */
 
+static struct err *open_sink(struct destination *d, enum page_sink_way way)
+{
+	if (way == SINK_SPLICE && !channel_splices_in(&d->peer.ch))
+		return err_new(ERR_UNSUPPORTED, "this connection gives nothing by reference");
+	TRY(page_sink_open(&(struct page_sink_spec){ .t = site_task(d->site),
+				   .space_fd = site_space_fd,
+				   .arg = d->site,
+				   .way = way },
+		&d->sink));
+	d->out->stats.sink = page_sink_names[way];
+	return NULL;
+}
+
+/* By reference where the stream's bytes have not been in memory of ours yet: the kernel has
+ * decrypted them. Else they are there already, and copying is all that is left to do. */
+static struct err *choose_sink(struct destination *d)
+{
+	const char *want = d->opt->sink;
+	bool splice = want ? strcmp(want, page_sink_names[SINK_SPLICE]) == 0
+			   : channel_splices_in(&d->peer.ch);
+	autoerr struct err *e = NULL;
+	autofree char *why = NULL;
+
+	if (splice) {
+		e = open_sink(d, SINK_SPLICE);
+		if (!e)
+			return NULL;
+		TRY(task_check_alive(site_task(d->site)));
+		why = err_line(e);
+		notes_warnf(&d->notes, "memory is copied into it: %s", why);
+	}
+	return open_sink(d, SINK_COPY);
+}
+
 static struct err *receive(void *ctx)
 {
 	struct destination *d = ctx;
@@ -282,7 +320,7 @@ static struct err *receive(void *ctx)
 		TRY(channel_head(&d->peer.ch, &h));
 		return peer_unexpected(&d->peer, d->arena, &h);
 	}
-	TRY(page_sink_open(site_task(d->site), site_space_fd, d->site, &d->sink));
+	TRY(choose_sink(d));
 	TRY(page_sink_layout(d->sink, site_vmas(d->site)));
 	TRY(take_until(d, FRAME_FINAL, &h));
 	body = xcalloc(1, h.length);
@@ -303,6 +341,7 @@ static struct err *rebuild(void *ctx)
 	/* frozen_ns is on the destination's clock already. */
 	int64_t elapsed = clock_ns() - d->frozen_at_ns;
 
+	TRY(page_sink_leave(d->sink));
 	page_sink_close(d->sink);
 	d->sink = NULL;
 	TRY(hook(d, "frozen"));

@@ -8,6 +8,7 @@
  *   (EFAULT, because the userfaultfd is for user mode only), so each way is the other's way out.
  * - /proc/PID/mem also writes private memory that is not writable.
  * - Huge pages: one MADV_POPULATE_WRITE in the process, then plain writes.
+ * - What the process reads itself is not placed here, but for zeros (sink_splice.c).
  */
 #include "pages/sink_priv.h"
 
@@ -118,6 +119,11 @@ static bool drop_waits(const struct page_sink *s, struct range r)
 	return false;
 }
 
+struct err *sink_settle_drops(struct page_sink *s, struct range r)
+{
+	return drop_waits(s, r) ? sink_flush_drops(s) : NULL;
+}
+
 /* ---- huge pages ---- */
 
 /* Blocks of 2 MiB that are touched for the first time, within the mapping: lets the process make
@@ -131,8 +137,7 @@ struct err *sink_prepare(struct page_sink *s, const struct sink_vma *v, struct r
 
 	if (!v->huge || v->forced || v->place != PLACE_WRITE)
 		return NULL;
-	if (drop_waits(s, r))
-		TRY(sink_flush_drops(s));
+	TRY(sink_settle_drops(s, r));
 	for (; block < r.end; block += HUGE_BYTES) {
 		bool set;
 
@@ -150,6 +155,7 @@ struct err *sink_prepare(struct page_sink *s, const struct sink_vma *v, struct r
 	c.args[0] = new.start;
 	c.args[1] = bytes_of(new);
 	c.args[2] = MADV_POPULATE_WRITE;
+	TRY(sink_splice_settle(s));
 	/* Its result does not matter: writing makes what is missing. */
 	return remote_run(s->t, task_leader(s->t), &c, 1);
 }
@@ -161,8 +167,7 @@ struct err *sink_put(
 {
 	const way over = v->forced ? by_force : by_write;
 
-	if (drop_waits(s, r))
-		TRY(sink_flush_drops(s));
+	TRY(sink_settle_drops(s, r));
 	for (uint64_t at = r.start; at < r.end;) {
 		bool there;
 		struct range part = { at, pagebits_run(&s->put, at, r.end, &there) };
@@ -182,6 +187,7 @@ static struct err *write_zeros(struct page_sink *s, const struct sink_vma *v, st
 {
 	static const uint8_t zeros[16 * PAGE_BYTES];
 
+	TRY(sink_splice_settle(s));
 	while (r.start < r.end) {
 		struct range part = { r.start, MIN(r.end, r.start + sizeof(zeros)) };
 
@@ -228,6 +234,7 @@ struct err *sink_flush_drops(struct page_sink *s)
 	if (!n)
 		return NULL;
 	s->n_drops = 0;
+	TRY(sink_splice_settle(s));
 	TRY(remote_run(s->t, task_leader(s->t), s->drops, n));
 	for (size_t i = 0; i < n; i++)
 		if (s->drops[i].ret < 0)

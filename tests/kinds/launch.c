@@ -11,6 +11,9 @@
  * After every move the kernel must say the same about it as before (fixpoint.h).
  * --cancel STATE: every move is cancelled when the source enters STATE; the subject must stay and
  * be unharmed.
+ * Memory goes by reference on the first move, by copies on the second, and so on in turns
+ * (LAUNCH_PAGES, LAUNCH_SINK: always so); with LAUNCH_PIECES the stream's bytes come in pieces of
+ * that size at most.
  * --dawdle STATE: the source takes its time before it enters STATE, so that the subject surely does
  * something then.
  */
@@ -37,6 +40,7 @@
 #include "engine/engine.h"
 #include "fixpoint.h"
 #include "kernel/proc.h"
+#include "pages/odd_stream.h"
 #include "tests/tmp.h"
 
 #define SKIP_STATUS   77
@@ -55,6 +59,7 @@ struct order_msg {
 	pid_t pid;
 	char cancel[16], dawdle[16];
 	int signal;
+	bool copying;
 	char id[32];
 };
 struct answer_msg {
@@ -108,12 +113,16 @@ static void describe(const struct engine_outcome *o, struct answer_msg *a)
 	size_t n;
 
 	n = (size_t)snprintf(a->text, sizeof(a->text),
-		"%s%s%s in %s; downtime %jd us, stall %jd us, %u rounds, %ju bytes, source %s, "
+		"%s%s%s in %s; downtime %jd us, stall %jd us, %u rounds, %ju bytes, %s %s, "
 		"%ju bytes copied\n",
 		engine_result_name(o->result), line ? ": " : "", line ? line : "",
 		o->error ? o->state : o->stats.state, (intmax_t)o->stats.downtime_us,
 		(intmax_t)o->stats.stall_us, o->stats.round, (uintmax_t)o->stats.bytes_sent,
-		o->stats.source ? o->stats.source : "none", (uintmax_t)o->stats.bytes_copied);
+		o->stats.sink ? "sink" : "source",
+		o->stats.sink     ? o->stats.sink
+		: o->stats.source ? o->stats.source
+				  : "none",
+		(uintmax_t)o->stats.bytes_copied);
 	for (size_t i = 0; i < o->notes.n_blockers && n < sizeof(a->text); i++) {
 		autofree char *b = err_line(o->notes.blockers[i]);
 
@@ -124,8 +133,18 @@ static void describe(const struct engine_outcome *o, struct answer_msg *a)
 			a->text + n, sizeof(a->text) - n, "  warning: %s\n", o->notes.warnings[i]);
 }
 
+static struct err *carry(int fd, struct stream *ret)
+{
+	const char *pieces = getenv("LAUNCH_PIECES");
+	size_t max = pieces ? strtoul(pieces, NULL, 10) : 0;
+
+	return max ? odd_stream(fd, (struct odd){ max, max }, ret) : stream_socket(fd, ret);
+}
+
 static void run_engine(const struct order_msg *m, int stream, int reply)
 {
+	const char *pages = getenv("LAUNCH_PAGES"), *sink = getenv("LAUNCH_SINK");
+	const char *turn = m->copying ? "copy" : NULL;
 	struct run r = { .stream = stream,
 		.cancel_state = m->cancel[0] ? m->cancel : NULL,
 		.dawdle_state = m->dawdle[0] ? m->dawdle : NULL,
@@ -138,7 +157,7 @@ static void run_engine(const struct order_msg *m, int stream, int reply)
 
 	signal(SIGPIPE, SIG_IGN);
 	if (!getcwd(here, sizeof(here)) || pipe2(r.cancel, O_CLOEXEC) < 0 ||
-		stream_socket(dup(stream), &carrier))
+		carry(dup(stream), &carrier))
 		die("begin");
 	io.interrupt_fd = r.cancel[0];
 	if (m->order == ORDER_SEND)
@@ -149,12 +168,13 @@ static void run_engine(const struct order_msg *m, int stream, int reply)
 				.max_rounds = 5,
 				.force_switch = true,
 				.tracker = getenv("LAUNCH_TRACKER"),
-				.pages = getenv("LAUNCH_PAGES") },
+				.pages = pages ? pages : turn },
 			&out);
 	else
 		engine_receive(&io,
-			&(struct receive_options){
-				.state_dir = here, .cgroup_dir = getenv("LAUNCH_CGROUP") },
+			&(struct receive_options){ .state_dir = here,
+				.cgroup_dir = getenv("LAUNCH_CGROUP"),
+				.sink = sink ? sink : turn },
 			&out);
 	a.result = out.result;
 	describe(&out, &a);
@@ -410,13 +430,27 @@ static int wait_ready(struct host *h)
 struct what {
 	int moves, signal;
 	const char *cancel, *dawdle;
+	bool copying; /* this one */
 };
+
+/* Pages went in as they should. */
+static bool sink_is(const struct what *w, const char *text)
+{
+	const char *want = getenv("LAUNCH_SINK");
+	autofree char *words = NULL;
+
+	if (!want)
+		want = w->copying ? "copy" : "splice";
+	return asprintf(&words, ", sink %s,", want) > 0 && strstr(text, words);
+}
 
 /* One move; true if it ended as it should. */
 static bool move(struct host *from, struct host *to, const struct what *w)
 {
-	struct order_msg send = { .order = ORDER_SEND, .pid = SUBJECT_PID, .signal = w->signal };
-	struct order_msg receive = { .order = ORDER_RECEIVE };
+	struct order_msg send = {
+		.order = ORDER_SEND, .pid = SUBJECT_PID, .signal = w->signal, .copying = w->copying
+	};
+	struct order_msg receive = { .order = ORDER_RECEIVE, .copying = w->copying };
 	struct answer_msg a = { .result = -2 }, b = { .result = -2 };
 	int sp[2], want = w->cancel ? RESULT_KEPT : RESULT_MOVED;
 
@@ -430,7 +464,7 @@ static bool move(struct host *from, struct host *to, const struct what *w)
 	close(sp[0]);
 	close(sp[1]);
 	if (!answer(from, END_MS, &a) || !answer(to, END_MS, &b) || a.result != want ||
-		b.result != want) {
+		b.result != want || (want == RESULT_MOVED && !sink_is(w, b.text))) {
 		fprintf(stderr, "source %s: %sdestination %s: %s", from->name, a.text, to->name,
 			b.text);
 		if (a.result == -1)
@@ -443,6 +477,7 @@ static bool move(struct host *from, struct host *to, const struct what *w)
 		return false;
 	}
 	printf("%s -> %s: %s", from->name, to->name, a.text);
+	printf("        %s", b.text);
 	return true;
 }
 
@@ -495,7 +530,7 @@ static int verdict(struct host *h)
 	return subject_ended(&a);
 }
 
-static int launch(char **argv, const struct what *w)
+static int launch(char **argv, struct what *w)
 {
 	struct host hosts[2] = { { .name = "a" }, { .name = "b" } };
 	autofree char *before = NULL;
@@ -508,6 +543,7 @@ static int launch(char **argv, const struct what *w)
 	if (!status)
 		before = host_look(&hosts[0]);
 	for (int i = 0; i < w->moves && !status; i++) {
+		w->copying = i % 2;
 		if (!move(&hosts[at], &hosts[!at], w))
 			status = 1;
 		else if (!w->cancel)
