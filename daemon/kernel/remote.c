@@ -131,11 +131,13 @@ static struct err *stop_batch(struct thread *th, struct err *late)
 	return err_hint(late, "is its control group frozen by somebody else?");
 }
 
+typedef struct err *(*wait_fn)(pid_t tid, struct deadline d, int *status);
+
 /* It has been resumed: its next stop. */
-static struct err *await_stop(struct task *t, struct thread *th, struct run *run)
+static struct err *await_stop(struct task *t, struct thread *th, struct run *run, wait_fn wait)
 {
 	int status;
-	struct err *e = trace_wait(th->tid, deadline_in(BATCH_US), &status);
+	struct err *e = wait(th->tid, deadline_in(BATCH_US), &status);
 
 	if (e && err_code(e) == ERR_TIMEOUT)
 		return stop_batch(th, e);
@@ -151,7 +153,7 @@ static struct err *drive(struct task *t, struct thread *th, struct run *run)
 {
 	while (run->left > 0) {
 		TRY(resume(th, run));
-		TRY(await_stop(t, th, run));
+		TRY(await_stop(t, th, run, trace_wait));
 	}
 	return NULL;
 }
@@ -322,7 +324,8 @@ struct err *remote_collect(struct task *t, struct call *calls, size_t n)
 	if (!th)
 		return err_new(ERR_BUG, "no remote calls were started");
 	r->started = NULL;
-	TRY_IN(await_stop(t, th, &r->run), "remote calls in thread %d", (int)th->tid);
+	TRY_IN(await_stop(t, th, &r->run, trace_wait_long), "remote calls in thread %d",
+		(int)th->tid);
 	TRY_IN(drive(t, th, &r->run), "remote calls in thread %d", (int)th->tid);
 	return results(t, th, calls, n, &r->run);
 }
