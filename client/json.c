@@ -62,6 +62,7 @@ static void add_source(json_t *j, const Migrate__Progress *p)
 {
 	json_object_set_new(j, "stream", str(p->stream));
 	json_object_set_new(j, "source", str(p->source));
+	json_object_set_new(j, "sink", str(p->sink));
 	json_object_set_new(j, "bytes_copied", json_integer((json_int_t)p->bytes_copied));
 	json_object_set_new(j, "source_fds", json_integer(p->source_fds));
 	json_object_set_new(j, "source_pipe_bytes", json_integer((json_int_t)p->source_pipe_bytes));

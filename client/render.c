@@ -319,8 +319,8 @@ void render_status(struct text *out, const Migrate__Progress *p)
 		const char *name;
 		uint64_t bytes;
 	} sizes[] = { { "resident", p->resident_bytes }, { "sent", p->bytes_sent },
-		{ "sent frozen", p->bytes_sent_frozen }, { "dirty per s", p->dirty_rate_bytes_s },
-		{ "link per s", p->bandwidth_bytes_s } };
+		{ "sent frozen", p->bytes_sent_frozen }, { "copied", p->bytes_copied },
+		{ "dirty per s", p->dirty_rate_bytes_s }, { "link per s", p->bandwidth_bytes_s } };
 	const struct {
 		const char *name;
 		uint64_t us;
@@ -350,6 +350,8 @@ void render_status(struct text *out, const Migrate__Progress *p)
 		text_addf(out, "pages by     %s\n", p->source);
 	if (p->streams > 1)
 		text_addf(out, "pages over   %u streams\n", p->streams);
+	if (*p->sink)
+		text_addf(out, "pages by     %s\n", p->sink);
 }
 
 void render_peers(struct text *out, const Migrate__Reply *r)

@@ -64,6 +64,8 @@ static void progress(struct destination *d)
 
 	st->bytes_sent = d->peer.ch.bytes_in + lanes_bytes(&d->lanes);
 	st->total_us = clock_us() - st->started_us;
+	if (d->sink)
+		st->bytes_copied = page_sink_copied(d->sink);
 	if (d->io->on_progress)
 		d->io->on_progress(d->io->arg, st);
 }
@@ -92,6 +94,13 @@ static struct err *check_begin(const Migrate__Begin *m)
 	return NULL;
 }
 
+/* Asked for: then there can be one stream only, since one thread alone can have the process read.
+ */
+static bool wants_splice(const struct destination *d)
+{
+	return d->opt->sink && strcmp(d->opt->sink, page_sink_names[SINK_SPLICE]) == 0;
+}
+
 static struct err *accept_begin(struct destination *d)
 {
 	Migrate__Accept m = MIGRATE__ACCEPT__INIT;
@@ -108,7 +117,7 @@ static struct err *accept_begin(struct destination *d)
 	d->out->stats.resident_bytes = b->need_bytes;
 	facts_fill(d->arena, &facts);
 	m.facts = &facts;
-	if (d->io->open_stream && !b->dry_run)
+	if (d->io->open_stream && !b->dry_run && !wants_splice(d))
 		d->streams = MIN(b->streams, ENGINE_STREAMS_MAX);
 	m.streams = MAX(d->streams, 1U);
 	return peer_send(&d->peer, FRAME_ACCEPT, &m.base);
@@ -317,6 +326,8 @@ static struct err *take_until(struct destination *d, uint16_t last, struct frame
 				f = &handlers[i];
 		if (!f)
 			return peer_unexpected(&d->peer, d->arena, h);
+		if (d->sink && h->type != FRAME_PAGES)
+			TRY(page_sink_settle(d->sink));
 		TRY(f->handle(d, h));
 	}
 }
@@ -404,6 +415,39 @@ static void check_undo(void *ctx)
 
 /* ---- receive, rebuild, ready ---- */
 
+static struct err *open_sink(struct destination *d, enum page_sink_way way)
+{
+	if (way == SINK_SPLICE && !channel_splices_in(&d->peer.ch))
+		return err_new(ERR_UNSUPPORTED, "this connection gives nothing by reference");
+	TRY(page_sink_open(&(struct page_sink_spec){ .t = site_task(d->site),
+				   .space_fd = site_space_fd,
+				   .arg = d->site,
+				   .way = way },
+		&d->sink));
+	d->out->stats.sink = page_sink_names[way];
+	return NULL;
+}
+
+/* By reference where the stream's bytes have not been in memory of ours yet: the kernel has
+ * decrypted them. Else they are there already, and copying is all that is left to do. */
+static struct err *choose_sink(struct destination *d)
+{
+	bool splice =
+		d->opt->sink ? wants_splice(d) : channel_splices_in(&d->peer.ch) && d->streams <= 1;
+	autoerr struct err *e = NULL;
+	autofree char *why = NULL;
+
+	if (splice) {
+		e = open_sink(d, SINK_SPLICE);
+		if (!e)
+			return NULL;
+		TRY(task_check_alive(site_task(d->site)));
+		why = err_line(e);
+		notes_warnf(&d->notes, "memory is copied into it: %s", why);
+	}
+	return open_sink(d, SINK_COPY);
+}
+
 static struct err *receive(void *ctx)
 {
 	struct destination *d = ctx;
@@ -415,7 +459,7 @@ static struct err *receive(void *ctx)
 		TRY(channel_head(&d->peer.ch, &h));
 		return peer_unexpected(&d->peer, d->arena, &h);
 	}
-	TRY(page_sink_open(site_task(d->site), site_space_fd, d->site, &d->sink));
+	TRY(choose_sink(d));
 	TRY(page_sink_layout(d->sink, site_vmas(d->site)));
 	TRY(take_until(d, FRAME_FINAL, &h));
 	body = xcalloc(1, h.length);
@@ -436,6 +480,7 @@ static struct err *rebuild(void *ctx)
 	/* frozen_ns is on the destination's clock already. */
 	int64_t elapsed = clock_ns() - d->frozen_at_ns;
 
+	TRY(page_sink_leave(d->sink));
 	close_sink(d);
 	TRY(hook(d, "frozen"));
 	TRY(site_finish(d->site, MAX(elapsed, (int64_t)0)));

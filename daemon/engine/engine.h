@@ -40,7 +40,8 @@ struct engine_stats {
 	uint64_t objects;
 	const char *tracker;        /* "wp", "soft", "none" */
 	const char *source;         /* of pages: "copy", "pump"; NULL: none yet */
-	uint64_t bytes_copied;      /* pages that went through memory of ours before the stream */
+	const char *sink;           /* of pages: "copy", "splice"; NULL: none yet */
+	uint64_t bytes_copied;      /* of pages that went through memory of ours, on this side */
 	uint32_t source_fds;        /* what the source has: descriptors, */
 	uint64_t source_pipe_bytes; /* and room in pipes */
 	uint32_t streams;           /* that carry pages; 0: none yet */
@@ -138,6 +139,7 @@ struct receive_options {
 	const char *state_dir;  /* scratch directories below it */
 	const char *cgroup_dir; /* v2 directory below which the process's own group is made; NULL:
 				   none */
+	const char *sink;       /* "copy", "splice"; NULL: what suits the stream */
 	/* Asked once with what the source says it will send; an error refuses. May be NULL. */
 	struct err *(*on_begin)(void *arg, const struct incoming *what);
 };

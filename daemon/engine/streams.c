@@ -6,7 +6,11 @@ uint32_t source_streams_offer(const struct source *s, uint32_t cpus)
 {
 	if (!s->io->open_stream || s->opt->dry_run)
 		return 1;
-	return MIN(s->opt->streams ? s->opt->streams : lanes_auto(cpus), ENGINE_STREAMS_MAX);
+	if (s->opt->streams)
+		return MIN(s->opt->streams, ENGINE_STREAMS_MAX);
+	/* By reference one thread is enough here, and there can be only one that has the process at
+	 * the other end read. */
+	return channel_splices_out(&s->peer.ch) ? 1 : MIN(lanes_auto(cpus), ENGINE_STREAMS_MAX);
 }
 
 struct err *source_streams_agree(

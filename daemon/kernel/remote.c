@@ -44,6 +44,8 @@ struct remote *remote_new(void)
 	struct remote *r = xcalloc(1, sizeof(*r));
 
 	r->sock = r->sock_number = -1;
+	for (size_t i = 0; i < SEEDLING_LENT_MAX; i++)
+		r->lent[i] = -1;
 	return r;
 }
 
@@ -61,20 +63,15 @@ static struct err *ensure_place(struct task *t)
 {
 	if (!t->held)
 		return err_new(ERR_BUG, "remote call in process %d that is not held", (int)t->pid);
+	if (t->remote->started)
+		return err_new(ERR_BUG, "remote call in process %d before the last has ended",
+			(int)t->pid);
 	if (t->remote->place != PLACE_NONE)
 		return NULL;
 	return remote_place(t);
 }
 
 /* ---- running ---- */
-
-/* A batch that runs. */
-struct run {
-	int sig;     /* ends it; 0: it runs with system call stops */
-	size_t left; /* stops until its end: 1 with a signal */
-	bool stolen; /* a real signal of that number was taken: */
-	siginfo_t info;
-};
 
 /* The thread has stopped by the run's signal: is it the end? */
 static struct err *on_signal(struct task *t, struct thread *th, struct run *run)
@@ -134,20 +131,29 @@ static struct err *stop_batch(struct thread *th, struct err *late)
 	return err_hint(late, "is its control group frozen by somebody else?");
 }
 
-static struct err *drive(struct task *t, struct thread *th, struct run *run)
+typedef struct err *(*wait_fn)(pid_t tid, struct deadline d, int *status);
+
+/* It has been resumed: its next stop. */
+static struct err *await_stop(struct task *t, struct thread *th, struct run *run, wait_fn wait)
 {
 	int status;
+	struct err *e = wait(th->tid, deadline_in(BATCH_US), &status);
 
+	if (e && err_code(e) == ERR_TIMEOUT)
+		return stop_batch(th, e);
+	return e ? e : on_stop(t, th, status, run);
+}
+
+static struct err *resume(struct thread *th, const struct run *run)
+{
+	return trace_resume(th->tid, run->sig ? PTRACE_CONT : PTRACE_SYSCALL, 0);
+}
+
+static struct err *drive(struct task *t, struct thread *th, struct run *run)
+{
 	while (run->left > 0) {
-		struct err *e;
-
-		TRY(trace_resume(th->tid, run->sig ? PTRACE_CONT : PTRACE_SYSCALL, 0));
-		e = trace_wait(th->tid, deadline_in(BATCH_US), &status);
-		if (e && err_code(e) == ERR_TIMEOUT)
-			return stop_batch(th, e);
-		if (e)
-			return e;
-		TRY(on_stop(t, th, status, run));
+		TRY(resume(th, run));
+		TRY(await_stop(t, th, run, trace_wait));
 	}
 	return NULL;
 }
@@ -181,8 +187,8 @@ static struct err *ensure_frame(struct task *t, struct thread *th)
 	return NULL;
 }
 
-/* Runs n calls that lie in the task, the one that sends run->sig included. */
-static struct err *run_placed(struct task *t, struct thread *th, size_t n, struct run *run)
+/* Makes ready to run n calls that lie in the task, the one that sends run->sig included. */
+static struct err *load(struct task *t, struct thread *th, size_t n, struct run *run)
 {
 	struct remote *r = t->remote;
 	struct arch_state *w;
@@ -194,7 +200,7 @@ static struct err *run_placed(struct task *t, struct thread *th, size_t n, struc
 	TRY(arch_put_regs(th->tid, w));
 	TRY(task_mask(th, run->sig));
 	run->left = run->sig ? 1 : 2 * n;
-	return drive(t, th, run);
+	return NULL;
 }
 
 static struct err *queue_again(struct task *t, struct thread *th, const siginfo_t *info)
@@ -212,7 +218,8 @@ static struct err *queue_again(struct task *t, struct thread *th, const siginfo_
 				at } };
 	TRY(task_write(t, r->calls, &c, sizeof(c)));
 	TRY(task_write(t, at, info, sizeof(*info)));
-	TRY(run_placed(t, th, 1, &run));
+	TRY(load(t, th, 1, &run));
+	TRY(drive(t, th, &run));
 	TRY(task_read(t, r->calls, &c, sizeof(c)));
 	if (c.ret < 0)
 		return err_errno((int)-c.ret, "queue signal %d again", info->si_signo);
@@ -255,28 +262,72 @@ static struct err *pick_signal(struct task *t, struct thread *th, uint64_t avoid
 }
 
 /* n <= REMOTE_CALLS_MAX */
-static struct err *run_batch(struct task *t, struct thread *th, struct call *calls, size_t n)
+static struct err *load_batch(
+	struct task *t, struct thread *th, const struct call *calls, size_t n, struct run *run)
 {
-	struct remote *r = t->remote;
 	struct call stop = { .nr = SYS_tgkill, .args = { (uint64_t)t->pid, (uint64_t)th->tid } };
 	struct call list[REMOTE_CALLS_MAX + 1];
-	struct run run = { 0 };
 
-	TRY(pick_signal(t, th, sent_by(calls, n), &run.sig));
-	stop.args[2] = (uint64_t)run.sig;
+	TRY(pick_signal(t, th, sent_by(calls, n), &run->sig));
+	stop.args[2] = (uint64_t)run->sig;
 	memcpy(list, calls, n * sizeof(list[0]));
 	list[n] = stop;
-	TRY(task_write(t, r->calls, list, (n + 1) * sizeof(list[0])));
-	TRY(run_placed(t, th, n + (run.sig != 0), &run));
+	TRY(task_write(t, t->remote->calls, list, (n + 1) * sizeof(list[0])));
+	return load(t, th, n + (run->sig != 0), run);
+}
+
+static struct err *results(
+	struct task *t, struct thread *th, struct call *calls, size_t n, const struct run *run)
+{
+	struct remote *r = t->remote;
+	struct call list[REMOTE_CALLS_MAX];
+
 	TRY(task_read(t, r->calls, list, n * sizeof(list[0])));
 	/* counted runs stop before the agent has stored the last result */
-	if (!run.sig) {
+	if (!run->sig) {
 		TRY(arch_get_regs(th->tid, &r->work));
 		list[n - 1].ret = arch_call_result(&r->work);
 	}
 	for (size_t i = 0; i < n; i++)
 		calls[i].ret = list[i].ret;
-	return run.stolen ? queue_again(t, th, &run.info) : NULL;
+	return run->stolen ? queue_again(t, th, &run->info) : NULL;
+}
+
+static struct err *run_batch(struct task *t, struct thread *th, struct call *calls, size_t n)
+{
+	struct run run = { 0 };
+
+	TRY(load_batch(t, th, calls, n, &run));
+	TRY(drive(t, th, &run));
+	return results(t, th, calls, n, &run);
+}
+
+struct err *remote_start(struct task *t, struct thread *th, const struct call *calls, size_t n)
+{
+	struct remote *r = t->remote;
+
+	TRY(ensure_place(t));
+	if (r->place == PLACE_SEALED || !n || n > REMOTE_CALLS_MAX)
+		return err_new(ERR_BUG, "%zu remote calls to be started", n);
+	r->run = (struct run){ 0 };
+	TRY_IN(load_batch(t, th, calls, n, &r->run), "remote calls in thread %d", (int)th->tid);
+	TRY(resume(th, &r->run));
+	r->started = th;
+	return NULL;
+}
+
+struct err *remote_collect(struct task *t, struct call *calls, size_t n)
+{
+	struct remote *r = t->remote;
+	struct thread *th = r->started;
+
+	if (!th)
+		return err_new(ERR_BUG, "no remote calls were started");
+	r->started = NULL;
+	TRY_IN(await_stop(t, th, &r->run, trace_wait_long), "remote calls in thread %d",
+		(int)th->tid);
+	TRY_IN(drive(t, th, &r->run), "remote calls in thread %d", (int)th->tid);
+	return results(t, th, calls, n, &r->run);
 }
 
 struct err *remote_single(struct task *t, struct thread *th, struct call *c)
@@ -441,16 +492,27 @@ raddr remote_scratch(const struct task *t)
 	return (raddr){ t->remote->scratch };
 }
 
+/* Memory of a process that has ended is not there: says so instead. Takes e. */
+static struct err *or_gone(const struct task *t, struct err *e)
+{
+	struct err *gone = e ? task_check_alive(t) : NULL;
+
+	if (!gone)
+		return e;
+	err_free(e);
+	return gone;
+}
+
 struct err *remote_put(struct task *t, size_t offset, const void *buf, size_t n)
 {
 	TRY(scratch_range(t, offset, n));
-	return task_write(t, t->remote->scratch + offset, buf, n);
+	return or_gone(t, task_write(t, t->remote->scratch + offset, buf, n));
 }
 
 struct err *remote_get(struct task *t, size_t offset, void *buf, size_t n)
 {
 	TRY(scratch_range(t, offset, n));
-	return task_read(t, t->remote->scratch + offset, buf, n);
+	return or_gone(t, task_read(t, t->remote->scratch + offset, buf, n));
 }
 
 struct err *remote_fd_home(struct task *t, int number, int *fd)

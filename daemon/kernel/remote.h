@@ -34,6 +34,13 @@ struct err *remote_call(struct task *t, struct thread *th, const struct call *c,
 	remote_call((t), (th), &(struct call){ .nr = (number), .args = { __VA_ARGS__ } }, (what), \
 		(ret))
 
+/* The same, without waiting for the end of it: up to REMOTE_CALLS_MAX calls, whose results come
+ * with remote_collect. Until then nothing else can be asked of the task, and scratch memory that
+ * the calls refer to must stay as it is. */
+struct err *remote_start(
+	struct task *t, struct thread *th, const struct call *calls, size_t n) must_check;
+struct err *remote_collect(struct task *t, struct call *calls, size_t n) must_check;
+
 /* Scratch memory in the task, REMOTE_SCRATCH_BYTES of it, 16-byte aligned. Its contents last until
  * the next remote_put at the same place; the caller lays it out. */
 raddr remote_scratch(const struct task *t);
@@ -85,6 +92,14 @@ struct err *seedling_close(struct task *t, const int *numbers, size_t n) must_ch
 /* The highest descriptor number the target uses: the seedling's own socket stays out of its way
  * and is closed by seedling_seal. */
 struct err *seedling_reserve(struct task *t, int above) must_check;
+/* Descriptors for calls that we make in the seedling: out of the target's way as the socket is, so
+ * their numbers may change with each seedling_install or seedling_reserve. `which` is below
+ * SEEDLING_LENT_MAX; ours stays open. seedling_seal takes them back, should nobody have done so
+ * before. */
+#define SEEDLING_LENT_MAX 2
+struct err *seedling_lend(struct task *t, unsigned which, int fd) must_check;
+int seedling_lent(const struct task *t, unsigned which); /* its number now; -1: none */
+struct err *seedling_take_back(struct task *t) must_check;
 /* Last step before the registers: closes our socket in it and unmaps the agent's area. After it no
  * batch can run; remote calls are made one by one with the vdso's own instruction. */
 struct err *seedling_seal(struct task *t) must_check;

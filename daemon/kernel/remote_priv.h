@@ -2,6 +2,8 @@
 /* What task.c, remote.c and seedling*.c share and nobody else sees. */
 #pragma once
 
+#include <signal.h>
+
 #include "kernel/remote.h"
 
 /* Bytes of the target under ours: what was there before. */
@@ -18,8 +20,18 @@ enum remote_place {
 	PLACE_SEALED, /* nowhere: one call at a time with the vdso's instruction */
 };
 
+/* A batch that runs. */
+struct run {
+	int sig;     /* ends it; 0: it runs with system call stops */
+	size_t left; /* stops until its end: 1 with a signal */
+	bool stolen; /* a real signal of that number was taken: */
+	siginfo_t info;
+};
+
 struct remote {
 	enum remote_place place;
+	struct thread *started; /* remote_start: where a batch runs; NULL: nowhere */
+	struct run run;         /* that one */
 	/* Where things lie in the task. */
 	uint64_t code, calls, scratch, frame;
 	pid_t frame_tid; /* the thread whose context is in `frame`, 0 for none */
@@ -30,12 +42,13 @@ struct remote {
 	struct arch_state work; /* registers for the next run */
 
 	/* seedling only */
-	bool kill_on_free;   /* not released yet */
-	uint64_t area;       /* start of SEEDLING_AREA_BYTES */
-	uint64_t private_at; /* scratch for seedling*.c, SEEDLING_PRIVATE_BYTES of it */
-	uint64_t syscall_pc; /* a system call instruction of the vdso */
-	int sock;            /* our end, -1 */
-	int sock_number;     /* its other end's descriptor in the seedling, -1 */
+	bool kill_on_free;           /* not released yet */
+	uint64_t area;               /* start of SEEDLING_AREA_BYTES */
+	uint64_t private_at;         /* scratch for seedling*.c, SEEDLING_PRIVATE_BYTES of it */
+	uint64_t syscall_pc;         /* a system call instruction of the vdso */
+	int sock;                    /* our end, -1 */
+	int sock_number;             /* its other end's descriptor in the seedling, -1 */
+	int lent[SEEDLING_LENT_MAX]; /* of the descriptors that seedling_lend put there, -1 */
 };
 #define SEEDLING_PRIVATE_BYTES (16u << 10)
 #define LEAVE_BYTES            16

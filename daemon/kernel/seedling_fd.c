@@ -33,27 +33,53 @@ struct passed {
 };
 _Static_assert(offsetof(struct passed, fds) == CMSG_LEN(0), "CMSG_DATA");
 
-/* To the first number that is free from there on: others may have come in before. */
-static struct err *move_socket(struct task *t, int from)
+/* One of our own descriptors there, to a free number that is not below `least`. */
+static struct err *move_own(struct task *t, int *number, int least)
 {
-	struct remote *r = t->remote;
-	int64_t to;
+	struct call c = { .nr = SYS_fcntl,
+		.args = { (uint64_t)*number, F_DUPFD_CLOEXEC, (uint64_t)least } };
+	struct call end = { .nr = SYS_close, .args = { (uint64_t)*number } };
 
-	if (from == r->sock_number)
-		return NULL;
-	TRY(err_hint(REMOTE(t, task_leader(t), &to, "move the seedling's socket", SYS_fcntl,
-			     (uint64_t)r->sock_number, F_DUPFD_CLOEXEC, (uint64_t)from),
-		"raise the limit of open files (LimitNOFILE)"));
-	TRY(REMOTE(t, task_leader(t), NULL, "close", SYS_close, (uint64_t)r->sock_number));
-	r->sock_number = (int)to;
+	TRY(remote_run(t, task_leader(t), &c, 1));
+	if (c.ret < 0)
+		return err_hint(err_errno((int)-c.ret, "use descriptor %d in the seedling", least),
+			"raise the limit of open files (LimitNOFILE)");
+	TRY(remote_run(t, task_leader(t), &end, 1));
+	*number = (int)c.ret;
 	return NULL;
 }
 
 struct err *seedling_reserve(struct task *t, int above)
 {
-	if (t->remote->place != PLACE_AREA)
+	struct remote *r = t->remote;
+
+	if (r->place != PLACE_AREA)
 		return err_new(ERR_BUG, "the seedling has no socket");
-	return move_socket(t, above + 1);
+	if (r->sock_number <= above)
+		TRY(move_own(t, &r->sock_number, above + 1));
+	for (size_t i = 0; i < SEEDLING_LENT_MAX; i++)
+		if (r->lent[i] >= 0 && r->lent[i] <= above)
+			TRY(move_own(t, &r->lent[i], above + 1));
+	return NULL;
+}
+
+static struct err *leave_number(struct task *t, int *own, const int *numbers, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (numbers[i] == *own)
+			return move_own(t, own, numbers[n - 1] + 1);
+	return NULL;
+}
+
+/* What is ours leaves the numbers that are wanted, and goes above all of them. */
+static struct err *make_way(struct task *t, const int *numbers, size_t n)
+{
+	struct remote *r = t->remote;
+
+	TRY(leave_number(t, &r->sock_number, numbers, n));
+	for (size_t i = 0; i < SEEDLING_LENT_MAX; i++)
+		TRY(leave_number(t, &r->lent[i], numbers, n));
+	return NULL;
 }
 
 static struct err *send_fds(const struct remote *r, const int *fds, size_t n)
@@ -74,7 +100,7 @@ static struct err *send_fds(const struct remote *r, const int *fds, size_t n)
 	return NULL;
 }
 
-/* Closes the wanted numbers and receives; got[] ascending. */
+/* Closes the wanted numbers, if any are given, and receives; got[] ascending. */
 static struct err *receive_fds(struct task *t, const int *numbers, size_t n, int *got)
 {
 	struct remote *r = t->remote;
@@ -86,18 +112,19 @@ static struct err *receive_fds(struct task *t, const int *numbers, size_t n, int
 		.msg_controllen = CMSG_SPACE(n * sizeof(int)) };
 	struct call c[FDS_AT_ONCE + 1];
 	struct passed p;
+	size_t k = 0;
 
-	for (size_t i = 0; i < n; i++)
-		c[i] = (struct call){ .nr = SYS_close, .args = { (uint64_t)numbers[i] } };
-	c[n] = (struct call){ .nr = SYS_recvmsg,
+	for (size_t i = 0; i < n && numbers; i++)
+		c[k++] = (struct call){ .nr = SYS_close, .args = { (uint64_t)numbers[i] } };
+	c[k] = (struct call){ .nr = SYS_recvmsg,
 		.args = {
 			(uint64_t)r->sock_number, at + AT_MSG, MSG_DONTWAIT | MSG_CMSG_CLOEXEC } };
 	TRY(task_write(t, at + AT_MSG, &m, sizeof(m)));
 	TRY(task_write(t, at + AT_IOV, &io, sizeof(io)));
-	TRY(remote_run(t, task_leader(t), c, n + 1));
-	if (c[n].ret != 1)
+	TRY(remote_run(t, task_leader(t), c, k + 1));
+	if (c[k].ret != 1)
 		return err_errno(
-			c[n].ret < 0 ? (int)-c[n].ret : EIO, "receive descriptors in the seedling");
+			c[k].ret < 0 ? (int)-c[k].ret : EIO, "receive descriptors in the seedling");
 	TRY(task_read(t, at + AT_CONTROL, &p, CMSG_LEN(n * sizeof(int))));
 	if (p.head.len != CMSG_LEN(n * sizeof(int)))
 		return err_hint(err_new(ERR_LIMIT,
@@ -143,9 +170,7 @@ struct err *seedling_install(
 
 	if (t->remote->place != PLACE_AREA)
 		return err_new(ERR_BUG, "the seedling has no socket");
-	for (size_t i = 0; i < n; i++)
-		if (numbers[i] == t->remote->sock_number)
-			TRY(move_socket(t, numbers[n - 1] + 1));
+	TRY(make_way(t, numbers, n));
 	for (size_t i = 0; i < n; i += FDS_AT_ONCE) {
 		size_t part = MIN(n - i, (size_t)FDS_AT_ONCE);
 
@@ -156,14 +181,53 @@ struct err *seedling_install(
 	return NULL;
 }
 
+static bool is_own(const struct task *t, int number)
+{
+	for (size_t i = 0; i < SEEDLING_LENT_MAX; i++)
+		if (number == t->remote->lent[i])
+			return true;
+	return number == t->remote->sock_number;
+}
+
 struct err *seedling_close(struct task *t, const int *numbers, size_t n)
 {
 	autofree struct call *calls = xcalloc(n + 1, sizeof(*calls));
 	size_t k = 0;
 
 	for (size_t i = 0; i < n; i++)
-		if (numbers[i] != t->remote->sock_number)
-			calls[k++] = (struct call){ .nr = SYS_close,
-				.args = { (uint64_t)numbers[i] } };
+		if (!is_own(t, numbers[i]))
+			calls[k++] =
+				(struct call){ .nr = SYS_close, .args = { (uint64_t)numbers[i] } };
 	return k ? remote_run(t, task_leader(t), calls, k) : NULL;
+}
+
+struct err *seedling_lend(struct task *t, unsigned which, int fd)
+{
+	struct remote *r = t->remote;
+	int *lent = which < SEEDLING_LENT_MAX ? &r->lent[which] : NULL;
+
+	if (r->place != PLACE_AREA || !lent || *lent >= 0)
+		return err_new(ERR_BUG, "descriptor %u to be lent to the seedling", which);
+	TRY(send_fds(r, &fd, 1));
+	TRY(receive_fds(t, NULL, 1, lent));
+	return move_own(t, lent, r->sock_number + 1);
+}
+
+int seedling_lent(const struct task *t, unsigned which)
+{
+	return t->remote->lent[which];
+}
+
+struct err *seedling_take_back(struct task *t)
+{
+	struct remote *r = t->remote;
+
+	for (size_t i = 0; i < SEEDLING_LENT_MAX; i++) {
+		if (r->lent[i] < 0)
+			continue;
+		TRY(REMOTE(t, task_leader(t), NULL, "close what was lent to it", SYS_close,
+			(uint64_t)r->lent[i]));
+		r->lent[i] = -1;
+	}
+	return NULL;
 }

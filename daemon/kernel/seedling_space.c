@@ -281,6 +281,7 @@ struct err *seedling_seal(struct task *t)
 
 	if (r->place != PLACE_AREA)
 		return err_new(ERR_BUG, "the seedling has been sealed before");
+	TRY(seedling_take_back(t));
 	if (r->sock_number >= 0)
 		TRY(remote_run(t, task_leader(t), &c, 1));
 	r->sock_number = -1;

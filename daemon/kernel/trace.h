@@ -23,6 +23,8 @@ struct err *trace_set_mask(pid_t tid, uint64_t mask) must_check;
 struct err *trace_resume(pid_t tid, int request, int sig) must_check;
 /* The thread's next stop or end; GONE if there is nothing to wait for, TIMEOUT at the deadline. */
 struct err *trace_wait(pid_t tid, struct deadline d, int *status) must_check;
+/* The same where it will take its time: leaves the processor at once. */
+struct err *trace_wait_long(pid_t tid, struct deadline d, int *status) must_check;
 /* PTRACE_EVENT_* of a stop, 0 for none. */
 static inline int trace_event(int status)
 {

@@ -76,24 +76,53 @@ struct err *pages_send_drop(struct channel *ch, uint64_t space, uint64_t offset,
 /* Where the receiver finds the descriptor of a shared memory object; -1 if unknown. */
 typedef int (*space_fd_fn)(void *arg, uint64_t space);
 
-struct page_sink;
-/* Takes the seedling (held). Chooses per VMA: UFFDIO_COPY for new pages of private anonymous
+/*
+ * How pages get into the process that is built. Zero and dropped runs, and what is checked, are the
+ * same.
+ *
+ * copy: through memory of ours. Chosen per mapping: UFFDIO_COPY for new pages of private anonymous
  * memory, process_vm_writev for pages that are there already and for private file mappings, or
- * /proc/PID/mem for memory that is not writable. */
-struct err *page_sink_open(
-	struct task *t, space_fd_fn space_fd, void *arg, struct page_sink **ret) must_check;
+ * /proc/PID/mem for memory that is not writable.
+ *
+ * splice: pipes, into which the stream's bytes go by reference, and which the process itself reads
+ * into its memory (by remote calls). Only where channel_splices_in. Memory that the process cannot
+ * write goes as with copy.
+ */
+enum page_sink_way { SINK_COPY, SINK_SPLICE, SINK_WAYS };
+extern const char *const page_sink_names[SINK_WAYS]; /* "copy", "splice" */
+
+struct page_sink_spec {
+	struct task *t; /* the seedling, held */
+	space_fd_fn space_fd;
+	void *arg;
+	enum page_sink_way way;
+};
+
+struct page_sink;
+/* The error says why it cannot be this way; copy always can, but for a process that is gone. */
+struct err *page_sink_open(const struct page_sink_spec *spec, struct page_sink **ret) must_check;
 /* The layout of the task changed: must be called before pages of new VMAs arrive, and while no
  * other thread places any. */
 struct err *page_sink_layout(struct page_sink *s, const struct vma_list *maps) must_check;
 /* One PAGES frame: header and run table are checked against the layout (an address outside is
- * PEER), then the payload is read from the channel straight into place. */
+ * PEER), then the payload goes from the channel straight into place. The process may still be
+ * reading the last of it when this returns: before anything but the next frame, page_sink_settle.
+ */
 struct err *page_sink_frame(
 	struct page_sink *s, const struct frame_head *head, struct channel *ch) must_check;
-/* No more frames: takes every registration off the task. */
+/* All pages are in place, and the task stands still again. */
+struct err *page_sink_settle(struct page_sink *s) must_check;
+/* Bytes of pages that went through memory of ours. */
+uint64_t page_sink_copied(const struct page_sink *s);
+/* No more frames: nothing of the sink stays in the task. */
+struct err *page_sink_leave(struct page_sink *s) must_check;
+/* Takes every registration off the task too; without page_sink_leave before, what the sink has in
+ * the task stays there. */
 void page_sink_close(struct page_sink *s);
 
 /* Places frames as the sink does, in another thread, at the same time as others of the same sink:
- * as long as no page is in frames of two of them. It is closed before the sink. */
+ * as long as no page is in frames of two of them. Only of a sink that copies: only the thread that
+ * traces can have the process read. It is closed before the sink. */
 struct placer;
 /* A thread that does not trace has system calls made in the task by one that does. */
 struct placer_remote {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * PAGES frames into the process under construction. This file checks what the peer sent, sink_put.c
- * places it. A frame is checked as a whole before any of it is placed.
+ * and sink_splice.c place it. A frame is checked as a whole before any of it is placed.
  */
 #include <endian.h>
 #include <errno.h>
@@ -22,9 +22,11 @@
 /* UFFD_USER_MODE_ONLY: faults of system calls, ours included, are errors there instead of waiting
  * for somebody to resolve them. So nothing can ever wait for us. */
 #define USER_MODE_ONLY 1
-/* So much is placed at a time: it is in the cache still, and what follows is decrypted meanwhile.
- */
-#define PIECE_BYTES (256u << 10)
+
+const char *const page_sink_names[SINK_WAYS] = {
+	[SINK_COPY] = "copy",
+	[SINK_SPLICE] = "splice",
+};
 
 /* A userfaultfd of the seedling, -1 where the kernel has none. */
 static struct err *make_uffd(struct task *t, int *ret)
@@ -53,8 +55,10 @@ static struct err *make_uffd(struct task *t, int *ret)
 	return NULL;
 }
 
-static struct err *run_here(void *arg unused_arg, struct task *t, struct call *calls, size_t n)
+/* While the process reads from a pipe it makes no other calls. */
+static struct err *run_here(void *arg, struct task *t, struct call *calls, size_t n)
 {
+	TRY(sink_splice_settle(arg));
 	return remote_run(t, task_leader(t), calls, n);
 }
 
@@ -92,30 +96,61 @@ void placer_close(struct placer *p)
 	free(p);
 }
 
-struct err *page_sink_open(struct task *t, space_fd_fn space_fd, void *arg, struct page_sink **ret)
+/* A sink that splices has no userfaultfd: where the process writes by itself, memory that is
+ * registered for missing pages would be in its way. */
+static struct err *open_way(struct page_sink *s, enum page_sink_way way)
 {
-	struct page_sink *s;
-	int uffd;
+	if (way == SINK_SPLICE)
+		TRY_IN(sink_splice_open(s), "lead pipes into process %d", s->t->pid);
+	else
+		TRY_IN(make_uffd(s->t, &s->uffd), "prepare to receive pages");
+	return NULL;
+}
 
-	TRY_IN(make_uffd(t, &uffd), "prepare to receive pages");
-	s = xcalloc(1, sizeof(*s));
-	s->t = t;
-	s->space_fd = space_fd;
-	s->arg = arg;
-	s->uffd = uffd;
+struct err *page_sink_open(const struct page_sink_spec *spec, struct page_sink **ret)
+{
+	struct page_sink *s = xcalloc(1, sizeof(*s));
+	struct err *e;
+
+	s->t = spec->t;
+	s->space_fd = spec->space_fd;
+	s->arg = spec->arg;
+	s->uffd = -1;
 	s->put.shift = (unsigned)__builtin_ctzll(PAGE_BYTES);
 	pthread_mutex_init(&s->lock, NULL);
-	placer_init(&s->own, s, &(struct placer_remote){ run_here, NULL });
-	*ret = s;
-	return NULL;
+	placer_init(&s->own, s, &(struct placer_remote){ run_here, s });
+	e = open_way(s, spec->way);
+	if (e)
+		page_sink_close(s);
+	else
+		*ret = s;
+	return e;
+}
+
+uint64_t page_sink_copied(const struct page_sink *s)
+{
+	return s->copied;
+}
+
+struct err *page_sink_settle(struct page_sink *s)
+{
+	return sink_splice_settle(s);
+}
+
+struct err *page_sink_leave(struct page_sink *s)
+{
+	TRY(page_sink_settle(s));
+	/* The last holder: every registration ends. */
+	fd_closep(&s->uffd);
+	return s->splice.on ? seedling_take_back(s->t) : NULL;
 }
 
 void page_sink_close(struct page_sink *s)
 {
 	if (!s)
 		return;
-	/* The last holder: every registration ends. */
 	fd_closep(&s->uffd);
+	sink_splice_close(s);
 	pagebits_fini(&s->put);
 	placer_fini(&s->own);
 	pthread_mutex_destroy(&s->lock);
@@ -185,6 +220,9 @@ static enum place place_of(
 {
 	if (v->shared || !dirty_vma_tracked(v))
 		return PLACE_NONE;
+	/* What the process writes by itself is never registered. */
+	if (s->splice.on)
+		return v->prot & PROT_WRITE ? PLACE_SELF : PLACE_WRITE;
 	/* Huge pages come by faults only; UFFDIO_COPY makes small ones. */
 	if (v->inode || (v->flags & VMF_HUGEPAGE)) {
 		unregister_range(s, v);
@@ -224,13 +262,6 @@ struct err *page_sink_layout(struct page_sink *s, const struct vma_list *maps)
 }
 
 /* ---- checks ---- */
-
-/* What a frame's runs lead to: the address space, or a shared memory object of this size. */
-struct target {
-	uint64_t space;
-	int fd;
-	uint64_t bytes;
-};
 
 static struct err *shared_bytes(struct target *to)
 {
@@ -359,6 +390,7 @@ static struct err *place_run(
 		const uint8_t *data;
 
 		TRY(channel_borrow(ch, p->by->data, n, &data));
+		p->by->s->copied += n;
 		TRY(fn(p, (struct range){ at, at + n }, data));
 		at += n;
 	}
@@ -395,20 +427,34 @@ static struct err *put_private(const struct placing *p, struct range r, const ui
 	return sink_put(p->by, p->v, r, data);
 }
 
-static struct err *place_one(
+static struct err *place_shared(
 	struct placer *by, const struct target *to, struct channel *ch, const struct run *r)
 {
 	struct placing p = { .by = by, .to = to };
-	bool private = to->space == SPACE_PRIVATE;
 	struct range where = { r->start, r->start + r->pages * PAGE_BYTES };
 
-	if (r->kind == RUN_DATA && !private)
-		return place_run(&p, ch, r, put_shared);
-	if (!private)
+	if (r->kind != RUN_DATA)
 		return drop_shared(to, r);
-	p.v = sink_vma_at(by->s, r->start);
+	if (by->s->splice.on)
+		return sink_splice_to_file(by->s, ch, to, where);
+	return place_run(&p, ch, r, put_shared);
+}
+
+/* The order of runs counts, where they meet, and that of the stream's bytes always. */
+static struct err *place_private(
+	struct placer *by, const struct target *to, struct channel *ch, const struct run *r)
+{
+	struct page_sink *s = by->s;
+	struct placing p = { .by = by, .to = to, .v = sink_vma_at(s, r->start) };
+	struct range where = { r->start, r->start + r->pages * PAGE_BYTES };
+
+	if (r->kind == RUN_DATA && p.v->place == PLACE_SELF)
+		return sink_splice_add(s, p.v, where, ch);
+	if (r->kind == RUN_DATA || sink_splice_waits(s, where))
+		TRY(sink_splice_flush(s, ch));
 	if (r->kind != RUN_DATA)
 		return sink_drop(by, p.v, where, r->kind == RUN_ZERO);
+	TRY(sink_splice_settle(s)); /* which may need the buffer, too */
 	TRY(sink_prepare(by, p.v, where));
 	return place_run(&p, ch, r, put_private);
 }
@@ -424,9 +470,11 @@ struct err *placer_frame(struct placer *p, const struct frame_head *head, struct
 		struct run r;
 
 		TRY(decode(p, i, &r));
-		TRY(place_one(p, &to, ch, &r));
+		TRY(to.space == SPACE_PRIVATE ? place_private(p, &to, ch, &r)
+					      : place_shared(p, &to, ch, &r));
 	}
-	return to.space == SPACE_PRIVATE ? sink_flush_drops(p) : NULL;
+	TRY(sink_splice_flush(p->s, ch));
+	return sink_flush_drops(p);
 }
 
 struct err *page_sink_frame(struct page_sink *s, const struct frame_head *head, struct channel *ch)

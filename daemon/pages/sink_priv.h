@@ -3,8 +3,11 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
+#include <sys/uio.h>
 
 #include "kernel/pagebits.h"
+#include "kernel/remote.h"
 #include "pages/pages.h"
 
 /* How pages get into a mapping. */
@@ -12,14 +15,54 @@ enum place {
 	PLACE_NONE,  /* the kernel's own block, or shared: no page of a peer belongs there */
 	PLACE_COPY,  /* registered: UFFDIO_COPY where nothing is yet */
 	PLACE_WRITE, /* written */
+	PLACE_SELF,  /* the process reads it out of the pipe */
 };
 
 struct sink_vma {
 	uint64_t start, end;
 	enum place place;
 	bool forced; /* not writable: to be written by /proc/PID/mem, else by process_vm_writev */
-	bool file; /* reads as a file where nothing was put */
-	bool huge; /* MADV_HUGEPAGE */
+	bool file;   /* reads as a file where nothing was put */
+	bool huge;   /* MADV_HUGEPAGE */
+};
+
+/* One readv: a page of scratch memory full. No frame has more pieces. */
+#define PIECES_MAX (REMOTE_SCRATCH_BYTES / sizeof(struct iovec))
+_Static_assert(PIECES_MAX *PAGE_BYTES >= PAGES_FRAME_BYTES, "a frame in one readv");
+
+/* A pipe, and where the bytes that are in it go, in order. */
+struct sink_pipe {
+	int fd;        /* both ends of it */
+	size_t pieces; /* that it holds */
+	size_t used;   /* of them, at most */
+	size_t filled; /* bytes in it */
+	struct iovec v[PIECES_MAX];
+	size_t n;
+	bool huge; /* they lie in mappings that ask for huge pages */
+};
+
+#define SINK_PIPES SEEDLING_LENT_MAX
+
+/* What the process reads itself. While it reads from one pipe, the other is filled. */
+struct sink_splice {
+	bool on; /* this sink splices */
+	struct sink_pipe pipe[SINK_PIPES];
+	unsigned now;              /* the one to be filled next */
+	struct sink_pipe *reading; /* what the process reads from now; NULL: it stands still */
+	struct call calls[4];      /* by which it does */
+	/* Announced, and still in the stream. */
+	struct iovec v[PIECES_MAX];
+	size_t n;
+	size_t wanted; /* bytes */
+	bool huge;
+	size_t streak; /* pages that went through our memory in a row */
+};
+
+/* What a frame's runs lead to: the address space, or a shared memory object of this size. */
+struct target {
+	uint64_t space;
+	int fd;
+	uint64_t bytes;
 };
 
 /* What one thread places pages with. */
@@ -28,7 +71,7 @@ struct placer {
 	struct placer_remote remote;
 	struct call *drops; /* REMOTE_CALLS_MAX: madvise calls that wait for company */
 	size_t n_drops;
-	uint8_t *table, *data;
+	uint8_t *table, *data; /* data: PIECE_BYTES */
 };
 
 struct page_sink {
@@ -43,8 +86,35 @@ struct page_sink {
 	struct pagebits put;
 	pthread_mutex_t lock; /* `put`, and the growth of shared memory objects */
 	struct placer own;    /* of the thread that traces */
+	_Atomic uint64_t copied;
+	struct sink_splice splice; /* has no placers but `own` */
 };
+/* So much is placed at a time: it is in the cache still, and what follows is decrypted meanwhile.
+ */
+#define PIECE_BYTES (256u << 10)
 
+/* ---- sink_splice.c ---- */
+
+/* The pipes, with one end of each in the task. */
+struct err *sink_splice_open(struct page_sink *s) must_check;
+void sink_splice_close(struct page_sink *s);
+/* A run of data for v, whose place is PLACE_SELF, is next in the stream. */
+struct err *sink_splice_add(struct page_sink *s, const struct sink_vma *v, struct range r,
+	struct channel *ch) must_check;
+/* True if something of r has been announced and is still in the stream. */
+bool sink_splice_waits(const struct page_sink *s, struct range r);
+/* Nothing of what was announced is in the stream any more; the process may still be reading. */
+struct err *sink_splice_flush(struct page_sink *s, struct channel *ch) must_check;
+/* It has read all that was flushed, and stands still. Before any other remote call. */
+struct err *sink_splice_settle(struct page_sink *s) must_check;
+/* The next bytes of the stream to this place in a file; what lies behind its end is not kept. */
+struct err *sink_splice_to_file(struct page_sink *s, struct channel *ch, const struct target *to,
+	struct range r) must_check;
+
+/* ---- sink_put.c ---- */
+
+/* Waiting calls that would undo what is put into r are made. */
+struct err *sink_settle_drops(struct placer *p, struct range r) must_check;
 /* Before the pieces of a run are put: huge pages, where they are wanted. */
 struct err *sink_prepare(struct placer *p, const struct sink_vma *v, struct range r) must_check;
 /* Private memory; the run lies within v. `data` may be clobbered. */

@@ -7,6 +7,7 @@
  * - process_vm_writev overwrites. In memory registered for missing pages it cannot make new ones
  *   (EFAULT, because the userfaultfd is for user mode only), so each way is the other's way out.
  * - /proc/PID/mem also writes private memory that is not writable.
+ * - What the process reads itself is not placed here, but for zeros (sink_splice.c).
  * - Huge pages: one MADV_POPULATE_WRITE in the process, then plain writes.
  */
 #include "pages/sink_priv.h"
@@ -118,6 +119,11 @@ static bool drop_waits(const struct placer *p, struct range r)
 	return false;
 }
 
+struct err *sink_settle_drops(struct placer *p, struct range r)
+{
+	return drop_waits(p, r) ? sink_flush_drops(p) : NULL;
+}
+
 static struct err *run_remote(const struct placer *p, struct call *calls, size_t n)
 {
 	return p->remote.run(p->remote.arg, p->s->t, calls, n);
@@ -158,8 +164,7 @@ struct err *sink_prepare(struct placer *p, const struct sink_vma *v, struct rang
 
 	if (!v->huge || v->forced || v->place != PLACE_WRITE)
 		return NULL;
-	if (drop_waits(p, r))
-		TRY(sink_flush_drops(p));
+	TRY(sink_settle_drops(p, r));
 	for (; block < r.end; block += HUGE_BYTES) {
 		bool set;
 
@@ -189,8 +194,7 @@ struct err *sink_put(
 	const way over = v->forced ? by_force : by_write;
 	struct page_sink *s = p->s;
 
-	if (drop_waits(p, r))
-		TRY(sink_flush_drops(p));
+	TRY(sink_settle_drops(p, r));
 	for (uint64_t at = r.start; at < r.end;) {
 		bool there;
 		struct range part = { at, stretch(s, (struct range){ at, r.end }, &there) };
@@ -210,6 +214,7 @@ static struct err *write_zeros(struct placer *p, const struct sink_vma *v, struc
 {
 	static const uint8_t zeros[16 * PAGE_BYTES];
 
+	TRY(sink_splice_settle(p->s));
 	while (r.start < r.end) {
 		struct range part = { r.start, MIN(r.end, r.start + sizeof(zeros)) };
 

@@ -405,20 +405,23 @@ static struct err *pad(struct page_source *s, size_t n)
 	return n ? io_write_full(s->own_pipe, zeros, n, "a pipe of ours") : NULL;
 }
 
-/* Pages [from, to) of the file; *to: so far. Behind its end there are none. *bytes is 0 there, and
- * also where the file system cannot do it (*no). */
+/* Up to `want` bytes of the file into the pipe, whole pages; none behind its end. *no: this file
+ * gives nothing by reference. */
 static struct err *fill_from_file(
-	struct page_source *s, int fd, uint64_t from, size_t want, size_t *bytes)
+	struct page_source *s, int fd, struct range want, size_t *bytes, bool *no)
 {
-	loff_t at = (loff_t)from;
+	loff_t at = (loff_t)want.start;
 
 	*bytes = 0;
-	while (*bytes < want) {
-		ssize_t n = splice(fd, &at, s->own_pipe, NULL, want - *bytes, SPLICE_F_NONBLOCK);
+	*no = false;
+	while ((uint64_t)at < want.end) {
+		ssize_t n = splice(
+			fd, &at, s->own_pipe, NULL, want.end - (uint64_t)at, SPLICE_F_NONBLOCK);
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && errno != EAGAIN)
+		*no = n < 0 && errno == EINVAL && !*bytes;
+		if (n < 0 && errno != EAGAIN && !*no)
 			return err_errno(errno, "read shared memory");
 		if (n <= 0) /* the end, or the pipe is full of parts of pages */
 			break;
@@ -427,19 +430,34 @@ static struct err *fill_from_file(
 	return pad(s, PAGE_UP(*bytes) - *bytes);
 }
 
-static struct err *send_file_pages(struct page_source *s, int fd, const struct range *data)
+static struct err *copy_shared(struct page_source *s, int fd, const struct range *data)
 {
-	for (uint64_t at = data->start; at < data->end;) {
-		size_t want = MIN(data->end - at, s->own_pages * PAGE_BYTES), bytes;
+	const struct shared_part rest = { s->out.space, fd, data->start, data->end - data->start };
 
-		TRY(fill_from_file(s, fd, at, want, &bytes));
+	TRY(frame_out_flush_pipe(&s->out, s->own_pipe));
+	return source_copy.send_shared(s->copy, &rest, s->out.ch, s->out.st);
+}
+
+static struct err *send_file_pages(struct page_source *s, int fd, struct range data)
+{
+	while (data.start < data.end) {
+		struct range want = data;
+		size_t bytes;
+		bool no;
+
+		want.end = MIN(want.end, want.start + s->own_pages * PAGE_BYTES);
+		TRY(fill_from_file(s, fd, want, &bytes, &no));
+		if (no)
+			return copy_shared(s, fd, &data);
 		if (!bytes) /* cut off meanwhile */
 			return frame_out_run(&s->out,
-				&(struct run){ at, (data->end - at) / PAGE_BYTES, RUN_DROP }, true);
-		TRY(frame_out_run(
-			&s->out, &(struct run){ at, PAGE_UP(bytes) / PAGE_BYTES, RUN_DATA }, true));
+				&(struct run){ data.start, (data.end - data.start) / PAGE_BYTES,
+					RUN_DROP },
+				true);
+		TRY(frame_out_run(&s->out,
+			&(struct run){ data.start, PAGE_UP(bytes) / PAGE_BYTES, RUN_DATA }, true));
 		TRY(frame_out_flush_pipe(&s->out, s->own_pipe));
-		at += PAGE_UP(bytes);
+		data.start += PAGE_UP(bytes);
 	}
 	return NULL;
 }
@@ -462,7 +480,7 @@ static struct err *pump_send_shared(struct page_source *s, const struct shared_p
 			TRY(frame_out_run(&s->out,
 				&(struct run){ at, (data.start - at) / PAGE_BYTES, RUN_DROP },
 				true));
-		TRY(send_file_pages(s, own, &data));
+		TRY(send_file_pages(s, own, data));
 		at = data.end;
 	}
 	return frame_out_flush_pipe(&s->out, s->own_pipe);

@@ -25,6 +25,7 @@ void config_init(struct config *c)
 		.receive = { .allow_capabilities = true },
 		.tracker = "auto",
 		.pages = "auto",
+		.sink = "auto",
 	};
 }
 
@@ -158,6 +159,19 @@ static struct err *set_pages(struct config *c, const char *value, size_t offset 
 	return err_new(ERR_INVALID, "\"%s\" is neither auto, copy nor pump", value);
 }
 
+static struct err *set_sink(struct config *c, const char *value, size_t offset unused_arg)
+{
+	static const char *const names[] = { "auto", "copy", "splice" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		if (strcmp(value, names[i]) != 0)
+			continue;
+		c->sink = names[i];
+		return NULL;
+	}
+	return err_new(ERR_INVALID, "\"%s\" is neither auto, copy nor splice", value);
+}
+
 #define FIELD(f) offsetof(struct config, f)
 static const struct {
 	const char *key;
@@ -179,6 +193,7 @@ static const struct {
 	{ "max_memory", set_size, FIELD(receive.max_memory), false },
 	{ "max_migrations", set_count, FIELD(max_migrations), false },
 	{ "pages", set_pages, 0, false },
+	{ "sink", set_sink, 0, false },
 	{ "tracker", set_tracker, 0, false },
 };
 _Static_assert(ARRAY_LEN(keys) <= 64, "seen is a 64-bit mask");

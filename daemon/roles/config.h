@@ -27,6 +27,7 @@ struct config {
 	char *cgroup_dir;    /* NULL: automatic */
 	const char *tracker; /* "auto", or of kernel/dirty.h; static */
 	const char *pages;   /* "auto", or a page source of pages/pages.h; static */
+	const char *sink;    /* "auto", or a page sink of pages/pages.h; static */
 	bool debug;
 };
 

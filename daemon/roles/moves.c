@@ -393,6 +393,7 @@ static void post_work(struct move *v, int interrupt)
 	work.hook_limit_us = (uint64_t)c->hook_limit_us;
 	work.tracker = (char *)(uintptr_t)c->tracker;
 	work.pages = (char *)(uintptr_t)c->pages;
+	work.sink = (char *)(uintptr_t)c->sink;
 	ipc.body_case = MIGRATE__IPC__BODY_WORK;
 	ipc.work = &work;
 	child_post(v->worker, &ipc, (int[]){ interrupt, v->stream_fd }, v->stream_fd >= 0 ? 2 : 1);

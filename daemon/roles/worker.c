@@ -115,6 +115,7 @@ static void fill_progress(
 	p->objects = s->objects;
 	p->tracker = text_of(s->tracker);
 	p->source = text_of(s->source);
+	p->sink = text_of(s->sink);
 	p->stream = text_of(w->carrier);
 	p->bytes_copied = s->bytes_copied;
 	p->source_fds = s->source_fds;
@@ -521,6 +522,7 @@ static void run_receive(struct worker *w, const struct engine_io *io, struct eng
 	const struct receive_options opt = {
 		.state_dir = w->work->state_dir,
 		.cgroup_dir = NULL,
+		.sink = strcmp(w->work->sink, "auto") == 0 ? NULL : w->work->sink,
 		.on_begin = on_begin,
 	};
 	struct receive_options with_group = opt;
@@ -545,11 +547,13 @@ static void run_receive(struct worker *w, const struct engine_io *io, struct eng
  * through a socket: the rings are written by us. */
 static struct err *carry(const struct worker *w, int fd, bool kernel_tls, struct stream *ret)
 {
+	bool by_reference = w->work->receive ? strcmp(w->work->sink, "splice") == 0
+					     : strcmp(w->work->pages, "pump") == 0;
 	struct err *e;
 
 	if (kernel_tls)
 		return stream_ktls(fd, ret);
-	if (w->work->receive || strcmp(w->work->pages, "pump") != 0)
+	if (!by_reference)
 		return stream_relay(fd, ret);
 	e = handoff_say(fd, HANDOFF_PLAIN, NULL, 0);
 	if (!e)

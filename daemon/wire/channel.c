@@ -295,12 +295,24 @@ struct err *channel_borrow(struct channel *ch, void *buf, size_t n, const uint8_
 	return NULL;
 }
 
+static bool is_full(int pipe_fd)
+{
+	struct pollfd p = { pipe_fd, POLLOUT, 0 };
+
+	return poll(&p, 1, 0) == 0;
+}
+
 struct err *channel_splice(struct channel *ch, int pipe_fd, size_t n, size_t *got)
 {
 	give_back(ch);
-	do
-		TRY(arrived(ch, ch->in->ops->splice_in(ch->in, pipe_fd, n), got));
-	while (!*got);
+	do {
+		ssize_t ret = ch->in->ops->splice_in(ch->in, pipe_fd, n);
+
+		*got = 0;
+		if (ret == -EAGAIN && is_full(pipe_fd))
+			return NULL;
+		TRY(arrived(ch, ret, got));
+	} while (!*got);
 	ch->spliced_in += *got;
 	return NULL;
 }

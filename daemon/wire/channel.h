@@ -80,7 +80,10 @@ struct err *channel_read(struct channel *ch, void *buf, size_t n) must_check;
  * may be read from it twice. */
 #define CHANNEL_BORROW_MAX (256u << 10)
 struct err *channel_borrow(struct channel *ch, void *buf, size_t n, const uint8_t **at) must_check;
-/* Up to n bytes into a pipe that has room for at least one; only where channel_splices_in. */
+/* Up to n bytes into a pipe that can be written (pipe_fd is open for that and does not block), with
+ * room as SPLICE_IN_PIECES says. *got is 0 where it is full nevertheless: some carriers give a few
+ * bytes at a time, and a pipe holds so many pieces, however small. Only where channel_splices_in.
+ */
 struct err *channel_splice(struct channel *ch, int pipe_fd, size_t n, size_t *got) must_check;
 bool channel_splices_in(const struct channel *ch);
 /* Header and body at once; the body into the arena. */

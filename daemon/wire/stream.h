@@ -22,6 +22,12 @@
 enum stream_wear { STREAM_FRESH, STREAM_WORN, STREAM_USED_UP };
 enum stream_wear stream_wear_of(uint64_t records);
 
+/* A pipe that bytes are spliced into must have room for so many pieces (pages or parts of pages; a
+ * pipe holds as many of them as its size has pages), or be empty: the most that a socket gives at a
+ * time (MAX_SKB_FRAGS). Where a record of the kernel's TLS finds room in part, the rest is lost, as
+ * the code reads from 6.0 on. Mostly a record is one piece, and nothing happens. */
+#define SPLICE_IN_PIECES 17
+
 struct stream;
 
 /*
@@ -34,8 +40,8 @@ struct stream_ops {
 	const char *name; /* "socket", "relay", "ktls" */
 	ssize_t (*write)(struct stream *s, const struct iovec *iov, int n, bool more);
 	ssize_t (*read)(struct stream *s, void *buf, size_t n);
-	/* From and into a pipe, by reference; NULL where bytes cannot travel so. Into a pipe that
-	 * is full: -EAGAIN too, so the caller must know that there is room. */
+	/* From and into a pipe, by reference; NULL where bytes cannot travel so. Into a pipe: see
+	 * SPLICE_IN_PIECES; -EAGAIN also where it is full. */
 	ssize_t (*splice_out)(struct stream *s, int pipe_fd, size_t n, bool more);
 	ssize_t (*splice_in)(struct stream *s, int pipe_fd, size_t n);
 	/* Looks at what has come, where it lies: n bytes in one piece at `*at`, which stay until

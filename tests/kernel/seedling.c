@@ -252,6 +252,76 @@ static void test_own_socket(void **state)
 	ok(seedling_seal(t));
 }
 
+static void check_lent(struct task *t, unsigned long first)
+{
+	for (unsigned i = 0; i < SEEDLING_LENT_MAX; i++)
+		check_fd(t, seedling_lent(t, i), first + i, true);
+}
+
+/* What is lent stays what it is, wherever it must go, and is no descriptor of the process's. */
+static void test_lend(void **state)
+{
+	autotask struct task *t = make(PID);
+	autoarena struct arena *a = arena_new();
+	int *fds, ours[SEEDLING_LENT_MAX], all[2000];
+	size_t n;
+
+	(void)state;
+	install(t, 1, 1000);
+	for (unsigned i = 0; i < SEEDLING_LENT_MAX; i++) {
+		ours[i] = eventfd(77 + i, EFD_CLOEXEC);
+		ok(seedling_lend(t, i, ours[i]));
+	}
+	fails(seedling_lend(t, 0, ours[0]), ERR_BUG);
+	fails(seedling_lend(t, SEEDLING_LENT_MAX, ours[0]), ERR_BUG);
+	check_lent(t, 77);
+	for (unsigned i = 2; i < 6; i++) {
+		install(t, i, i * 1000);
+		check_lent(t, 77);
+	}
+	ok(seedling_reserve(t, 900));
+	assert_true(seedling_lent(t, 0) > 900 && seedling_lent(t, 1) > 900);
+	check_lent(t, 77);
+	for (int i = 0; i < 2000; i++)
+		all[i] = i;
+	ok(seedling_close(t, all, 2000)); /* those of the process */
+	check_lent(t, 77);
+	install(t, 7, 7000);
+	ok(seedling_take_back(t));
+	ok(seedling_take_back(t));
+	assert_int_equal(seedling_lent(t, 0), -1);
+	ok(seedling_lend(t, 0, ours[1]));
+	ok(seedling_seal(t));
+	ok(proc_fds(a, PID, &fds, &n));
+	assert_true(fds[n - 1] < 900);
+	for (unsigned i = 0; i < SEEDLING_LENT_MAX; i++)
+		close(ours[i]);
+}
+
+/* Calls that are not waited for: one batch at a time, and their results are theirs. */
+static void test_start(void **state)
+{
+	autotask struct task *t = make(PID);
+	struct call calls[] = { { .nr = SYS_getpid }, { .nr = SYS_close, .args = { 12345 } } };
+
+	(void)state;
+	for (int i = 0; i < 50; i++) {
+		calls[0].ret = calls[1].ret = 0;
+		ok(remote_start(t, task_leader(t), calls, ARRAY_LEN(calls)));
+		if (i % 2)
+			fails(remote_run(t, task_leader(t), calls, 1), ERR_BUG);
+		ok(remote_collect(t, calls, ARRAY_LEN(calls)));
+		assert_int_equal(calls[0].ret, PID);
+		assert_int_equal(calls[1].ret, -EBADF);
+		ok(remote_run(t, task_leader(t), calls, 1));
+	}
+	fails(remote_collect(t, calls, 1), ERR_BUG);
+	/* it ends meanwhile */
+	calls[0] = (struct call){ .nr = SYS_exit_group };
+	ok(remote_start(t, task_leader(t), calls, 1));
+	fails(remote_collect(t, calls, 1), ERR_GONE);
+}
+
 static void test_threads(void **state)
 {
 	autotask struct task *t = make(PID);
@@ -448,6 +518,8 @@ int main(void)
 		cmocka_unit_test(test_clear_mismatch),
 		cmocka_unit_test(test_install),
 		cmocka_unit_test(test_own_socket),
+		cmocka_unit_test(test_lend),
+		cmocka_unit_test(test_start),
 		cmocka_unit_test(test_threads),
 		cmocka_unit_test(test_taken),
 		cmocka_unit_test(test_pending),

@@ -11,6 +11,9 @@
  * After every move the kernel must say the same about it as before (fixpoint.h).
  * --cancel STATE: every move is cancelled when the source enters STATE; the subject must stay and
  * be unharmed.
+ * Memory goes by reference on the first move, by copies on the second, and so on in turns
+ * (LAUNCH_PAGES, LAUNCH_SINK: always so); with LAUNCH_PIECES the stream's bytes come in pieces of
+ * that size at most.
  * --dawdle STATE: the source takes its time before it enters STATE, so that the subject surely does
  * something then.
  * --streams N: so many page streams, each a socketpair too; all rounds go over them, in pieces of
@@ -39,6 +42,7 @@
 #include "engine/engine.h"
 #include "fixpoint.h"
 #include "kernel/proc.h"
+#include "pages/odd_stream.h"
 #include "tests/tmp.h"
 
 #define SKIP_STATUS   77
@@ -58,6 +62,7 @@ struct order_msg {
 	char cancel[16], dawdle[16];
 	int signal;
 	unsigned streams;
+	bool copying;
 	char id[32];
 };
 /* The control stream, and those for pages. */
@@ -115,13 +120,16 @@ static void describe(const struct engine_outcome *o, struct answer_msg *a)
 	size_t n;
 
 	n = (size_t)snprintf(a->text, sizeof(a->text),
-		"%s%s%s in %s; downtime %jd us, stall %jd us, %u rounds, %ju bytes, source %s, "
+		"%s%s%s in %s; downtime %jd us, stall %jd us, %u rounds, %ju bytes, %s %s, "
 		"%ju bytes copied, %u streams\n",
 		engine_result_name(o->result), line ? ": " : "", line ? line : "",
 		o->error ? o->state : o->stats.state, (intmax_t)o->stats.downtime_us,
 		(intmax_t)o->stats.stall_us, o->stats.round, (uintmax_t)o->stats.bytes_sent,
-		o->stats.source ? o->stats.source : "none", (uintmax_t)o->stats.bytes_copied,
-		o->stats.streams);
+		o->stats.sink ? "sink" : "source",
+		o->stats.sink     ? o->stats.sink
+		: o->stats.source ? o->stats.source
+				  : "none",
+		(uintmax_t)o->stats.bytes_copied, o->stats.streams);
 	for (size_t i = 0; i < o->notes.n_blockers && n < sizeof(a->text); i++) {
 		autofree char *b = err_line(o->notes.blockers[i]);
 
@@ -132,6 +140,14 @@ static void describe(const struct engine_outcome *o, struct answer_msg *a)
 			a->text + n, sizeof(a->text) - n, "  warning: %s\n", o->notes.warnings[i]);
 }
 
+static struct err *carry(int fd, struct stream *ret)
+{
+	const char *pieces = getenv("LAUNCH_PIECES");
+	size_t max = pieces ? strtoul(pieces, NULL, 10) : 0;
+
+	return max ? odd_stream(fd, (struct odd){ max, max }, ret) : stream_socket(fd, ret);
+}
+
 static struct err *open_stream(void *arg, unsigned n, struct deadline d, struct stream **ret)
 {
 	struct run *r = arg;
@@ -140,11 +156,13 @@ static struct err *open_stream(void *arg, unsigned n, struct deadline d, struct 
 	if (fd < 0 || deadline_passed(d))
 		return err_new(ERR_PEER, "no connection %u", n);
 	*ret = &r->streams[n - 1];
-	return stream_socket(dup(fd), *ret);
+	return carry(dup(fd), *ret);
 }
 
 static void run_engine(const struct order_msg *m, const int *fds, int reply)
 {
+	const char *pages = getenv("LAUNCH_PAGES"), *sink = getenv("LAUNCH_SINK");
+	const char *turn = m->copying ? "copy" : NULL;
 	struct run r = { .fds = fds,
 		.cancel_state = m->cancel[0] ? m->cancel : NULL,
 		.dawdle_state = m->dawdle[0] ? m->dawdle : NULL,
@@ -162,7 +180,7 @@ static void run_engine(const struct order_msg *m, const int *fds, int reply)
 
 	signal(SIGPIPE, SIG_IGN);
 	if (!getcwd(here, sizeof(here)) || pipe2(r.cancel, O_CLOEXEC) < 0 ||
-		stream_socket(dup(fds[0]), &carrier))
+		carry(dup(fds[0]), &carrier))
 		die("begin");
 	io.interrupt_fd = r.cancel[0];
 	if (m->order == ORDER_SEND)
@@ -173,14 +191,15 @@ static void run_engine(const struct order_msg *m, const int *fds, int reply)
 				.max_rounds = 5,
 				.force_switch = true,
 				.tracker = getenv("LAUNCH_TRACKER"),
-				.pages = getenv("LAUNCH_PAGES"),
+				.pages = pages ? pages : turn,
 				.streams = m->streams,
 				.spread_bytes = 1 },
 			&out);
 	else
 		engine_receive(&io,
-			&(struct receive_options){
-				.state_dir = here, .cgroup_dir = getenv("LAUNCH_CGROUP") },
+			&(struct receive_options){ .state_dir = here,
+				.cgroup_dir = getenv("LAUNCH_CGROUP"),
+				.sink = sink ? sink : turn },
 			&out);
 	a.result = out.result;
 	describe(&out, &a);
@@ -438,12 +457,13 @@ struct what {
 	int moves, signal;
 	unsigned streams;
 	const char *cancel, *dawdle;
+	bool copying; /* this one */
 };
 
 /* Both ends of all connections go to the two hosts. */
 static void connect_and_order(struct host *from, const struct order_msg *send, struct host *to)
 {
-	const struct order_msg receive = { .order = ORDER_RECEIVE };
+	const struct order_msg receive = { .order = ORDER_RECEIVE, .copying = send->copying };
 	size_t n = 1 + (send->streams > 1 ? send->streams : 0);
 	int ends[2][FDS_MAX];
 
@@ -463,6 +483,17 @@ static void connect_and_order(struct host *from, const struct order_msg *send, s
 	}
 }
 
+/* Pages went in as they should. */
+static bool sink_is(const struct what *w, const char *text)
+{
+	const char *want = getenv("LAUNCH_SINK");
+	autofree char *words = NULL;
+
+	if (!want)
+		want = w->copying || w->streams > 1 ? "copy" : "splice";
+	return asprintf(&words, ", sink %s,", want) > 0 && strstr(text, words);
+}
+
 /* One move; true if it ended as it should. */
 static bool move(struct host *from, struct host *to, const struct what *w)
 {
@@ -471,6 +502,7 @@ static bool move(struct host *from, struct host *to, const struct what *w)
 		.pid = SUBJECT_PID,
 		.signal = w->signal,
 		.streams = w->streams,
+		.copying = w->copying,
 	};
 	struct answer_msg a = { .result = -2 }, b = { .result = -2 };
 	int want = w->cancel ? RESULT_KEPT : RESULT_MOVED;
@@ -480,7 +512,7 @@ static bool move(struct host *from, struct host *to, const struct what *w)
 	snprintf(send.dawdle, sizeof(send.dawdle), "%s", w->dawdle ? w->dawdle : "");
 	connect_and_order(from, &send, to);
 	if (!answer(from, END_MS, &a) || !answer(to, END_MS, &b) || a.result != want ||
-		b.result != want) {
+		b.result != want || (want == RESULT_MOVED && !sink_is(w, b.text))) {
 		fprintf(stderr, "source %s: %sdestination %s: %s", from->name, a.text, to->name,
 			b.text);
 		if (a.result == -1)
@@ -493,6 +525,7 @@ static bool move(struct host *from, struct host *to, const struct what *w)
 		return false;
 	}
 	printf("%s -> %s: %s", from->name, to->name, a.text);
+	printf("        %s", b.text);
 	return true;
 }
 
@@ -545,7 +578,7 @@ static int verdict(struct host *h)
 	return subject_ended(&a);
 }
 
-static int launch(char **argv, const struct what *w)
+static int launch(char **argv, struct what *w)
 {
 	struct host hosts[2] = { { .name = "a" }, { .name = "b" } };
 	autofree char *before = NULL;
@@ -558,6 +591,7 @@ static int launch(char **argv, const struct what *w)
 	if (!status)
 		before = host_look(&hosts[0]);
 	for (int i = 0; i < w->moves && !status; i++) {
+		w->copying = i % 2;
 		if (!move(&hosts[at], &hosts[!at], w))
 			status = 1;
 		else if (!w->cancel)

@@ -14,13 +14,20 @@
 
 #include "kernel/ns.h"
 #include "kernel/remote.h"
+#include "odd_stream.h"
 #include "puppet.h"
 
 #define AT    0x300000000000ULL
 #define PAGES 3000
 #define PID   5000
 
+struct how {
+	const struct page_source_ops *source;
+	enum page_sink_way sink;
+};
+
 struct move {
+	const struct how *how;
 	struct stream streams[2];
 	struct puppet target;
 	struct task *from, *to;
@@ -58,12 +65,26 @@ static void layout(struct move *m)
 	ok(page_sink_layout(m->sink, &l));
 }
 
+static void sink_open(struct move *m)
+{
+	ok(page_sink_open(&(struct page_sink_spec){ .t = m->to, .way = m->how->sink }, &m->sink));
+	layout(m);
+}
+
+static void sink_close(struct move *m)
+{
+	ok(page_sink_leave(m->sink));
+	page_sink_close(m->sink);
+	m->sink = NULL;
+}
+
 static void move_open(struct move *m, void **state)
 {
 	const struct seedling_spec spec = { .pid = PID };
 	int ends[2];
 
-	*m = (struct move){ .ops = *state };
+	*m = (struct move){ .how = *state };
+	m->ops = m->how->source;
 	puppet_start(&m->target);
 	assert_int_equal(map(&m->target, AT, PAGES * P, -1), AT);
 	ok(task_open(m->target.pid, &m->from));
@@ -73,11 +94,10 @@ static void move_open(struct move *m, void **state)
 	ok(m->ops->open(m->from, &m->source));
 	ok(seedling_make(&spec, &m->to));
 	remote_map(m->to, AT, PAGES * P);
-	ok(page_sink_open(m->to, NULL, NULL, &m->sink));
-	layout(m);
+	sink_open(m);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
 	for (int i = 0; i < 2; i++)
-		ok(stream_socket(ends[i], &m->streams[i]));
+		ok(odd_stream(ends[i], (struct odd){ .in_max = 16384 }, &m->streams[i]));
 	channel_init(&m->out, &m->streams[0], -1);
 	channel_init(&m->in, &m->streams[1], -1);
 	m->out.deadline = m->in.deadline = deadline_in(60000000);
@@ -133,6 +153,7 @@ static void round_trip(struct move *m)
 			break;
 		ok(page_sink_frame(m->sink, &h, &m->in));
 	}
+	ok(page_sink_settle(m->sink));
 	pthread_join(sender, NULL);
 	ok(m->sent);
 }
@@ -166,8 +187,7 @@ static void rounds_into_a_seedling(void **state)
 	if (m.ops->leave)
 		ok(m.ops->leave(m.source));
 	dirty_wp.close(m.dirty);
-	page_sink_close(m.sink);
-	m.sink = NULL;
+	sink_close(&m);
 	same(&m);
 	ok(task_let_go(m.from));
 	/* Nothing of ours is left on either side. */
@@ -185,12 +205,13 @@ static void no_registration_is_left(void **state)
 	move_open(&m, state);
 	touch(&m.target, AT, PAGES, 1);
 	round_trip(&m);
-	assert_true(count_fds(m.to->pid) <= 1); /* the seedling's own socket */
+	/* the seedling's own socket, and our pipes */
+	assert_int_equal(count_fds(m.to->pid), m.how->sink == SINK_SPLICE ? 3 : 1);
 	ok(proc_smaps(a, m.to->pid, &l));
-	assert_true(vma_at(&l, AT)->flags & VMF_UFFD_MISSING);
+	assert_int_equal(!(vma_at(&l, AT)->flags & VMF_UFFD_MISSING), m.how->sink == SINK_SPLICE);
 	dirty_wp.close(m.dirty);
-	page_sink_close(m.sink);
-	m.sink = NULL;
+	sink_close(&m);
+	assert_int_equal(count_fds(m.to->pid), 1);
 	ok(proc_smaps(a, m.to->pid, &l));
 	for (size_t i = 0; i < l.n; i++)
 		assert_false(l.v[i].flags & (VMF_UFFD_MISSING | VMF_UFFD_WP));
@@ -200,14 +221,107 @@ static void no_registration_is_left(void **state)
 	move_close(&m);
 }
 
+static int64_t huge_pages_off(struct move *m)
+{
+	int64_t ret;
+
+	ok(REMOTE(m->to, task_leader(m->to), &ret, "prctl", SYS_prctl, PR_GET_THP_DISABLE));
+	return ret;
+}
+
+/* What the sink switches for a moment is as the process has it, whichever that is. */
+static void huge_pages_stay_as_they_are(void **state)
+{
+	struct move m;
+
+	move_open(&m, state);
+	touch(&m.target, AT, PAGES, 1);
+	assert_int_equal(huge_pages_off(&m), 0);
+	round_trip(&m);
+	assert_int_equal(huge_pages_off(&m), 0);
+	touch(&m.target, AT, PAGES, 2);
+	ok(REMOTE(m.to, task_leader(m.to), NULL, "prctl", SYS_prctl, PR_SET_THP_DISABLE, 1));
+	round_trip(&m);
+	assert_int_equal(huge_pages_off(&m), 1);
+	dirty_wp.close(m.dirty);
+	sink_close(&m);
+	same(&m);
+	move_close(&m);
+}
+
+/* Descriptors of the process are rebuilt while pages come in, at the numbers that are ours. */
+static void numbers_are_wanted(void **state)
+{
+	struct move m;
+	int fds[3], numbers[3];
+	bool cloexec[3] = { false };
+
+	move_open(&m, state);
+	touch(&m.target, AT, PAGES, 1);
+	for (int i = 0; i < 3; i++) {
+		fds[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		numbers[i] = i + seedling_lent(m.to, 0) - 1;
+	}
+	ok(seedling_install(m.to, fds, numbers, cloexec, 3));
+	round_trip(&m);
+	dirty_wp.close(m.dirty);
+	sink_close(&m);
+	same(&m);
+	assert_int_equal(count_fds(m.to->pid), 1 + 3);
+	for (int i = 0; i < 3; i++)
+		close(fds[i]);
+	move_close(&m);
+}
+
+static void a_seedling_that_ended(void **state)
+{
+	struct frame_head h;
+	struct move m;
+	pthread_t sender;
+	struct err *e;
+
+	move_open(&m, state);
+	touch(&m.target, AT, PAGES, 1);
+	collect(&m);
+	assert_int_equal(pthread_create(&sender, NULL, send_all, &m), 0);
+	ok(channel_head(&m.in, &h));
+	ok(task_kill(m.to));
+	waitid(P_PID, (id_t)m.to->pid, &(siginfo_t){ 0 }, WEXITED | WNOWAIT | __WALL);
+	e = page_sink_frame(m.sink, &h, &m.in);
+	if (!e)
+		e = page_sink_settle(m.sink);
+	assert_non_null(e);
+	if (err_code(e) != ERR_GONE)
+		fail_msg("%s", err_line(e));
+	err_free(e);
+	stream_close(&m.streams[1]);
+	pthread_join(sender, NULL);
+	assert_non_null(m.sent);
+	err_free(m.sent);
+	dirty_wp.close(m.dirty);
+	move_close(&m);
+}
+
+#define WITH(test, how) cmocka_unit_test_prestate(test, (void *)(uintptr_t) & (how))
+
 int main(void)
 {
-	void *copy = (void *)(uintptr_t)&source_copy, *pump = (void *)(uintptr_t)&source_pump;
+	static const struct how copy_copy = { &source_copy, SINK_COPY },
+				pump_copy = { &source_pump, SINK_COPY },
+				copy_splice = { &source_copy, SINK_SPLICE },
+				pump_splice = { &source_pump, SINK_SPLICE };
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_prestate(rounds_into_a_seedling, copy),
-		cmocka_unit_test_prestate(no_registration_is_left, copy),
-		cmocka_unit_test_prestate(rounds_into_a_seedling, pump),
-		cmocka_unit_test_prestate(no_registration_is_left, pump),
+		WITH(rounds_into_a_seedling, copy_copy),
+		WITH(no_registration_is_left, copy_copy),
+		WITH(rounds_into_a_seedling, pump_copy),
+		WITH(no_registration_is_left, pump_copy),
+		WITH(rounds_into_a_seedling, copy_splice),
+		WITH(no_registration_is_left, copy_splice),
+		WITH(rounds_into_a_seedling, pump_splice),
+		WITH(no_registration_is_left, pump_splice),
+		WITH(huge_pages_stay_as_they_are, copy_splice),
+		WITH(numbers_are_wanted, copy_splice),
+		WITH(a_seedling_that_ended, copy_splice),
 	};
 
 	ns_enter();

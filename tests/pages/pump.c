@@ -353,6 +353,29 @@ static void several_share_a_pump(unused_arg void **state)
 	move_close(&first);
 }
 
+/* A file that gives nothing by reference, with something in it: about 512 pages each of its own. */
+static void shared_memory_that_must_be_copied(unused_arg void **state)
+{
+	uint8_t want[2 * PAGE_BYTES];
+	char path[64];
+	struct move m;
+	int fd;
+
+	move_open(&m);
+	fill(&m, 0, 700, 1);
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", m.target.pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	m.base = AT / P * sizeof(uint64_t);
+	m.part = (struct shared_part){ 1, fd, m.base, 2 * P };
+	assert_int_equal(pread(fd, want, 2 * P, (off_t)m.base), 2 * P);
+	assert_true(want[0] || want[7]);
+	transfer(&m);
+	assert_int_equal(m.st.pages_copied, 2);
+	assert_memory_equal(m.memory, want, 2 * P);
+	close(fd);
+	move_close(&m);
+}
+
 static void a_dead_target_is_gone(unused_arg void **state)
 {
 	struct move m;
@@ -395,6 +418,7 @@ int main(void)
 		cmocka_unit_test(pages_that_vanish_are_left_out),
 		cmocka_unit_test(shared_memory_by_reference),
 		cmocka_unit_test(several_share_a_pump),
+		cmocka_unit_test(shared_memory_that_must_be_copied),
 		cmocka_unit_test(a_dead_target_is_gone),
 		cmocka_unit_test(few_descriptors),
 	};

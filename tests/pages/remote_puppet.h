@@ -14,6 +14,9 @@ struct puppet_task {
 	struct puppet puppet;
 	struct thread thread, *threads[1];
 	size_t calls; /* remote calls so far */
+	uint64_t scratch;
+	int lent[SEEDLING_LENT_MAX]; /* numbers there, -1 */
+	struct call started[4];
 };
 
 __attribute__((weak)) struct err *remote_run(
@@ -49,12 +52,74 @@ __attribute__((weak)) struct err *remote_fd_home(struct task *t, int number, int
 	return NULL;
 }
 
+__attribute__((weak)) raddr remote_scratch(const struct task *t)
+{
+	return (raddr){ ((const struct puppet_task *)(const void *)t)->scratch };
+}
+
+__attribute__((weak)) struct err *remote_put(
+	struct task *t, size_t offset, const void *buf, size_t n)
+{
+	ssize_t w = pwrite(t->mem_fd, buf, n, (off_t)(remote_scratch(t).v + offset));
+
+	return w == (ssize_t)n ? NULL : err_errno(errno, "write a puppet's memory");
+}
+
+/* At once: a puppet does nothing on its own. */
+__attribute__((weak)) struct err *remote_start(
+	struct task *t, struct thread *th, const struct call *calls, size_t n)
+{
+	struct puppet_task *p = container_of(t, struct puppet_task, t);
+
+	assert_true(n <= ARRAY_LEN(p->started));
+	memcpy(p->started, calls, n * sizeof(calls[0]));
+	return remote_run(t, th, p->started, n);
+}
+
+__attribute__((weak)) struct err *remote_collect(struct task *t, struct call *calls, size_t n)
+{
+	struct puppet_task *p = container_of(t, struct puppet_task, t);
+
+	memcpy(calls, p->started, n * sizeof(calls[0]));
+	return NULL;
+}
+
+__attribute__((weak)) struct err *seedling_lend(struct task *t, unsigned which, int fd)
+{
+	struct puppet_task *p = container_of(t, struct puppet_task, t);
+	long pidfd = CALL(&p->puppet, SYS_pidfd_open, getpid(), 0);
+
+	assert_true(which < SEEDLING_LENT_MAX && p->lent[which] < 0);
+	p->lent[which] = (int)CALL(&p->puppet, SYS_pidfd_getfd, pidfd, fd, 0);
+	CALL(&p->puppet, SYS_close, pidfd);
+	assert_true(pidfd >= 0 && p->lent[which] >= 0);
+	return NULL;
+}
+
+__attribute__((weak)) int seedling_lent(const struct task *t, unsigned which)
+{
+	return ((const struct puppet_task *)(const void *)t)->lent[which];
+}
+
+__attribute__((weak)) struct err *seedling_take_back(struct task *t)
+{
+	struct puppet_task *p = container_of(t, struct puppet_task, t);
+
+	for (unsigned i = 0; i < SEEDLING_LENT_MAX; i++) {
+		if (p->lent[i] >= 0)
+			CALL(&p->puppet, SYS_close, p->lent[i]);
+		p->lent[i] = -1;
+	}
+	return NULL;
+}
+
 static inline void puppet_task_start(struct puppet_task *p)
 {
 	char path[64];
 
-	*p = (struct puppet_task){ .t = { .pidfd = -1 } };
+	*p = (struct puppet_task){ .t = { .pidfd = -1 }, .lent = { -1, -1 } };
 	puppet_start(&p->puppet);
+	p->scratch = map(&p->puppet, 0, P, -1);
 	snprintf(path, sizeof(path), "/proc/%d/mem", p->puppet.pid);
 	p->t.pid = p->thread.tid = p->puppet.pid;
 	p->t.mem_fd = open(path, O_RDWR | O_CLOEXEC);

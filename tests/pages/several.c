@@ -103,7 +103,8 @@ static void all_open(struct all *all)
 	/* Only the source's has its size: the other one grows as pages come. */
 	assert_int_equal(ftruncate(all->shared[0], (off_t)(PAGES * P)), 0);
 	ok(source_copy.open(&all->from.t, &all->source));
-	ok(page_sink_open(&all->to.t, space_fd, all, &all->sink));
+	ok(page_sink_open(
+		&(struct page_sink_spec){ &all->to.t, space_fd, all, SINK_COPY }, &all->sink));
 	layout(all);
 	for (unsigned i = 0; i < STREAMS; i++) {
 		all->lanes[i] = (struct lane){ .all = all, .number = i };

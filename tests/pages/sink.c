@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What a peer may send to the sink, and what it must not get away with. */
+/* What a peer may send to the sink, and what it must not get away with: the same for both ways in.
+ */
 #include "pages/pages.h"
 
 #include <setjmp.h>
@@ -9,10 +10,12 @@
 #include <cmocka.h>
 
 #include <endian.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "odd_stream.h"
 #include "puppet.h"
 #include "remote_puppet.h"
 
@@ -20,7 +23,18 @@
 #define AT   0x200000000000ULL
 #define SIZE (16 * P)
 
+/* A sink, and what feeds it. */
+struct kind {
+	enum page_sink_way way;
+	struct odd odd;
+};
+static const struct kind copying = { SINK_COPY, { 0, 0 } };
+static const struct kind splicing = { SINK_SPLICE, { 0, 0 } };
+static const struct kind records = { SINK_SPLICE, { 20000, 16384 } };
+static const struct kind crumbs = { SINK_SPLICE, { 99, 5000 } };
+
 struct stage {
+	const struct kind *kind;
 	struct puppet_task task;
 	struct page_sink *sink;
 	struct channel out, in;
@@ -43,23 +57,31 @@ static void layout(struct stage *s)
 	ok(page_sink_layout(s->sink, &l));
 }
 
-static void stage_open(struct stage *s)
+static void sink_open(struct stage *s)
 {
-	int size = 4 << 20;
+	ok(page_sink_open(
+		&(struct page_sink_spec){ &s->task.t, space_fd, s, s->kind->way }, &s->sink));
+}
 
-	*s = (struct stage){ 0 };
+static bool splices(const struct stage *s)
+{
+	return s->kind->way == SINK_SPLICE;
+}
+
+static void stage_open(struct stage *s, void **state)
+{
+	*s = (struct stage){ .kind = *state };
 	puppet_task_start(&s->task);
 	assert_int_equal(map(&s->task.puppet, AT, SIZE, -1), AT);
 	s->shared = memfd_create("shared", MFD_CLOEXEC);
 	assert_int_equal(ftruncate(s->shared, 3 * P + P / 2), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s->ends), 0);
-	setsockopt(s->ends[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	for (int i = 0; i < 2; i++)
-		ok(stream_socket(s->ends[i], &s->streams[i]));
+		ok(odd_stream(s->ends[i], s->kind->odd, &s->streams[i]));
 	channel_init(&s->out, &s->streams[0], -1);
 	channel_init(&s->in, &s->streams[1], -1);
 	s->out.deadline = s->in.deadline = deadline_in(60000000);
-	ok(page_sink_open(&s->task.t, space_fd, s, &s->sink));
+	sink_open(s);
 	layout(s);
 }
 
@@ -80,6 +102,23 @@ static struct err *receive(struct stage *s)
 	return page_sink_frame(s->sink, &h, &s->in);
 }
 
+/* What the peer sends, in a thread of its own: no socket holds a frame in crumbs. */
+struct sending {
+	struct stage *s;
+	const uint8_t *bytes;
+	size_t n;
+	uint64_t space;
+	struct err *e;
+};
+
+static void *send_frame(void *arg)
+{
+	struct sending *m = arg;
+
+	m->e = channel_send(&m->s->out, FRAME_PAGES, m->space, m->bytes, m->n);
+	return NULL;
+}
+
 /* A frame as a peer would make it, with anything wrong one likes. Data pages hold `value`. */
 struct made {
 	uint64_t space;
@@ -94,7 +133,10 @@ static struct err *frame(struct stage *s, const struct made *m)
 {
 	static uint8_t body[64 * PAGE_BYTES];
 	uint32_t head[2] = { htole32(m->count ? m->count : (uint32_t)m->n_runs), m->reserved };
+	struct sending sending = { .s = s, .bytes = body, .space = m->space };
 	size_t len = RUN_HEAD_BYTES;
+	pthread_t sender;
+	struct err *e;
 
 	memcpy(body, head, sizeof(head));
 	for (size_t i = 0; i < m->n_runs; i++, len += RUN_BYTES)
@@ -104,8 +146,14 @@ static struct err *frame(struct stage *s, const struct made *m)
 			memset(body + len, m->value, m->runs[i].pages * P);
 			len += m->runs[i].pages * P;
 		}
-	ok(channel_send(&s->out, FRAME_PAGES, m->space, body, (size_t)((int64_t)len + m->extra)));
-	return receive(s);
+	sending.n = (size_t)((int64_t)len + m->extra);
+	assert_int_equal(pthread_create(&sender, NULL, send_frame, &sending), 0);
+	e = receive(s);
+	if (!e)
+		e = page_sink_settle(s->sink);
+	pthread_join(sender, NULL);
+	ok(sending.e);
+	return e;
 }
 #define FRAME(s, ...) frame((s), &(struct made){ __VA_ARGS__ })
 
@@ -141,17 +189,17 @@ static void refused(struct stage *s, struct err *e)
 	assert_string_equal(err_code_name(err_code(e)), "PEER");
 	err_free(e);
 	stage_close(s);
-	stage_open(s);
+	stage_open(s, (void *[]){ (void *)(uintptr_t)s->kind });
 }
 
-static void absurd_frames_are_refused(unused_arg void **state)
+static void absurd_frames_are_refused(void **state)
 {
 	const struct run data = { AT, 1, RUN_DATA };
 	const uint64_t bad[] = { 0, AT - P, AT + SIZE, AT + SIZE - P, 0x7ffffffff000,
 		0xffffffffff600000, 0xfffffffffffff000 };
 	struct stage s;
 
-	stage_open(&s);
+	stage_open(&s, state);
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		refused(&s, FRAME(&s, .runs = { { bad[i], 2, RUN_DATA } }, .n_runs = 1));
 		refused(&s, FRAME(&s, .runs = { data, { bad[i], 2, RUN_DROP } }, .n_runs = 2));
@@ -177,13 +225,13 @@ static void absurd_frames_are_refused(unused_arg void **state)
 	stage_close(&s);
 }
 
-static void the_kernels_blocks_take_nothing(unused_arg void **state)
+static void the_kernels_blocks_take_nothing(void **state)
 {
 	autoarena struct arena *a = arena_new();
 	struct vma_list l;
 	struct stage s;
 
-	stage_open(&s);
+	stage_open(&s, state);
 	ok(proc_maps(a, s.task.t.pid, &l));
 	for (size_t i = 0; i < l.n; i++)
 		if (strcmp(l.v[i].path, "[vdso]") == 0) {
@@ -195,11 +243,11 @@ static void the_kernels_blocks_take_nothing(unused_arg void **state)
 	stage_close(&s);
 }
 
-static void fresh_memory(unused_arg void **state)
+static void fresh_memory(void **state)
 {
 	struct stage s;
 
-	stage_open(&s);
+	stage_open(&s, state);
 	one(&s, RUN_DATA, AT + P, 3, 7);
 	assert_false(present(&s, AT));
 	assert_int_equal(byte(&s, AT + P), 7);
@@ -209,6 +257,7 @@ static void fresh_memory(unused_arg void **state)
 	assert_int_equal(byte(&s, AT), 8);
 	assert_int_equal(byte(&s, AT + 2 * P), 8);
 	assert_int_equal(byte(&s, AT + 3 * P), 7);
+	assert_int_equal(page_sink_copied(s.sink), splices(&s) ? 0 : 6 * P);
 	/* Nothing is there: no remote call. */
 	s.task.calls = 0;
 	one(&s, RUN_DROP, AT + 8 * P, 8, 0);
@@ -228,14 +277,15 @@ static void fresh_memory(unused_arg void **state)
 	stage_close(&s);
 }
 
-static void pages_that_somebody_else_made(unused_arg void **state)
+static void pages_that_somebody_else_made(void **state)
 {
 	struct stage s;
 
-	stage_open(&s);
+	stage_open(&s, state);
+	ok(page_sink_leave(s.sink));
 	page_sink_close(s.sink);
 	touch(&s.task.puppet, AT + 2 * P, 2, 1);
-	ok(page_sink_open(&s.task.t, space_fd, &s, &s.sink));
+	sink_open(&s);
 	layout(&s);
 	one(&s, RUN_DATA, AT, 8, 5);
 	for (uint64_t i = 0; i < 8; i++)
@@ -256,12 +306,12 @@ static void huge_layout(struct stage *s, uint64_t at, bool huge)
 }
 
 /* Advice comes and goes between two layouts. */
-static void memory_that_is_advised(unused_arg void **state)
+static void memory_that_is_advised(void **state)
 {
 	const uint64_t at = AT + (4 << 20), size = 2 << 20;
 	struct stage s;
 
-	stage_open(&s);
+	stage_open(&s, state);
 	assert_int_equal(map(&s.task.puppet, at, size, -1), at);
 	huge_layout(&s, at, false);
 	one(&s, RUN_DATA, at + P, 2, 4);
@@ -283,11 +333,11 @@ static void memory_that_is_advised(unused_arg void **state)
 }
 
 /* The layout's owner made the mapping again without telling: registration and pages are gone. */
-static void mappings_made_anew(unused_arg void **state)
+static void mappings_made_anew(void **state)
 {
 	struct stage s;
 
-	stage_open(&s);
+	stage_open(&s, state);
 	one(&s, RUN_DATA, AT, 4, 5);
 	assert_int_equal(map(&s.task.puppet, AT, SIZE, -1), AT);
 	layout(&s);
@@ -302,33 +352,34 @@ static void mappings_made_anew(unused_arg void **state)
 	stage_close(&s);
 }
 
-static void memory_that_is_not_writable(unused_arg void **state)
+static void memory_that_is_not_writable(void **state)
 {
 	static const long prots[] = { PROT_NONE, PROT_READ, PROT_READ | PROT_EXEC };
 	struct stage s;
 
 	for (size_t i = 0; i < ARRAY_LEN(prots); i++) {
-		stage_open(&s);
+		stage_open(&s, state);
 		CALL(&s.task.puppet, SYS_mprotect, (long)AT, SIZE, prots[i]);
 		layout(&s);
 		one(&s, RUN_DATA, AT, 2, 5);
 		one(&s, RUN_DATA, AT + P, 2, 6);
 		assert_int_equal(byte(&s, AT), 5);
 		assert_int_equal(byte(&s, AT + P), 6);
+		assert_int_equal(page_sink_copied(s.sink), 4 * P);
 		one(&s, RUN_DROP, AT, 3, 0);
 		assert_false(present(&s, AT));
 		stage_close(&s);
 	}
 }
 
-static void private_file_mappings(unused_arg void **state)
+static void private_file_mappings(void **state)
 {
 	struct puppet *p;
 	struct stage s;
 	uint64_t page;
 	long fd;
 
-	stage_open(&s);
+	stage_open(&s, state);
 	p = &s.task.puppet;
 	page = map(p, 0, P, -1);
 	touch(p, page, 1, 'x');
@@ -351,13 +402,13 @@ static void private_file_mappings(unused_arg void **state)
 	stage_close(&s);
 }
 
-static void shared_memory(unused_arg void **state)
+static void shared_memory(void **state)
 {
 	struct stat st;
 	struct stage s;
 	uint8_t b;
 
-	stage_open(&s);
+	stage_open(&s, state);
 	ok(FRAME(&s, .space = 7, .runs = { { 0, 4, RUN_DATA } }, .n_runs = 1, .value = 4));
 	assert_int_equal(fstat(s.shared, &st), 0);
 	assert_int_equal(st.st_size, 3 * P + P / 2);
@@ -373,30 +424,133 @@ static void shared_memory(unused_arg void **state)
 	stage_close(&s);
 }
 
-/* A page that is missing in registered memory must be an error for a system call, never a wait. */
-static void nobody_waits_for_us(unused_arg void **state)
+/* The layout is older than the mappings: the process cannot write there (any more). */
+static void memory_that_turns_out_not_writable(void **state)
+{
+	struct stage s;
+
+	stage_open(&s, state);
+	CALL(&s.task.puppet, SYS_mprotect, (long)(AT + 3 * P), 5 * P, PROT_READ);
+	CALL(&s.task.puppet, SYS_mprotect, (long)(AT + 12 * P), P, PROT_NONE);
+	for (uint8_t value = 1; value < 4; value++) {
+		one(&s, RUN_DATA, AT, 16, value);
+		for (uint64_t i = 0; i < 16; i++) {
+			assert_int_equal(byte(&s, AT + i * P), value);
+			assert_int_equal(byte(&s, AT + i * P + P - 1), value);
+		}
+	}
+	/* As many more, at most, as went wrong before; pages in two records count twice. */
+	if (splices(&s))
+		assert_in_range(page_sink_copied(s.sink), 3 * 6 * P, 3 * 3 * 6 * P);
+	stage_close(&s);
+}
+
+/* Where a page cannot be written at all. */
+static void memory_that_is_gone(void **state)
+{
+	struct stage s;
+	struct err *e;
+
+	stage_open(&s, state);
+	CALL(&s.task.puppet, SYS_munmap, (long)(AT + 2 * P), P);
+	e = FRAME(&s, .runs = { { AT, 4, RUN_DATA } }, .n_runs = 1, .value = 5);
+	assert_non_null(e);
+	assert_non_null(strstr(err_text(e, 0), "200000002000"));
+	err_free(e);
+	stage_close(&s);
+}
+
+/* A peer that ends in the middle of a page, of a table, of the head of one. */
+static void truncated_frames(void **state)
+{
+	const size_t ends[] = { 4, RUN_HEAD_BYTES, RUN_HEAD_BYTES + 5, RUN_HEAD_BYTES + RUN_BYTES,
+		RUN_HEAD_BYTES + RUN_BYTES + 1, RUN_HEAD_BYTES + RUN_BYTES + 5 * P + 77 };
+	uint8_t body[RUN_HEAD_BYTES + RUN_BYTES + 8 * P] = { 1 };
+	uint8_t head[FRAME_HEAD_BYTES];
+
+	run_encode(&(struct run){ AT, 8, RUN_DATA }, body + RUN_HEAD_BYTES);
+	frame_encode(&(struct frame_head){ sizeof(body), FRAME_PAGES, SPACE_PRIVATE }, head);
+	for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+		struct stage s;
+		struct err *e;
+
+		stage_open(&s, state);
+		assert_int_equal(write(s.ends[0], head, sizeof(head)), sizeof(head));
+		assert_int_equal(write(s.ends[0], body, ends[i]), ends[i]);
+		shutdown(s.ends[0], SHUT_WR);
+		e = receive(&s);
+		assert_non_null(e);
+		assert_string_equal(err_code_name(err_code(e)), "PEER");
+		err_free(e);
+		stage_close(&s);
+	}
+}
+
+/* More pieces than the pipe has pages, and more than one readv takes. */
+static void a_frame_of_single_pages(void **state)
+{
+	enum { PAGES = 256 };
+	static uint8_t body[RUN_HEAD_BYTES + PAGES * (RUN_BYTES + PAGE_BYTES)];
+	uint32_t head[2] = { htole32(PAGES), 0 };
+	uint8_t *data = body + RUN_HEAD_BYTES + PAGES * RUN_BYTES;
+	struct sending sending = { .bytes = body, .n = sizeof(body) };
+	struct stage s;
+	pthread_t sender;
+
+	stage_open(&s, state);
+	sending.s = &s;
+	assert_int_equal(map(&s.task.puppet, AT, 2 * PAGES * P, -1), AT);
+	layout(&s);
+	memcpy(body, head, sizeof(head));
+	for (size_t i = 0; i < PAGES; i++) {
+		run_encode(&(struct run){ AT + 2 * i * P, 1, RUN_DATA },
+			body + RUN_HEAD_BYTES + i * RUN_BYTES);
+		memset(data + i * P, (int)i, P);
+	}
+	assert_int_equal(pthread_create(&sender, NULL, send_frame, &sending), 0);
+	ok(receive(&s));
+	ok(page_sink_settle(s.sink));
+	pthread_join(sender, NULL);
+	for (uint64_t i = 0; i < PAGES; i++) {
+		assert_int_equal(byte(&s, AT + 2 * i * P), (uint8_t)i);
+		assert_int_equal(byte(&s, AT + 2 * i * P + P - 1), (uint8_t)i);
+		assert_false(present(&s, AT + (2 * i + 1) * P));
+	}
+	stage_close(&s);
+}
+
+/* A page that is missing in registered memory must be an error for a system call, never a wait;
+ * with a pipe no memory is registered. */
+static void nobody_waits_for_us(void **state)
 {
 	struct stage s;
 	uint8_t b = 1;
 	struct iovec here = { &b, 1 }, there = { (void *)(AT + P), 1 };
 
-	stage_open(&s);
+	stage_open(&s, state);
 	alarm(60);
-	assert_true(process_vm_writev(s.task.t.pid, &here, 1, &there, 1, 0) < 0);
-	assert_int_equal(CALL(&s.task.puppet, SYS_getcwd, (long)AT, P), -EFAULT);
+	if (splices(&s)) {
+		assert_int_equal(process_vm_writev(s.task.t.pid, &here, 1, &there, 1, 0), 1);
+	} else {
+		assert_true(process_vm_writev(s.task.t.pid, &here, 1, &there, 1, 0) < 0);
+		assert_int_equal(CALL(&s.task.puppet, SYS_getcwd, (long)AT, P), -EFAULT);
+	}
 	alarm(0);
+	ok(page_sink_leave(s.sink));
+	assert_int_equal(s.task.lent[0], -1);
+	assert_int_equal(s.task.lent[1], -1);
 	page_sink_close(s.sink);
 	assert_int_equal(process_vm_writev(s.task.t.pid, &here, 1, &there, 1, 0), 1);
-	ok(page_sink_open(&s.task.t, space_fd, &s, &s.sink));
+	sink_open(&s);
 	stage_close(&s);
 }
 
-static void a_process_that_ended(unused_arg void **state)
+static void a_process_that_ended(void **state)
 {
 	struct stage s;
 	struct err *e;
 
-	stage_open(&s);
+	stage_open(&s, state);
 	assert_true(s.task.t.pid > 1);
 	kill(s.task.t.pid, SIGKILL);
 	waitid(P_PID, (id_t)s.task.t.pid, &(siginfo_t){ 0 }, WEXITED | WNOWAIT);
@@ -407,20 +561,20 @@ static void a_process_that_ended(unused_arg void **state)
 	stage_close(&s);
 }
 
+#define WITH(test, kind) cmocka_unit_test_prestate(test, (void *)(uintptr_t) & (kind))
+#define EACH(test) \
+	WITH(test, copying), WITH(test, splicing), WITH(test, records), WITH(test, crumbs)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(absurd_frames_are_refused),
-		cmocka_unit_test(the_kernels_blocks_take_nothing),
-		cmocka_unit_test(fresh_memory),
-		cmocka_unit_test(pages_that_somebody_else_made),
-		cmocka_unit_test(memory_that_is_advised),
-		cmocka_unit_test(mappings_made_anew),
-		cmocka_unit_test(memory_that_is_not_writable),
-		cmocka_unit_test(private_file_mappings),
-		cmocka_unit_test(shared_memory),
-		cmocka_unit_test(nobody_waits_for_us),
-		cmocka_unit_test(a_process_that_ended),
+		EACH(absurd_frames_are_refused), EACH(the_kernels_blocks_take_nothing),
+		EACH(fresh_memory), EACH(pages_that_somebody_else_made),
+		EACH(memory_that_is_advised), EACH(mappings_made_anew),
+		EACH(memory_that_is_not_writable), EACH(memory_that_turns_out_not_writable),
+		EACH(memory_that_is_gone), EACH(private_file_mappings), EACH(shared_memory),
+		EACH(truncated_frames), EACH(a_frame_of_single_pages), EACH(nobody_waits_for_us),
+		WITH(a_process_that_ended, copying), /* remote calls: see agent.c */
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

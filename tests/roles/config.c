@@ -54,6 +54,7 @@ static void every_key(void **state unused_arg)
 				   "max_memory = 16G\n"
 				   "pages = copy\n"
 				   "tracker = soft\n"
+				   "sink = copy\n"
 				   "  max_migrations\t=\t7  \n";
 	AUTO(config_fini) struct config c;
 
@@ -73,6 +74,7 @@ static void every_key(void **state unused_arg)
 	assert_string_equal(c.listen[1].host, "::1");
 	assert_true(c.receive.max_memory == 16ULL << 30);
 	assert_string_equal(c.tracker, "soft");
+	assert_string_equal(c.sink, "copy");
 	assert_string_equal(c.pages, "copy");
 	assert_int_equal(c.max_migrations, 7);
 	assert_true(uid_set_has(&c.receive.uids, 0));
@@ -104,6 +106,7 @@ static void errors(void **state unused_arg)
 		{ "hook_timeout = 10s", "number of seconds" },
 		{ "max_migrations = 0", "between 1 and 1000" },
 		{ "tracker = magic", "magic" },
+		{ "sink = pump", "pump" },
 		{ "pages = steal", "steal" },
 		{ "max_memory = much", "size" },
 		{ "max_memory = 99999999999999999999", "size" },

@@ -154,6 +154,7 @@ struct flow {
 	unsigned seed;
 	unsigned slow;      /* the receiver sleeps after one of so many reads; 0: never */
 	unsigned fragments; /* pipes are filled with pieces below this, not with pages; 0: pages */
+	unsigned pipe;      /* the receiver fills a pipe of so many pages before it empties it */
 	uint64_t total;
 };
 
@@ -343,6 +344,44 @@ static uint64_t receive_all(struct flow *r, struct stream *s)
 	}
 }
 
+/* The same by way of a pipe that is filled as far as SPLICE_IN_PIECES allows. */
+static uint64_t receive_held(struct flow *r, struct stream *s)
+{
+	const int size = (int)(r->pipe * PAGE_BYTES);
+	static uint8_t buf[PIPE_BYTES];
+	uint64_t at = 0;
+	int p[2];
+
+	assert_int_equal(pipe2(p, O_CLOEXEC | O_NONBLOCK), 0);
+	assert_int_equal(fcntl(p[1], F_SETPIPE_SZ, size), size);
+	for (;;) {
+		size_t held = 0, used = 0, k;
+		ssize_t got = 1;
+
+		while (got > 0 && (!used || used + SPLICE_IN_PIECES <= r->pipe)) {
+			got = s->ops->splice_in(s, p[1], any_size(r));
+			held += got > 0 ? (size_t)got : 0;
+			used += got > 0 ? (size_t)got / PAGE_BYTES + 2 : 0;
+		}
+		for (size_t done = 0; done < held; done += k) {
+			ssize_t n = read(p[0], buf + done, held - done);
+
+			assert_true(n > 0);
+			k = (size_t)n;
+		}
+		if (memcmp(buf, ring + at % RING_BYTES, held) != 0)
+			fail_msg("wrong bytes behind %ju", (uintmax_t)at);
+		at += held;
+		if (got == 0)
+			break;
+		if (got < 0)
+			moved(s, got, POLLIN);
+	}
+	close(p[0]);
+	close(p[1]);
+	return at;
+}
+
 static void stress_one(struct flow *r)
 {
 	int64_t began = clock_us();
@@ -354,7 +393,7 @@ static void stress_one(struct flow *r)
 	open_streams(&r->buffers, 0, s);
 	sender = start_sender(r, s);
 	r->seed ^= 0x5555;
-	came = receive_all(r, &s[1]);
+	came = r->pipe ? receive_held(r, &s[1]) : receive_all(r, &s[1]);
 	assert_int_equal(came, r->total);
 	assert_int_equal(s[1].ops->read(&s[1], &status, 1), 0); /* and it stays the end */
 	stream_close(&s[1]);
@@ -405,6 +444,26 @@ static void small_fragments(void **state unused_arg)
 
 		stress_one(&r);
 	}
+}
+
+/* Pipes with room for one record at least, of which not all is free each time. */
+static void pipes_that_fill_up(void **state unused_arg)
+{
+	static const unsigned pages[] = { 32, 64, 256 };
+
+	for (size_t i = 0; i < ARRAY_LEN(pages); i++)
+		for (enum how out = COPY; out <= BOTH; out++) {
+			struct flow r = {
+				.out = out,
+				.in = SPLICE,
+				.seed = first_seed + 100 * (unsigned)i,
+				.pipe = pages[i],
+				.fragments = i == 1 ? 300 : 0,
+				.total = mib << 20,
+			};
+
+			stress_one(&r);
+		}
 }
 
 /* The last records do not fit into the buffers when the sender closes; nothing of them is lost. */
@@ -669,6 +728,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(goes_on),
 		cmocka_unit_test(end_under_pressure),
 		cmocka_unit_test(small_fragments),
+		cmocka_unit_test(pipes_that_fill_up),
 		cmocka_unit_test(stress),
 	};
 
