@@ -79,6 +79,9 @@ struct err *source_pages_open(struct source *s)
 		}
 		source_pages_close(s);
 		TRY(task_check_alive(s->task));
+		/* Something of ours may be there yet: it is gone some time after us. */
+		if (err_code(e) == ERR_TIMEOUT)
+			return err_hint(take(&e), "try again when this host has less to do");
 		why = err_line(e);
 		notes_warnf(&s->out->notes, "memory is copied out of it: %s", why);
 	}

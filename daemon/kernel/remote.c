@@ -377,10 +377,11 @@ struct err *remote_call(
 
 /* ---- a thread of ours ---- */
 
-#define IMAGE_AT  64 /* in the scratch memory; before it the word by which the thread tells */
-#define ARRIVE_US 1000000
-#define YIELDS    20
-#define NAP_US    20
+#define IMAGE_AT 64 /* in the scratch memory; before it the word by which the thread tells */
+#define YIELDS   20
+#define NAP_US   20
+/* The process stands still meanwhile, but a thread that is half there cannot be taken back. */
+#define ARRIVE_US 5000000
 
 static struct err *clone_by(struct task *t, const struct remote_launch *l, pid_t *tid)
 {
