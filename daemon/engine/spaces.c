@@ -121,19 +121,53 @@ static struct err *plan_tracked(
 	return plan_all(o, &w->space);
 }
 
-/* The sums first: what is written meanwhile differs from them in the next round. */
+struct comparing {
+	struct source *s;
+	const struct shm_space *space;
+	struct outgoing *o;
+};
+
+/* While the process runs, the very bytes go that were looked at. Were they read again, a word that
+ * is something else just then (a lock that is taken) and as before at the next look would stay
+ * wrong at the peer. */
+static struct err *send_looked_at(void *arg, uint64_t offset, uint8_t *data, uint64_t bytes)
+{
+	struct comparing *c = arg;
+	struct source *s = c->s;
+	const struct range where = { offset, offset + bytes };
+	struct pages_stats st = { 0 };
+
+	if (!data)
+		return peer_reason(&s->peer,
+			pages_send_drop(&s->peer.ch, c->space->space, offset, bytes, &st));
+	TRY(peer_reason(
+		&s->peer, pages_send_data(&s->peer.ch, c->space->space, &where, data, &st)));
+	c->o->bytes += bytes;
+	s->out->stats.bytes_copied += st.pages_copied * PAGE_BYTES;
+	s->out->stats.round_sent_bytes += bytes;
+	return NULL;
+}
+
+static struct err *plan_changed(
+	void *arg, uint64_t offset, unused_arg uint8_t *data, uint64_t bytes)
+{
+	struct comparing *c = arg;
+
+	add_range(c->o, c->space, &(struct range){ offset, offset + bytes }, 0);
+	return NULL;
+}
+
 static struct err *plan_compared(
 	struct source *s, struct space_seen *seen, struct space_work *w, struct outgoing *o)
 {
-	struct ranges changed AUTO(ranges_fini) = { 0 };
+	struct comparing c = { s, &w->space, o };
 
 	if (seen->sent && !seen->sums)
 		TRY(drop_all(s, &w->space));
-	TRY(shm_sums_update(&seen->sums, w->space.fd, w->space.bytes, &changed));
 	/* Should it be closed, time stamps begin anew. */
 	seen->settled = false;
-	plan_ranges(o, &w->space, &changed, UINT64_MAX);
-	return NULL;
+	return shm_sums_update(&seen->sums, w->space.fd, w->space.bytes,
+		s->task->held ? plan_changed : send_looked_at, &c);
 }
 
 /* Objects come in the rehearsal and when all stands still, mappings with every LAYOUT: an object

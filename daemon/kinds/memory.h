@@ -92,10 +92,13 @@ struct err *shm_spaces(struct capture *c, struct shm_space **ret, size_t *n) mus
 void layout_lost_spaces(const struct layout *old, const struct layout *now, struct ranges *ret);
 /* What an object held when it was looked at last. */
 struct shm_sums;
-/* Looks at all of its contents (bytes: its size now) and adds the offsets that differ from what
- * they were, in whole blocks; *sums NULL: all that is data. The caller must send what was added. */
+/* Blocks that differ: their bytes as they were just read (behind the end: zeroes), which may be
+ * clobbered; data NULL: a hole. */
+typedef struct err *(*shm_changed_fn)(void *arg, uint64_t offset, uint8_t *data, uint64_t bytes);
+/* Looks at all of its contents (bytes: its size now), in order; *sums NULL: all that is data
+ * differs. What fn was told counts as known, whatever becomes of it. */
 struct err *shm_sums_update(
-	struct shm_sums **sums, int fd, uint64_t bytes, struct ranges *changed) must_check;
+	struct shm_sums **sums, int fd, uint64_t bytes, shm_changed_fn fn, void *arg) must_check;
 void shm_sums_free(struct shm_sums *s);
 /* Whether a LAYOUT has told the peer of this object (it makes those that it does not have yet). */
 bool layout_has_space(const struct layout *l, uint64_t space);

@@ -205,3 +205,30 @@ struct err *pages_send_drop(
 		&o, &(struct run){ offset, PAGE_UP(bytes) / PAGE_BYTES, RUN_DROP }, false));
 	return frame_out_flush(&o);
 }
+
+/* Zero pages as holes: the others move together. */
+struct err *pages_send_data(struct channel *ch, uint64_t space, const struct range *where,
+	uint8_t *data, struct pages_stats *st)
+{
+	uint8_t table[RUN_HEAD_BYTES + PAGES_DATA_MAX * RUN_BYTES];
+	struct frame_out o = { .ch = ch, .st = st, .space = space, .table = table, .data = data };
+	size_t pages = (where->end - where->start) / PAGE_BYTES;
+
+	if (pages > PAGES_DATA_MAX)
+		return err_new(ERR_BUG, "%zu pages in one go", pages);
+	for (size_t i = 0, k; i < pages; i += k) {
+		uint8_t *from = data + i * PAGE_BYTES;
+		bool zero = page_is_zero(from);
+
+		for (k = 1; i + k < pages && page_is_zero(from + k * PAGE_BYTES) == zero; k++)
+			;
+		if (!zero && from != frame_out_at(&o, 0))
+			memmove(frame_out_at(&o, 0), from, k * PAGE_BYTES);
+		TRY(frame_out_run(&o,
+			&(struct run){
+				where->start + i * PAGE_BYTES, k, zero ? RUN_DROP : RUN_DATA },
+			false));
+	}
+	o.own = data; /* it does not lie in the stream */
+	return frame_out_flush(&o);
+}

@@ -72,6 +72,11 @@ extern const struct page_source_ops source_pump;
 struct err *pages_send_drop(struct channel *ch, uint64_t space, uint64_t offset, uint64_t bytes,
 	struct pages_stats *st) must_check;
 
+/* Sends these bytes of ours as pages of a space; they may be clobbered. */
+#define PAGES_DATA_MAX 16
+struct err *pages_send_data(struct channel *ch, uint64_t space, const struct range *where,
+	uint8_t *data, struct pages_stats *st) must_check;
+
 /* ---- destination ---- */
 /* Where the receiver finds the descriptor of a shared memory object; -1 if unknown. */
 typedef int (*space_fd_fn)(void *arg, uint64_t space);

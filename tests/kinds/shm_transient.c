@@ -2,13 +2,14 @@
 /*
  * Writes to shared memory in all the ways that leave no trace: through a mapping that is gone at
  * once, through one that is taken away in parts, by write(2), by punching holes, by shrinking and
- * growing again.
+ * growing again. And a lock that is taken at times.
  */
 #include <linux/falloc.h>
 
 #include "subject_memory.h"
 
-#define PAGES 256U
+#define PAGES      256U
+#define LOCK_PAGES 1024U /* it takes its time to look at them */
 
 static uint64_t model[PAGES];
 static uint64_t stamps;
@@ -68,9 +69,38 @@ static char *lose(char *p, unsigned *left)
 	return p + PAGE;
 }
 
+/* An object without a descriptor, whose one mapping stays and is only read. */
+static uint64_t *quiet, quiet_model[PAGES];
+
+static void glimpse(unsigned page)
+{
+	uint64_t *p = mremap(quiet + page * PAGE / 8, 0, PAGE, MREMAP_MAYMOVE);
+
+	CHECK(p != MAP_FAILED);
+	*p = quiet_model[page] = ++stamps;
+	CHECK(munmap(p, PAGE) == 0);
+}
+
+static void take_and_give(volatile uint64_t *lock)
+{
+	CHECK(*lock == 0);
+	*lock = 1;
+	for (volatile int i = 0; i < 20000; i++)
+		;
+	*lock = 0;
+}
+
+static void check_quiet(void)
+{
+	for (unsigned i = 0; i < PAGES; i++)
+		CHECK(quiet[i * PAGE / 8] == quiet_model[i]);
+}
+
 int main(void)
 {
+	volatile uint64_t *lock;
 	unsigned left = PAGES;
+	int lock_fd;
 	struct timespec now;
 	char *anon, *again, *all;
 
@@ -82,14 +112,27 @@ int main(void)
 	/* A second mapping of the same: shows what was written through the first. */
 	again = mremap(anon, 0, PAGES * PAGE, MREMAP_MAYMOVE);
 	CHECK(again != MAP_FAILED);
+	quiet = (uint64_t *)(void *)map(PAGES, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	lock_fd = memfd_create("lock", MFD_CLOEXEC);
+	CHECK(lock_fd >= 0 && ftruncate(lock_fd, (off_t)(LOCK_PAGES * PAGE)) == 0);
+	lock = (uint64_t *)(void *)map(LOCK_PAGES, RW, MAP_SHARED, lock_fd, 0);
+	memset((char *)(uintptr_t)lock + PAGE, 1, (LOCK_PAGES - 1) * PAGE);
+	for (unsigned i = 0; i < PAGES; i++)
+		quiet[i * PAGE / 8] = quiet_model[i] = ++stamps;
+	subject_sleep_ms(100); /* no time stamp is young */
 	subject_restless();
 	dprintf(1, "ready\n");
 	while (access("go", F_OK) < 0) {
 		for (int i = 0; i < 20; i++)
 			deeds[dice(sizeof(deeds) / sizeof(*deeds))](dice(PAGES));
 		anon = lose(anon, &left);
+		glimpse(dice(PAGES));
+		for (int i = 0; i < 20; i++)
+			take_and_give(lock);
 		subject_sleep_ms(1);
 	}
+	check_quiet();
+	CHECK(*lock == 0);
 	all = map(PAGES, PROT_READ, MAP_SHARED, fd, 0);
 	for (unsigned i = 0; i < PAGES; i++)
 		CHECK(((uint64_t *)(void *)(all + i * PAGE))[1] == model[i]);

@@ -23,12 +23,30 @@ struct subject {
 	struct ranges changed;
 };
 
+static struct err *on_changed(void *arg, uint64_t offset, uint8_t *data, uint64_t bytes)
+{
+	struct subject *o = arg;
+	static uint8_t now[BLOCK];
+
+	ranges_add(&o->changed, offset, offset + bytes);
+	if (!data) {
+		assert_true(lseek(o->fd, (off_t)offset, SEEK_DATA) < 0 ||
+			    lseek(o->fd, (off_t)offset, SEEK_DATA) >= (off_t)(offset + bytes));
+		return NULL;
+	}
+	assert_int_equal(bytes, BLOCK);
+	memset(now, 0, sizeof(now));
+	assert_true(pread(o->fd, now, BLOCK, (off_t)offset) > 0);
+	assert_memory_equal(data, now, BLOCK);
+	return NULL;
+}
+
 static void look(struct subject *o, uint64_t bytes)
 {
 	struct err *e;
 
 	ranges_clear(&o->changed);
-	e = shm_sums_update(&o->sums, o->fd, bytes, &o->changed);
+	e = shm_sums_update(&o->sums, o->fd, bytes, on_changed, o);
 	assert_null(e);
 }
 
