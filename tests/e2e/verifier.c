@@ -355,8 +355,9 @@ static void make_object(struct lot *l, const char *shared_file)
 		return;
 	default:
 		lot_object(l,
-			shared_file ? open(shared_file, O_RDWR | O_CREAT | O_CLOEXEC, 0600)
-				    : make_memfd(),
+			shared_file
+				? open(shared_file, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)
+				: make_memfd(),
 			true);
 	}
 }

@@ -117,6 +117,7 @@ void lot_grown(struct lot *l);
 void lot_heap(struct lot *l);
 /* fd: its memory; -1: anonymous. keep: stays open. */
 void lot_object(struct lot *l, int fd, bool keep);
+bool is_mapped(const char *at);
 /* Deeds that several have. */
 void do_touch(struct lot *l, uint32_t from, uint32_t n);
 void do_fill(struct lot *l, uint32_t from, uint32_t n);

@@ -251,7 +251,7 @@ static void do_read_direct(struct lot *l, uint32_t from, uint32_t n)
 
 /* ---- mremap ---- */
 
-static bool is_mapped(const char *at)
+bool is_mapped(const char *at)
 {
 	unsigned char there;
 

@@ -257,7 +257,7 @@ static void do_grow(struct lot *l, uint32_t from, uint32_t n)
 		return;
 	MUST(munmap(page_at(l, l->n), n * PAGE) == 0);
 	if (mremap(l->view[0], l->n * PAGE, (l->n + n) * PAGE, 0) == MAP_FAILED) {
-		MUST(errno == ENOMEM);
+		MUST(errno == ENOMEM || errno == EFAULT); /* see move_all */
 		l->tail = reserve(page_at(l, l->n), n);
 		if (!l->tail && n < l->pages - l->n)
 			MUST(munmap(page_at(l, l->n + n), (l->pages - l->n - n) * PAGE) == 0);
@@ -279,11 +279,24 @@ static void do_shrink(struct lot *l, uint32_t from, uint32_t n)
 	l->n -= n;
 	gone(l, l->n, n);
 	if (had && !reserve(page_at(l, l->n), n)) {
-		MUST(munmap(page_at(l, l->n + n), (l->pages - l->n - n) * PAGE) == 0);
+		if (l->n + n < l->pages)
+			MUST(munmap(page_at(l, l->n + n), (l->pages - l->n - n) * PAGE) == 0);
 		l->tail = false;
 	} else if (!had) {
 		l->tail = false;
 	}
+}
+
+/* Whoever watches may have split it for a moment, and then a part has moved (Linux 6.17): back. The
+ * other half is gone, or not. */
+static void move_back(struct lot *l, char *to)
+{
+	for (uint32_t i = 0; i < l->n; i++)
+		if (!is_mapped(page_at(l, i)))
+			MUST(mremap(to + i * PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+				     page_at(l, i)) == page_at(l, i));
+	MUST(munmap(to, l->pages * PAGE) == 0);
+	l->room = reserve(to, l->pages);
 }
 
 static void move_all(struct lot *l, uint32_t n, int flags)
@@ -293,13 +306,18 @@ static void move_all(struct lot *l, uint32_t n, int flags)
 
 	if (!have_room(l) || !have_tail(l))
 		return;
-	MUST(mremap(from, old * PAGE, n * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | flags, to) == to);
+	if (mremap(from, old * PAGE, n * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | flags, to) != to) {
+		MUST(errno == EFAULT);
+		move_back(l, to);
+		return;
+	}
 	if (n > old)
 		fresh(l, old, n - old);
 	l->n = n;
 	l->view[0] = to;
 	l->tail = true;
-	MUST(munmap(from + old * PAGE, (l->pages - old) * PAGE) == 0);
+	if (old < l->pages)
+		MUST(munmap(from + old * PAGE, (l->pages - old) * PAGE) == 0);
 	/* what stayed there must have been left empty; looking at it makes it zero pages */
 	if (flags & MREMAP_DONTUNMAP) {
 		for (uint32_t i = 0; i < old; i += 16)
