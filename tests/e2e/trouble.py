@@ -224,7 +224,8 @@ class Arena:
         copies = self.copies()
         running = [h for h in copies if copies[h] == "runs"]
         expect(len(running) <= 1, "two copies run: %s", copies)
-        expect(copies, "no copy is left; exit %d %s", status, last)
+        expect(copies, "no copy is left; it said %s; exit %d %s", self.lab.read(self.out)[-500:],
+               status, last)
         outcome = last.get("outcome", "")
         if running == [self.where]:
             expect(len(copies) == 1, "it runs, and another copy is there: %s", copies)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Moves two programs there and back between two virtual machines while they run: one that writes all
-the time and checks what it has written, and a redis-server whose keys expire while it moves.
+"""Moves three programs there and back between two virtual machines while they run: one that writes
+all the time and checks what it has written, one that changes its memory in every way (verify.py), and
+a redis-server whose keys expire while it moves.
 """
 import json
 import re
 
+from verify import verify
 from vm import OTHER, Vm, expect, say_move, wait_for
 
 PORT, REDIS_PORT = "7500", "6379"
@@ -142,6 +144,7 @@ def there_and_back(kernel, tracker, moves=2, relay_on_b=False):
             host = OTHER[host]
             rounds = check_writer(vm, host, rounds)
         vm.exec(host, "kill", "-9", str(writer))
+        verify(vm, tracker)
         redis = start_redis(vm)
         want, size = digest(vm, "a")
         for n, host in enumerate(("a", "b")):
