@@ -14,7 +14,7 @@
 #include "session/ossl.h"
 
 /* The fastest first, where the CPU has AES; both are as good as needed. */
-#define SUITES     "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
+#define SUITES "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
 /* How long a refused peer may take to read our alert. */
 #define LINGER_US 1000000
 
