@@ -6,6 +6,7 @@ ONLY=text: only cases with that in their name. SEED=n: other random moments. CAS
 import collections
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ TICKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ticker.py")
 SEED = int(os.environ.get("SEED", "1"))
 RANDOM = int(os.environ.get("CASES", "6"))
 ONLY = os.environ.get("ONLY", "")
+PF_EXITING, SIGKILL_BIT = 0x4, 1 << 8
 OUTCOMES = collections.Counter()  # what became of how many moves
 # Waits at the event that the file gate.PID names ("source-frozen") until there is a file go.PID.
 HOOK = """#!/bin/sh
@@ -151,11 +153,17 @@ class Arena:
     def frozen(self, host):
         return "frozen 1" in read(self.group_dir(host) + "/cgroup.events")
 
+    def dying(self, host):
+        """It has been killed: it runs no instruction more, though a busy machine may not have buried it yet."""
+        stat = read(self.lab.proc(host, self.pid) + "/stat").rsplit(")", 1)[-1].split()
+        pending = re.search(r"ShdPnd:\s*(\w+)", read(self.lab.proc(host, self.pid) + "/status"))
+        return len(stat) < 7 or int(stat[6]) & PF_EXITING or pending and int(pending.group(1), 16) & SIGKILL_BIT
+
     def copies(self):
         """{host: "runs", "frozen" or "stopped"}"""
         found = {}
         for h in ("a", "b"):
-            if not self.lab.alive(h, self.pid):
+            if not self.lab.alive(h, self.pid) or self.dying(h):
                 continue
             state = read(self.lab.proc(h, self.pid) + "/stat").rsplit(")", 1)[-1].split()
             found[h] = "frozen" if self.frozen(h) else (
