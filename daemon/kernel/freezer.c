@@ -6,6 +6,7 @@
  */
 #include "kernel/freezer.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -79,6 +80,35 @@ struct err *freezer_root(char **dir)
 
 	TRY(find_mount(a, &m));
 	*dir = xstrdup(m.point);
+	return NULL;
+}
+
+/* Its path, or NULL. */
+static char *find_below(const char *dir, const char *name)
+{
+	DIR *d = opendir(dir);
+	char *found = NULL;
+
+	for (const struct dirent *de; !found && d && (de = readdir(d));) {
+		autotext struct text path = { 0 };
+
+		if (de->d_type != DT_DIR || de->d_name[0] == '.')
+			continue;
+		text_addf(&path, "%s/%s", dir, de->d_name);
+		found = strcmp(de->d_name, name) == 0 ? xstrdup(text_str(&path))
+						      : find_below(text_str(&path), name);
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
+struct err *freezer_find(const char *name, char **dir)
+{
+	autofree char *root = NULL;
+
+	TRY(freezer_root(&root));
+	*dir = find_below(root, name);
 	return NULL;
 }
 

@@ -17,6 +17,8 @@ struct freezer {
 struct err *freezer_current(pid_t pid, char **dir) must_check;
 /* The v2 mount point, e.g. /sys/fs/cgroup or /sys/fs/cgroup/unified. */
 struct err *freezer_root(char **dir) must_check;
+/* A group of this name anywhere below it; *dir NULL: there is none. */
+struct err *freezer_find(const char *name, char **dir) must_check;
 /* Makes `parent`/`name`. */
 struct err *freezer_make(const char *parent, const char *name, struct freezer *ret) must_check;
 /* Moves a whole process in. */

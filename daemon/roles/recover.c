@@ -70,19 +70,49 @@ static struct err *find_subject(pid_t pid, struct subject *s, bool *there)
 
 /* ---- source ---- */
 
+/* The process has ended, so it does not tell where our group was; nor the one that was made for it
+ * when it came here by a move itself. */
+static struct err *remove_left(const struct recover *r)
+{
+	AUTO(freezer_fini) struct freezer f = { NULL, NULL };
+	char name[128], site[32];
+	struct err *e;
+	const char *base;
+
+	snprintf(name, sizeof(name), ENGINE_HOLD_GROUP "%s", r->id);
+	snprintf(site, sizeof(site), "/" ENGINE_SITE_GROUP "%d", r->pid);
+	e = freezer_find(name, &f.dir);
+	if (e && err_code(e) == ERR_UNSUPPORTED) {
+		err_free(e);
+		return NULL;
+	}
+	TRY(e);
+	if (!f.dir)
+		return NULL;
+	TRY(freezer_remove(&f));
+	*strrchr(f.dir, '/') = '\0';
+	base = strrchr(f.dir, '/');
+	if (base && is(base, site))
+		rmdir(f.dir); /* stays if somebody else is in it */
+	return NULL;
+}
+
 static struct err *end(const struct recover *r, struct freezer *f)
 {
 	autoclose int fd = (int)syscall(SYS_pidfd_open, r->pid, 0);
 	struct subject s;
 
 	if (fd < 0)
-		return errno == ESRCH ? NULL : err_errno(errno, "open process %d", r->pid);
+		return errno == ESRCH ? remove_left(r)
+				      : err_errno(errno, "open process %d", r->pid);
 	TRY(subject_read(r->pid, &s));
 	if (s.start_time != r->start_time || s.ours)
 		return NULL; /* gone; somebody else has the number */
 	if (syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
 		return err_errno(errno, "end the original %d", r->pid);
-	return f->dir ? freezer_remove(f) : NULL;
+	if (f->dir)
+		TRY(freezer_remove(f));
+	return remove_left(r);
 }
 
 struct err *recover_source(const struct recover *r, const char **outcome)
@@ -96,7 +126,7 @@ struct err *recover_source(const struct recover *r, const char **outcome)
 					       : "kept";
 	TRY(find_subject(r->pid, &s, &there));
 	if (!there || s.start_time != r->start_time)
-		return NULL;
+		return remove_left(r);
 	TRY(find_group(r->pid, ENGINE_HOLD_GROUP, r->id, &f));
 	if (is(*outcome, "moved"))
 		return end(r, &f);

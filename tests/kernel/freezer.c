@@ -55,6 +55,9 @@ static void test_hold_by_group(void **state)
 	}
 	ok(e);
 	ok(freezer_make(parent, group_name(), &f));
+	ok(freezer_find(strrchr(f.dir, '/') + 1, &now));
+	assert_string_equal(now, f.dir);
+	free(now);
 	tracer = fork();
 	if (tracer == 0) { /* held by ptrace when it is frozen; then we die */
 		struct task *t;
@@ -77,6 +80,8 @@ static void test_hold_by_group(void **state)
 	assert_string_equal(now, parent);
 	assert_int_equal(access(f.dir, F_OK), -1);
 	free(now);
+	ok(freezer_find(strrchr(f.dir, '/') + 1, &now));
+	assert_null(now);
 	free(parent);
 	freezer_fini(&f);
 	kill_one(pid, SIGKILL);
