@@ -439,35 +439,66 @@ struct err *dirty_wp_adopt(pid_t pid, int uffd, struct dirty **ret)
 	return NULL;
 }
 
+/* What the next descriptor of the process will be, unless somebody shares its table. */
+static struct err *next_fd(const struct task *t, int *ret)
+{
+	autoarena struct arena *a = arena_new();
+	size_t n;
+	int *fds;
+
+	TRY(proc_fds(a, t->pid, &fds, &n));
+	for (*ret = 0; (size_t)*ret < n && fds[*ret] == *ret;)
+		(*ret)++;
+	return NULL;
+}
+
+struct taking {
+	struct task *t;
+	int fd;
+};
+
+static struct err *take_home(void *arg, struct call *calls)
+{
+	struct taking *k = arg;
+	int64_t there = calls[0].ret;
+	struct err *e;
+
+	if (there >= 0) {
+		calls[1].args[0] = (uint64_t)there;
+		return remote_fd_home(k->t, (int)there, &k->fd);
+	}
+	e = err_errno((int)-there, "userfaultfd in process %d", (int)k->t->pid);
+	return there != -EMFILE ? e
+				: err_hint(e,
+					  "one descriptor must be free for a moment: prlimit "
+					  "--nofile --pid %d",
+					  (int)k->t->pid);
+}
+
+/* In one batch with its end: if we die it does not stay there. */
 static struct err *wp_open(struct task *t, struct dirty **ret)
 {
-	struct thread *th = task_leader(t);
-	autoerr struct err *e = NULL;
-	int64_t there;
-	int fd = -1;
+	struct taking k = { t, -1 };
+	const struct remote_between taking = { take_home, &k };
+	struct err *e;
+	int next;
 
+	TRY(next_fd(t, &next));
 	/* Without USER_MODE_ONLY an unprivileged target may not (vm.unprivileged_userfaultfd); in
 	 * asynchronous mode the kernel's own writes are seen all the same. */
-	e = REMOTE(t, th, &there, "userfaultfd", SYS_userfaultfd,
-		O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY);
-	if (e && err_sysno(e) == EMFILE)
-		return err_hint(take(&e),
-			"one descriptor must be free for a moment: prlimit --nofile --pid %d",
-			(int)t->pid);
-	if (e)
-		return take(&e);
-	e = remote_fd_home(t, (int)there, &fd);
-	/* Closed there in the same hold, whatever happened. */
-	if (e) {
-		err_free(REMOTE(t, th, NULL, "close", SYS_close, (uint64_t)there));
-		return take(&e);
-	}
-	e = REMOTE(t, th, NULL, "close the userfaultfd", SYS_close, (uint64_t)there);
-	if (e) {
-		fd_closep(&fd);
-		return take(&e);
-	}
-	return dirty_wp_adopt(t->pid, fd, ret);
+	struct call calls[] = {
+		{ .nr = SYS_userfaultfd, .args = { O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY } },
+		{ .nr = SYS_close, .args = { (uint64_t)next } },
+	};
+
+	e = remote_run_around(t, task_leader(t), calls, ARRAY_LEN(calls), &taking);
+	if (!e && calls[1].ret < 0)
+		e = err_errno(
+			(int)-calls[1].ret, "close the userfaultfd in process %d", (int)t->pid);
+	if (!e)
+		return dirty_wp_adopt(t->pid, k.fd, ret);
+	fd_closep(&k.fd);
+	return e;
 }
 
 /* ---- probe ---- */

@@ -149,13 +149,19 @@ static struct err *resume(struct thread *th, const struct run *run)
 	return trace_resume(th->tid, run->sig ? PTRACE_CONT : PTRACE_SYSCALL, 0);
 }
 
-static struct err *drive(struct task *t, struct thread *th, struct run *run)
+/* Until so many of its stops are left. */
+static struct err *drive_to(struct task *t, struct thread *th, struct run *run, size_t left)
 {
-	while (run->left > 0) {
+	while (run->left > left) {
 		TRY(resume(th, run));
 		TRY(await_stop(t, th, run, trace_wait));
 	}
 	return NULL;
+}
+
+static struct err *drive(struct task *t, struct thread *th, struct run *run)
+{
+	return drive_to(t, th, run, 0);
 }
 
 /* Registers for the next run start from the thread's own (segments, flags). */
@@ -359,6 +365,34 @@ struct err *remote_run(struct task *t, struct thread *th, struct call *calls, si
 		TRY_IN(run_batch(t, th, calls + i, MIN(n - i, (size_t)REMOTE_CALLS_MAX)),
 			"remote calls in thread %d", (int)th->tid);
 	return NULL;
+}
+
+/* With system call stops: two for each call. */
+struct err *remote_run_around(struct task *t, struct thread *th, struct call *calls, size_t n,
+	const struct remote_between *between)
+{
+	struct remote *r = t->remote;
+	struct run run = { 0 };
+	struct err *e, *rest;
+
+	TRY(ensure_place(t));
+	if (r->place == PLACE_SEALED || !n || n > REMOTE_CALLS_MAX)
+		return err_new(ERR_BUG, "%zu remote calls around something", n);
+	TRY(task_write(t, r->calls, calls, n * sizeof(calls[0])));
+	TRY(load(t, th, n, &run));
+	TRY(drive_to(t, th, &run, 2 * (n - 1)));
+	TRY(arch_get_regs(th->tid, &r->work));
+	calls[0].ret = arch_call_result(&r->work);
+	e = between->fn(between->arg, calls);
+	rest = task_write(t, r->calls + sizeof(calls[0]), calls + 1, (n - 1) * sizeof(calls[0]));
+	if (!rest)
+		rest = drive(t, th, &run);
+	if (!rest)
+		rest = results(t, th, calls, n, &run);
+	if (!e)
+		return rest;
+	err_free(rest);
+	return e;
 }
 
 struct err *remote_call(

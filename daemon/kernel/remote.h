@@ -27,6 +27,15 @@ typedef struct {
  * errno as the kernel returns it). Any n: longer lists are cut into batches. The error is about
  * the mechanism, not about a call's result; a call that blocks for 15 s is TIMEOUT. */
 struct err *remote_run(struct task *t, struct thread *th, struct call *calls, size_t n) must_check;
+/* As remote_run, for one batch, and behind the first call fn is called, with its result in
+ * calls[0].ret; it may change the others, which are made whatever it returns. Should we die in
+ * between they are made too, as they were: what the first one has made they can undo. */
+struct remote_between {
+	struct err *(*fn)(void *arg, struct call *calls);
+	void *arg;
+};
+struct err *remote_run_around(struct task *t, struct thread *th, struct call *calls, size_t n,
+	const struct remote_between *between) must_check;
 /* One call; a negative result is an error that says `what`. ret may be NULL. */
 struct err *remote_call(struct task *t, struct thread *th, const struct call *c, const char *what,
 	int64_t *ret) must_check;

@@ -53,7 +53,9 @@ enum {
 	(BARRIER_REGISTER_GLOBAL | BARRIER_PRIVATE << 1 | BARRIER_SYNC_CORE << 1 | \
 		BARRIER_RSEQ << 1)
 
-#define AUXV_MAX 1024 /* the kernel has room for some 50 words */
+/* From our page for a moment to the mappings of the process. */
+#define PROBE_APART (1ULL << 20)
+#define AUXV_MAX    1024 /* the kernel has room for some 50 words */
 
 /* ---- source ---- */
 
@@ -80,39 +82,55 @@ static struct err *capture_auxv(struct capture *c, Migrate__Kind__AddressSpace *
 	return NULL;
 }
 
-static struct err *unmap_probe(struct capture *c, uint64_t at)
+/* Memory that nobody has, and as long as the process is held nobody gets: below everything, or, if
+ * something begins there already, between two mappings. */
+static struct err *find_free(const struct capture *c, uint64_t *at)
 {
-	return REMOTE(c->task, c->thread, NULL, "unmap a page", SYS_munmap, at, PAGE_BYTES);
+	struct vma_list maps;
+	uint64_t first;
+
+	TRY(proc_maps_first(c->task->pid, &first));
+	*at = first - PROBE_APART;
+	if (first >= 2 * PROBE_APART)
+		return NULL;
+	TRY(proc_maps(c->arena, c->task->pid, &maps));
+	for (size_t i = 1; i < maps.n; i++) {
+		*at = maps.v[i - 1].end + PROBE_APART;
+		if (*at + PROBE_APART <= maps.v[i].start)
+			return NULL;
+	}
+	return err_new(
+		ERR_UNSUPPORTED, "no room in the address space of process %d", (int)c->task->pid);
 }
 
+/* Nothing shows it but a new mapping. It comes and goes in one batch: if we die, it goes too. */
 static struct err *capture_lock_future(struct capture *c, Migrate__Kind__AddressSpace *m)
 {
-	struct call map = { .nr = SYS_mmap,
-		.args = { 0, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			(uint64_t)-1, 0 } };
-	struct call look[2];
+	uint64_t at;
 	uint8_t resident;
 
-	TRY(remote_run(c->task, c->thread, &map, 1));
-	if (map.ret == -EAGAIN) /* would be locked, but the limit is reached */
-		m->lock_future = MCL_FUTURE;
-	if (map.ret < 0)
-		return NULL;
-	look[0] = (struct call){ .nr = SYS_msync,
-		.args = { (uint64_t)map.ret, PAGE_BYTES, MS_INVALIDATE } };
-	look[1] = (struct call){ .nr = SYS_mincore,
-		.args = { (uint64_t)map.ret, PAGE_BYTES, remote_scratch(c->task).v } };
-	struct err *e = remote_run(c->task, c->thread, look, 2);
+	TRY(find_free(c, &at));
+	struct call calls[] = {
+		{ .nr = SYS_mmap,
+			.args = { at, PAGE_BYTES, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, (uint64_t)-1 } },
+		{ .nr = SYS_msync, .args = { at, PAGE_BYTES, MS_INVALIDATE } },
+		{ .nr = SYS_mincore, .args = { at, PAGE_BYTES, remote_scratch(c->task).v } },
+		{ .nr = SYS_munmap, .args = { at, PAGE_BYTES } },
+	};
+	const struct call *map = &calls[0], *locked = &calls[1], *unmap = &calls[3];
 
-	if (!e)
-		e = remote_get(c->task, 0, &resident, 1);
-	if (e) {
-		err_free(unmap_probe(c, (uint64_t)map.ret));
-		return e;
-	}
-	if (look[0].ret == -EBUSY)
+	TRY(remote_run(c->task, c->thread, calls, ARRAY_LEN(calls)));
+	if (map->ret == -EAGAIN) /* would be locked, but the limit is reached */
+		m->lock_future = MCL_FUTURE;
+	if (map->ret < 0)
+		return NULL;
+	if (unmap->ret < 0)
+		return err_errno((int)-unmap->ret, "unmap a page of process %d", (int)c->task->pid);
+	TRY(remote_get(c->task, 0, &resident, 1));
+	if (locked->ret == -EBUSY)
 		m->lock_future = MCL_FUTURE | (resident & 1 ? 0 : MCL_ONFAULT);
-	return unmap_probe(c, (uint64_t)map.ret);
+	return NULL;
 }
 
 static struct err *capture_asked(struct capture *c, Migrate__Kind__AddressSpace *m)

@@ -225,6 +225,72 @@ static void test_tracer_killed(void **state)
 	target_end(pid, s);
 }
 
+static struct err *have_a_descriptor(void *arg, struct call *calls)
+{
+	pid_t killed = *(pid_t *)arg;
+
+	assert_true(calls[0].ret >= 0);
+	if (killed)
+		kill_one(killed, SIGKILL);
+	calls[1].args[0] = (uint64_t)calls[0].ret;
+	return err_new(ERR_LIMIT, "what it says is passed on");
+}
+
+static size_t fds_of(pid_t pid)
+{
+	autoarena struct arena *a = arena_new();
+	size_t n;
+	int *fds;
+
+	ok(proc_fds(a, pid, &fds, &n));
+	return n;
+}
+
+static struct err *make_and_close(struct task *t, pid_t killed)
+{
+	const struct remote_between between = { have_a_descriptor, &killed };
+	struct call calls[] = { { .nr = SYS_epoll_create1 },
+		{ .nr = SYS_close, .args = { fds_of(t->pid) } }, { .nr = SYS_getpid } };
+	struct err *e = remote_run_around(
+		t, task_leader(t), calls, killed ? 2 : ARRAY_LEN(calls), &between);
+
+	assert_int_equal(calls[1].ret, 0);
+	assert_int_equal(calls[2].ret, t->pid);
+	return e;
+}
+
+/* What the first call has made is gone, also when the tracer dies right behind it. */
+static void test_around(void **state)
+{
+	struct target_shared *s;
+	pid_t pid = target_start(&s), tracer;
+	size_t before = fds_of(pid);
+	autotask struct task *t = NULL;
+	struct err *e;
+
+	(void)state;
+	ok(task_open(pid, &t));
+	ok(task_hold(t, DEADLINE));
+	e = make_and_close(t, 0);
+	assert_int_equal(err_code(e), ERR_LIMIT);
+	err_free(e);
+	assert_int_equal(fds_of(pid), before);
+	ok(task_let_go(t));
+	tracer = fork();
+	if (tracer == 0) {
+		struct task *own;
+
+		ok(task_open(pid, &own));
+		ok(task_hold(own, DEADLINE));
+		err_free(make_and_close(own, getpid()));
+		_exit(0);
+	}
+	waitpid(tracer, NULL, 0);
+	unharmed(pid, s);
+	assert_int_equal(fds_of(pid), before);
+	target_end(pid, s);
+}
+
 static void test_bench(void **state)
 {
 	struct target_shared *s;
@@ -292,6 +358,7 @@ int main(void)
 		cmocka_unit_test(test_full_stack),
 		cmocka_unit_test(test_error),
 		cmocka_unit_test(test_tracer_killed),
+		cmocka_unit_test(test_around),
 		cmocka_unit_test(test_descriptors_of_the_dead),
 		cmocka_unit_test(test_bench),
 	};
