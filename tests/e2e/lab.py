@@ -112,8 +112,19 @@ class Lab:
         for h in ("a", "b"):
             self.exec(h, "/bin/sh", "-c", "mkdir -p /etc/migrated && cat >/etc/migrated/migrated.conf",
                       stdin="".join(l + "\n" for l in lines))
-            self.hosts("daemon", h, "stop")
-            self.hosts("daemon", h, "start")
+            self.restart(h)
+
+    def restart(self, host):
+        """Its processes end a moment after the first of them, and one of those listens."""
+        self.hosts("daemon", host, "stop")
+        for left in range(20, -1, -1):
+            try:
+                self.hosts("daemon", host, "start")
+                return
+            except Failed as e:
+                if "Address already in use" not in str(e) or not left:
+                    raise
+            time.sleep(0.2)
 
     # --- in a host
 
