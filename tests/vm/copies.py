@@ -57,9 +57,11 @@ def stop(vm, host):
     return {tuple(k.rsplit(" ", 1)): n for k, n in told["bytes"].items()}, told["uffd"]
 
 
+OURS = ("migrated", "pages-")  # names of our threads begin so
+
+
 def total(counts, calls, ours):
-    return sum(n for (who, call), n in counts.items()
-               if call in calls and who.startswith("migrated") == ours)
+    return sum(n for (who, call), n in counts.items() if call in calls and who.startswith(OURS) == ours)
 
 
 def check(host, counts, uffd, own_call):
