@@ -225,69 +225,90 @@ static void test_tracer_killed(void **state)
 	target_end(pid, s);
 }
 
-static struct err *have_a_descriptor(void *arg, struct call *calls)
-{
-	pid_t killed = *(pid_t *)arg;
-
-	assert_true(calls[0].ret >= 0);
-	if (killed)
-		kill_one(killed, SIGKILL);
-	calls[1].args[0] = (uint64_t)calls[0].ret;
-	return err_new(ERR_LIMIT, "what it says is passed on");
-}
-
-static size_t fds_of(pid_t pid)
+static int next_fd(pid_t pid)
 {
 	autoarena struct arena *a = arena_new();
 	size_t n;
-	int *fds;
+	int *fds, next = 0;
 
 	ok(proc_fds(a, pid, &fds, &n));
-	return n;
+	while ((size_t)next < n && fds[next] == next)
+		next++;
+	return next;
 }
 
-static struct err *make_and_close(struct task *t, pid_t killed)
+struct around {
+	pid_t killed; /* behind the first call; 0: nobody */
+	int there;    /* what it was */
+};
+
+static struct err *have_a_descriptor(void *arg, struct call *calls)
 {
-	const struct remote_between between = { have_a_descriptor, &killed };
+	struct around *k = arg;
+
+	if (k->killed)
+		kill_one(k->killed, SIGKILL);
+	k->there = (int)calls[0].ret;
+	return err_new(ERR_LIMIT, "what it says is passed on");
+}
+
+static struct err *make_and_close(struct task *t, struct thread *th, struct around *k)
+{
+	const struct remote_between between = { have_a_descriptor, k };
 	struct call calls[] = { { .nr = SYS_epoll_create1 },
-		{ .nr = SYS_close, .args = { fds_of(t->pid) } }, { .nr = SYS_getpid } };
-	struct err *e = remote_run_around(
-		t, task_leader(t), calls, killed ? 2 : ARRAY_LEN(calls), &between);
+		{ .nr = SYS_close, .args = { (uint64_t)next_fd(t->pid) } }, { .nr = SYS_getpid } };
+	struct err *e = remote_run_around(t, th, calls, ARRAY_LEN(calls), &between);
 
 	assert_int_equal(calls[1].ret, 0);
 	assert_int_equal(calls[2].ret, t->pid);
 	return e;
 }
 
-/* What the first call has made is gone, also when the tracer dies right behind it. */
 static void test_around(void **state)
 {
 	struct target_shared *s;
-	pid_t pid = target_start(&s), tracer;
-	size_t before = fds_of(pid);
+	pid_t pid = target_start(&s);
+	int next = next_fd(pid);
+	struct around k = { 0, -1 };
 	autotask struct task *t = NULL;
 	struct err *e;
 
 	(void)state;
 	ok(task_open(pid, &t));
 	ok(task_hold(t, DEADLINE));
-	e = make_and_close(t, 0);
+	e = make_and_close(t, task_leader(t), &k);
 	assert_int_equal(err_code(e), ERR_LIMIT);
 	err_free(e);
-	assert_int_equal(fds_of(pid), before);
+	assert_int_equal(k.there, next);
+	assert_int_equal(next_fd(pid), next);
 	ok(task_let_go(t));
-	tracer = fork();
-	if (tracer == 0) {
-		struct task *own;
+	target_end(pid, s);
+}
 
-		ok(task_open(pid, &own));
-		ok(task_hold(own, DEADLINE));
-		err_free(make_and_close(own, getpid()));
-		_exit(0);
+/* In the middle of a batch, in each of the threads. What the first call has made is gone, and each
+ * has its registers back, vectors included. */
+static void test_tracer_killed_around(void **state)
+{
+	struct target_shared *s;
+	pid_t pid = target_start(&s), tracer;
+	int next = next_fd(pid);
+
+	(void)state;
+	for (size_t i = 0; i < 4 * BEATS; i++) {
+		tracer = fork();
+		if (tracer == 0) {
+			struct around k = { getpid(), -1 };
+			struct task *t;
+
+			ok(task_open(pid, &t));
+			ok(task_hold(t, DEADLINE));
+			err_free(make_and_close(t, t->threads[i % t->n_threads], &k));
+			_exit(0);
+		}
+		waitpid(tracer, NULL, 0);
+		unharmed(pid, s);
+		assert_int_equal(next_fd(pid), next);
 	}
-	waitpid(tracer, NULL, 0);
-	unharmed(pid, s);
-	assert_int_equal(fds_of(pid), before);
 	target_end(pid, s);
 }
 
@@ -359,6 +380,7 @@ int main(void)
 		cmocka_unit_test(test_error),
 		cmocka_unit_test(test_tracer_killed),
 		cmocka_unit_test(test_around),
+		cmocka_unit_test(test_tracer_killed_around),
 		cmocka_unit_test(test_descriptors_of_the_dead),
 		cmocka_unit_test(test_bench),
 	};

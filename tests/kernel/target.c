@@ -103,20 +103,19 @@ static void *target_spin(void *arg)
 
 		__asm__ volatile(
 			"vmovdqu (%[p]), %%ymm15\n"
-			"vmovdqu (%[p]), %%ymm1\n"
 			"mov $0x5a5a5a5a, %%r15d\n"
 			"mov $0x77, %%r9d\n"
 			"1: vpaddq %%ymm15, %%ymm15, %%ymm2\n"
 			"vpsubq %%ymm15, %%ymm2, %%ymm15\n"
 			"dec %[n]\n"
 			"jnz 1b\n"
-			"vpcmpeqq %%ymm1, %%ymm15, %%ymm2\n"
+			"vpcmpeqq (%[p]), %%ymm15, %%ymm2\n"
 			"vpmovmskb %%ymm2, %k[same]\n"
 			"mov %%r15, %[r15]\n"
 			"mov %%r9, %[r9]\n"
 			: [same] "=&r"(same), [n] "+&r"(rcx), [r15] "=&r"(r15), [r9] "=&r"(r9)
 			: [p] "r"(pattern)
-			: "r15", "r9", "xmm1", "xmm2", "xmm15", "memory", "cc");
+			: "r15", "r9", "xmm2", "xmm15", "memory", "cc");
 		if ((uint32_t)same != 0xffffffff || r15 != 0x5a5a5a5a || r9 != 0x77)
 			target_bad(s, "registers: %llx %llx %llx", (unsigned long long)same,
 				(unsigned long long)r15, (unsigned long long)r9);
@@ -241,7 +240,7 @@ bool target_alive(pid_t pid, struct target_shared *s)
 	close(wr);
 	s->word++;
 	syscall(SYS_futex, &s->word, FUTEX_WAKE, 100, NULL, NULL, 0);
-	for (int i = 0; i < 2000; i++) {
+	for (int i = 0; i < 20000; i++) {
 		bool all = true;
 
 		for (int b = 0; b < BEATS; b++)

@@ -25,5 +25,5 @@ struct target_shared {
 /* Starts one; the shared page stays valid after its end. */
 pid_t target_start(struct target_shared **ret);
 void target_end(pid_t pid, struct target_shared *s);
-/* Every thread makes progress, the waiting ones are woken. False when one does not within 2 s. */
+/* Every thread makes progress, the waiting ones are woken. False when one does not within 20 s. */
 bool target_alive(pid_t pid, struct target_shared *s);

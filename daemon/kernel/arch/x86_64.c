@@ -30,6 +30,7 @@
 #define XSAVE_SW_AT      464  /* bytes the processor leaves to software */
 #define XSAVE_HEADER_AT  512  /* first word: the components that are not in their initial state */
 #define XSAVE_MIN        576
+#define XSAVE_DYNAMIC    (1ULL << 18) /* components on request: AMX tile data */
 #define FP_XSTATE_MAGIC1 0x46505853U
 #define FP_XSTATE_MAGIC2 0x46505845U
 #define UC_FLAGS         7   /* xstate, ss is valid, strict ss */
@@ -332,20 +333,39 @@ int64_t arch_call_result(const struct arch_state *s)
 	return (int64_t)const_regs(s)->rax;
 }
 
-/* The extended state as the kernel writes it for a handler. */
+/* Where these components end in an XSAVE area. */
+static size_t xstate_end(uint64_t components)
+{
+	const int last = 63 - __builtin_clzll(components | 1);
+	uint32_t size, offset, c, d;
+
+	if (last < 2 || !__get_cpuid_count(0xd, (unsigned)last, &size, &offset, &c, &d))
+		return XSAVE_MIN;
+	return offset + size;
+}
+
+/* The extended state as the kernel writes it for a handler. ptrace shows room for all components
+ * of the processor; a thread has none for those that are given on request (AMX tile data) before it
+ * uses them. Of a frame that is larger than what the thread has, rt_sigreturn takes x87 and SSE
+ * alone and the rest is lost (check_xstate_in_sigframe; seen on 6.18). */
 static size_t frame_xstate(const struct arch_state *s, uint8_t *at)
 {
 	const uint32_t magic2 = FP_XSTATE_MAGIC2;
-	struct xsave_software sw = { .magic1 = FP_XSTATE_MAGIC1,
-		.extended_size = (uint32_t)s->xstate_len + sizeof(magic2),
-		.size = (uint32_t)s->xstate_len };
+	struct xsave_software sw = { .magic1 = FP_XSTATE_MAGIC1 };
+	uint64_t used;
+	size_t n;
 
 	/* ptrace puts XCR0 where the frame has the same number in its own place */
 	memcpy(&sw.features, s->xstate + XSAVE_SW_AT, sizeof(sw.features));
-	memcpy(at, s->xstate, s->xstate_len);
+	memcpy(&used, s->xstate + XSAVE_HEADER_AT, sizeof(used));
+	sw.features &= ~XSAVE_DYNAMIC | used;
+	n = MIN(xstate_end(sw.features), s->xstate_len);
+	sw.size = (uint32_t)n;
+	sw.extended_size = (uint32_t)(n + sizeof(magic2));
+	memcpy(at, s->xstate, n);
 	memcpy(at + XSAVE_SW_AT, &sw, sizeof(sw));
-	memcpy(at + s->xstate_len, &magic2, sizeof(magic2));
-	return s->xstate_len + sizeof(magic2);
+	memcpy(at + n, &magic2, sizeof(magic2));
+	return n + sizeof(magic2);
 }
 
 /* What signal delivery does to an interrupted call before it saves the registers. */
