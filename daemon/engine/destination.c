@@ -63,9 +63,9 @@ static void progress(struct destination *d)
 	struct engine_stats *st = &d->out->stats;
 
 	st->bytes_sent = d->peer.ch.bytes_in + lanes_bytes(&d->lanes);
-	st->total_us = clock_us() - st->started_us;
 	if (d->sink)
 		st->bytes_copied = page_sink_copied(d->sink);
+	st->total_us = clock_us() - st->started_us;
 	if (d->io->on_progress)
 		d->io->on_progress(d->io->arg, st);
 }
@@ -94,13 +94,6 @@ static struct err *check_begin(const Migrate__Begin *m)
 	return NULL;
 }
 
-/* Asked for: then there can be one stream only, since one thread alone can have the process read.
- */
-static bool wants_splice(const struct destination *d)
-{
-	return d->opt->sink && strcmp(d->opt->sink, page_sink_names[SINK_SPLICE]) == 0;
-}
-
 static struct err *accept_begin(struct destination *d)
 {
 	Migrate__Accept m = MIGRATE__ACCEPT__INIT;
@@ -117,7 +110,7 @@ static struct err *accept_begin(struct destination *d)
 	d->out->stats.resident_bytes = b->need_bytes;
 	facts_fill(d->arena, &facts);
 	m.facts = &facts;
-	if (d->io->open_stream && !b->dry_run && !wants_splice(d))
+	if (d->io->open_stream && !b->dry_run)
 		d->streams = MIN(b->streams, ENGINE_STREAMS_MAX);
 	m.streams = MAX(d->streams, 1U);
 	return peer_send(&d->peer, FRAME_ACCEPT, &m.base);
@@ -186,25 +179,12 @@ static void close_placers(struct destination *d)
 	}
 }
 
-struct remote_work {
-	struct task *t;
-	struct call *calls;
-	size_t n;
-};
-
-static struct err *run_calls(void *arg)
-{
-	const struct remote_work *w = arg;
-
-	return remote_run(w->t, task_leader(w->t), w->calls, w->n);
-}
-
 /* In a page stream's thread. */
-static struct err *ask_for_calls(void *arg, struct task *t, struct call *calls, size_t n)
+static struct err *ask_engine(void *arg, struct err *(*fn)(void *what), void *what)
 {
 	const struct lane_end *end = arg;
 
-	return crew_ask(end->d->lanes.crew, run_calls, &(struct remote_work){ t, calls, n });
+	return crew_ask(end->d->lanes.crew, fn, what);
 }
 
 static struct err *take_streams(struct destination *d, const struct frame_head *h)
@@ -217,7 +197,7 @@ static struct err *take_streams(struct destination *d, const struct frame_head *
 	for (unsigned i = 0; i < d->lanes.n; i++) {
 		d->ends[i].d = d;
 		d->ends[i].placer =
-			placer_open(d->sink, &(struct placer_remote){ ask_for_calls, &d->ends[i] });
+			placer_open(d->sink, &(struct placer_remote){ ask_engine, &d->ends[i] });
 	}
 	d->out->stats.streams = d->lanes.n;
 	return NULL;
@@ -396,10 +376,15 @@ static struct err *check(void *ctx)
 }
 
 /* No more pages: no more threads. */
-static void close_sink(struct destination *d)
+static void stop_placing(struct destination *d)
 {
 	lanes_stop(&d->lanes);
 	close_placers(d);
+}
+
+static void close_sink(struct destination *d)
+{
+	stop_placing(d);
 	page_sink_close(d->sink);
 	d->sink = NULL;
 }
@@ -432,8 +417,9 @@ static struct err *open_sink(struct destination *d, enum page_sink_way way)
  * decrypted them. Else they are there already, and copying is all that is left to do. */
 static struct err *choose_sink(struct destination *d)
 {
-	bool splice =
-		d->opt->sink ? wants_splice(d) : channel_splices_in(&d->peer.ch) && d->streams <= 1;
+	const char *want = d->opt->sink;
+	bool splice = want ? strcmp(want, page_sink_names[SINK_SPLICE]) == 0
+			   : channel_splices_in(&d->peer.ch);
 	autoerr struct err *e = NULL;
 	autofree char *why = NULL;
 
@@ -480,7 +466,9 @@ static struct err *rebuild(void *ctx)
 	/* frozen_ns is on the destination's clock already. */
 	int64_t elapsed = clock_ns() - d->frozen_at_ns;
 
+	stop_placing(d);
 	TRY(page_sink_leave(d->sink));
+	progress(d);
 	close_sink(d);
 	TRY(hook(d, "frozen"));
 	TRY(site_finish(d->site, MAX(elapsed, (int64_t)0)));

@@ -8,8 +8,8 @@ uint32_t source_streams_offer(const struct source *s, uint32_t cpus)
 		return 1;
 	if (s->opt->streams)
 		return MIN(s->opt->streams, ENGINE_STREAMS_MAX);
-	/* By reference one thread is enough here, and there can be only one that has the process at
-	 * the other end read. */
+	/* By reference one thread is enough here, and the process at the other end reads for one
+	 * after the other. */
 	return channel_splices_out(&s->peer.ch) ? 1 : MIN(lanes_auto(cpus), ENGINE_STREAMS_MAX);
 }
 

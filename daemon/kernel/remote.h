@@ -105,7 +105,7 @@ struct err *seedling_reserve(struct task *t, int above) must_check;
  * their numbers may change with each seedling_install or seedling_reserve. `which` is below
  * SEEDLING_LENT_MAX; ours stays open. seedling_seal takes them back, should nobody have done so
  * before. */
-#define SEEDLING_LENT_MAX 2
+#define SEEDLING_LENT_MAX 10
 struct err *seedling_lend(struct task *t, unsigned which, int fd) must_check;
 int seedling_lent(const struct task *t, unsigned which); /* its number now; -1: none */
 struct err *seedling_take_back(struct task *t) must_check;

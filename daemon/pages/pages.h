@@ -126,14 +126,16 @@ struct err *page_sink_leave(struct page_sink *s) must_check;
 void page_sink_close(struct page_sink *s);
 
 /* Places frames as the sink does, in another thread, at the same time as others of the same sink:
- * as long as no page is in frames of two of them. Only of a sink that copies: only the thread that
- * traces can have the process read. It is closed before the sink. */
+ * as long as no page is in frames of two of them, and page_sink_settle was before. With a pipe of
+ * its own; where it gets none, or a channel cannot be spliced from, it copies. It is closed before
+ * the sink. All is in place when placer_frame returns. */
 struct placer;
-/* A thread that does not trace has system calls made in the task by one that does. */
+/* A thread that does not trace has things done in the task by one that does. */
 struct placer_remote {
-	struct err *(*run)(void *arg, struct task *t, struct call *calls, size_t n);
+	struct err *(*run)(void *arg, struct err *(*fn)(void *what), void *what);
 	void *arg;
 };
+/* By the thread that traces. */
 struct placer *placer_open(struct page_sink *s, const struct placer_remote *remote) must_check;
 struct err *placer_frame(
 	struct placer *p, const struct frame_head *head, struct channel *ch) must_check;

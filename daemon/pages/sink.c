@@ -55,11 +55,14 @@ static struct err *make_uffd(struct task *t, int *ret)
 	return NULL;
 }
 
-/* While the process reads from a pipe it makes no other calls. */
-static struct err *run_here(void *arg, struct task *t, struct call *calls, size_t n)
+static struct err *run_here(void *arg unused_arg, struct err *(*fn)(void *what), void *what)
 {
-	TRY(sink_splice_settle(arg));
-	return remote_run(t, task_leader(t), calls, n);
+	return fn(what);
+}
+
+struct err *placer_run(const struct placer *p, struct err *(*fn)(void *what), void *what)
+{
+	return p->remote.run(p->remote.arg, fn, what);
 }
 
 static void placer_init(struct placer *p, struct page_sink *s, const struct placer_remote *remote)
@@ -75,6 +78,7 @@ static void placer_init(struct placer *p, struct page_sink *s, const struct plac
 
 static void placer_fini(struct placer *p)
 {
+	splice_close(p);
 	free(p->drops);
 	free(p->table);
 	munmap(p->data, PIECE_BYTES);
@@ -85,6 +89,8 @@ struct placer *placer_open(struct page_sink *s, const struct placer_remote *remo
 	struct placer *p = xcalloc(1, sizeof(*p));
 
 	placer_init(p, s, remote);
+	if (s->splices)
+		err_free(splice_open(p, 1));
 	return p;
 }
 
@@ -100,8 +106,9 @@ void placer_close(struct placer *p)
  * registered for missing pages would be in its way. */
 static struct err *open_way(struct page_sink *s, enum page_sink_way way)
 {
-	if (way == SINK_SPLICE)
-		TRY_IN(sink_splice_open(s), "lead pipes into process %d", s->t->pid);
+	s->splices = way == SINK_SPLICE;
+	if (s->splices)
+		TRY_IN(splice_open(&s->own, OWN_PIPES), "lead pipes into process %d", s->t->pid);
 	else
 		TRY_IN(make_uffd(s->t, &s->uffd), "prepare to receive pages");
 	return NULL;
@@ -118,7 +125,7 @@ struct err *page_sink_open(const struct page_sink_spec *spec, struct page_sink *
 	s->uffd = -1;
 	s->put.shift = (unsigned)__builtin_ctzll(PAGE_BYTES);
 	pthread_mutex_init(&s->lock, NULL);
-	placer_init(&s->own, s, &(struct placer_remote){ run_here, s });
+	placer_init(&s->own, s, &(struct placer_remote){ run_here, NULL });
 	e = open_way(s, spec->way);
 	if (e)
 		page_sink_close(s);
@@ -134,7 +141,7 @@ uint64_t page_sink_copied(const struct page_sink *s)
 
 struct err *page_sink_settle(struct page_sink *s)
 {
-	return sink_splice_settle(s);
+	return splice_settle(&s->own);
 }
 
 struct err *page_sink_leave(struct page_sink *s)
@@ -142,7 +149,7 @@ struct err *page_sink_leave(struct page_sink *s)
 	TRY(page_sink_settle(s));
 	/* The last holder: every registration ends. */
 	fd_closep(&s->uffd);
-	return s->splice.on ? seedling_take_back(s->t) : NULL;
+	return s->splices ? seedling_take_back(s->t) : NULL;
 }
 
 void page_sink_close(struct page_sink *s)
@@ -150,7 +157,6 @@ void page_sink_close(struct page_sink *s)
 	if (!s)
 		return;
 	fd_closep(&s->uffd);
-	sink_splice_close(s);
 	pagebits_fini(&s->put);
 	placer_fini(&s->own);
 	pthread_mutex_destroy(&s->lock);
@@ -221,7 +227,7 @@ static enum place place_of(
 	if (v->shared || !dirty_vma_tracked(v))
 		return PLACE_NONE;
 	/* What the process writes by itself is never registered. */
-	if (s->splice.on)
+	if (s->splices)
 		return v->prot & PROT_WRITE ? PLACE_SELF : PLACE_WRITE;
 	/* Huge pages come by faults only; UFFDIO_COPY makes small ones. */
 	if (v->inode || (v->flags & VMF_HUGEPAGE)) {
@@ -427,6 +433,11 @@ static struct err *put_private(const struct placing *p, struct range r, const ui
 	return sink_put(p->by, p->v, r, data);
 }
 
+static bool splices(const struct placer *p, const struct channel *ch)
+{
+	return p->splice.pipes && channel_splices_in(ch);
+}
+
 static struct err *place_shared(
 	struct placer *by, const struct target *to, struct channel *ch, const struct run *r)
 {
@@ -435,8 +446,8 @@ static struct err *place_shared(
 
 	if (r->kind != RUN_DATA)
 		return drop_shared(to, r);
-	if (by->s->splice.on)
-		return sink_splice_to_file(by->s, ch, to, where);
+	if (splices(by, ch))
+		return splice_to_file(by, ch, to, where);
 	return place_run(&p, ch, r, put_shared);
 }
 
@@ -444,17 +455,16 @@ static struct err *place_shared(
 static struct err *place_private(
 	struct placer *by, const struct target *to, struct channel *ch, const struct run *r)
 {
-	struct page_sink *s = by->s;
-	struct placing p = { .by = by, .to = to, .v = sink_vma_at(s, r->start) };
+	struct placing p = { .by = by, .to = to, .v = sink_vma_at(by->s, r->start) };
 	struct range where = { r->start, r->start + r->pages * PAGE_BYTES };
 
-	if (r->kind == RUN_DATA && p.v->place == PLACE_SELF)
-		return sink_splice_add(s, p.v, where, ch);
-	if (r->kind == RUN_DATA || sink_splice_waits(s, where))
-		TRY(sink_splice_flush(s, ch));
+	if (r->kind == RUN_DATA && p.v->place == PLACE_SELF && splices(by, ch))
+		return splice_add(by, p.v, where, ch);
+	if (r->kind == RUN_DATA || splice_waits(by, where))
+		TRY(splice_flush(by, ch));
 	if (r->kind != RUN_DATA)
 		return sink_drop(by, p.v, where, r->kind == RUN_ZERO);
-	TRY(sink_splice_settle(s)); /* which may need the buffer, too */
+	TRY(splice_settle(by)); /* which may need the buffer, too */
 	TRY(sink_prepare(by, p.v, where));
 	return place_run(&p, ch, r, put_private);
 }
@@ -473,7 +483,7 @@ struct err *placer_frame(struct placer *p, const struct frame_head *head, struct
 		TRY(to.space == SPACE_PRIVATE ? place_private(p, &to, ch, &r)
 					      : place_shared(p, &to, ch, &r));
 	}
-	TRY(sink_splice_flush(p->s, ch));
+	TRY(splice_flush(p, ch));
 	return sink_flush_drops(p);
 }
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <sys/uio.h>
 
 #include "kernel/pagebits.h"
@@ -15,7 +14,7 @@ enum place {
 	PLACE_NONE,  /* the kernel's own block, or shared: no page of a peer belongs there */
 	PLACE_COPY,  /* registered: UFFDIO_COPY where nothing is yet */
 	PLACE_WRITE, /* written */
-	PLACE_SELF,  /* the process reads it out of the pipe */
+	PLACE_SELF,  /* the process reads it out of a pipe */
 };
 
 struct sink_vma {
@@ -33,6 +32,7 @@ _Static_assert(PIECES_MAX *PAGE_BYTES >= PAGES_FRAME_BYTES, "a frame in one read
 /* A pipe, and where the bytes that are in it go, in order. */
 struct sink_pipe {
 	int fd;        /* both ends of it */
+	unsigned lent; /* which, of what the task has of ours */
 	size_t pieces; /* that it holds */
 	size_t used;   /* of them, at most */
 	size_t filled; /* bytes in it */
@@ -41,12 +41,12 @@ struct sink_pipe {
 	bool huge; /* they lie in mappings that ask for huge pages */
 };
 
-#define SINK_PIPES SEEDLING_LENT_MAX
-
-/* What the process reads itself. While it reads from one pipe, the other is filled. */
-struct sink_splice {
-	bool on; /* this sink splices */
-	struct sink_pipe pipe[SINK_PIPES];
+/* What the process reads itself, for one thread. That which traces fills one pipe while the process
+ * reads from another; the others have one, and meanwhile there are others. */
+#define OWN_PIPES 2
+struct splicing {
+	struct sink_pipe pipe[OWN_PIPES];
+	unsigned pipes;            /* 0: this thread copies */
 	unsigned now;              /* the one to be filled next */
 	struct sink_pipe *reading; /* what the process reads from now; NULL: it stands still */
 	struct call calls[4];      /* by which it does */
@@ -72,7 +72,11 @@ struct placer {
 	struct call *drops; /* REMOTE_CALLS_MAX: madvise calls that wait for company */
 	size_t n_drops;
 	uint8_t *table, *data; /* data: PIECE_BYTES */
+	struct splicing splice;
 };
+/* So much is placed at a time: it is in the cache still, and what follows is decrypted meanwhile.
+ */
+#define PIECE_BYTES (256u << 10)
 
 struct page_sink {
 	struct task *t;
@@ -86,33 +90,37 @@ struct page_sink {
 	struct pagebits put;
 	pthread_mutex_t lock; /* `put`, and the growth of shared memory objects */
 	struct placer own;    /* of the thread that traces */
+	bool splices;
+	unsigned n_lent; /* pipes that the task has an end of */
 	_Atomic uint64_t copied;
-	struct sink_splice splice; /* has no placers but `own` */
 };
-/* So much is placed at a time: it is in the cache still, and what follows is decrypted meanwhile.
- */
-#define PIECE_BYTES (256u << 10)
+
+/* Has it done by the thread that traces. */
+struct err *placer_run(
+	const struct placer *p, struct err *(*fn)(void *what), void *what) must_check;
 
 /* ---- sink_splice.c ---- */
 
-/* The pipes, with one end of each in the task. */
-struct err *sink_splice_open(struct page_sink *s) must_check;
-void sink_splice_close(struct page_sink *s);
+/* So many pipes, with one end of each in the task. By the thread that traces. */
+struct err *splice_open(struct placer *p, unsigned pipes) must_check;
+void splice_close(struct placer *p);
 /* A run of data for v, whose place is PLACE_SELF, is next in the stream. */
-struct err *sink_splice_add(struct page_sink *s, const struct sink_vma *v, struct range r,
-	struct channel *ch) must_check;
+struct err *splice_add(
+	struct placer *p, const struct sink_vma *v, struct range r, struct channel *ch) must_check;
 /* True if something of r has been announced and is still in the stream. */
-bool sink_splice_waits(const struct page_sink *s, struct range r);
+bool splice_waits(const struct placer *p, struct range r);
 /* Nothing of what was announced is in the stream any more; the process may still be reading. */
-struct err *sink_splice_flush(struct page_sink *s, struct channel *ch) must_check;
+struct err *splice_flush(struct placer *p, struct channel *ch) must_check;
 /* It has read all that was flushed, and stands still. Before any other remote call. */
-struct err *sink_splice_settle(struct page_sink *s) must_check;
+struct err *splice_settle(struct placer *p) must_check;
 /* The next bytes of the stream to this place in a file; what lies behind its end is not kept. */
-struct err *sink_splice_to_file(struct page_sink *s, struct channel *ch, const struct target *to,
-	struct range r) must_check;
+struct err *splice_to_file(
+	struct placer *p, struct channel *ch, const struct target *to, struct range r) must_check;
 
 /* ---- sink_put.c ---- */
 
+/* The sink has put something there, or has dropped it. */
+void sink_is_put(struct page_sink *s, struct range r, bool there);
 /* Waiting calls that would undo what is put into r are made. */
 struct err *sink_settle_drops(struct placer *p, struct range r) must_check;
 /* Before the pieces of a run are put: huge pages, where they are wanted. */

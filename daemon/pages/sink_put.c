@@ -7,8 +7,8 @@
  * - process_vm_writev overwrites. In memory registered for missing pages it cannot make new ones
  *   (EFAULT, because the userfaultfd is for user mode only), so each way is the other's way out.
  * - /proc/PID/mem also writes private memory that is not writable.
- * - What the process reads itself is not placed here, but for zeros (sink_splice.c).
  * - Huge pages: one MADV_POPULATE_WRITE in the process, then plain writes.
+ * - What the process reads itself is not placed here, but for zeros (sink_splice.c).
  */
 #include "pages/sink_priv.h"
 
@@ -119,14 +119,28 @@ static bool drop_waits(const struct placer *p, struct range r)
 	return false;
 }
 
+struct calls {
+	struct task *t;
+	struct call *v;
+	size_t n;
+};
+
+static struct err *run_calls(void *what)
+{
+	const struct calls *c = what;
+
+	return remote_run(c->t, task_leader(c->t), c->v, c->n);
+}
+
+static struct err *run_remote(struct placer *p, struct call *calls, size_t n)
+{
+	TRY(splice_settle(p));
+	return placer_run(p, run_calls, &(struct calls){ p->s->t, calls, n });
+}
+
 struct err *sink_settle_drops(struct placer *p, struct range r)
 {
 	return drop_waits(p, r) ? sink_flush_drops(p) : NULL;
-}
-
-static struct err *run_remote(const struct placer *p, struct call *calls, size_t n)
-{
-	return p->remote.run(p->remote.arg, p->s->t, calls, n);
 }
 
 /* ---- where something is; other threads ask and tell about other pages ---- */
@@ -141,7 +155,7 @@ static uint64_t stretch(struct page_sink *s, struct range r, bool *there)
 	return end;
 }
 
-static void is_put(struct page_sink *s, struct range r, bool there)
+void sink_is_put(struct page_sink *s, struct range r, bool there)
 {
 	pthread_mutex_lock(&s->lock);
 	if (there)
@@ -206,7 +220,7 @@ struct err *sink_put(
 			TRY(place(s, part, from, over, by_copy));
 		at = part.end;
 	}
-	is_put(s, r, true);
+	sink_is_put(s, r, true);
 	return NULL;
 }
 
@@ -214,7 +228,7 @@ static struct err *write_zeros(struct placer *p, const struct sink_vma *v, struc
 {
 	static const uint8_t zeros[16 * PAGE_BYTES];
 
-	TRY(sink_splice_settle(p->s));
+	TRY(splice_settle(p));
 	while (r.start < r.end) {
 		struct range part = { r.start, MIN(r.end, r.start + sizeof(zeros)) };
 
@@ -250,7 +264,7 @@ struct err *sink_drop(struct placer *p, const struct sink_vma *v, struct range r
 		return write_zeros(p, v, r);
 	TRY(queue_drop(p, r));
 	/* A later run of this frame that puts a page there makes the waiting calls first. */
-	is_put(p->s, r, false);
+	sink_is_put(p->s, r, false);
 	return NULL;
 }
 

@@ -4,8 +4,10 @@
  * read from the pipe by the process under construction, straight into its memory. Its ends of the
  * pipes are lent to it (kernel/remote.h), the reading is one remote readv for what is in a pipe.
  *
- * - There are two pipes: while the process reads, which takes about as long as decrypting, the
- *   other one is filled. So a frame's last bytes may still be on their way when the next begins.
+ * - The thread that traces has two pipes: while the process reads, which takes about as long as
+ *   decrypting, the other one is filled. So a frame's last bytes may still be on their way when the
+ *   next begins. Other threads have one each, and have that one read before they go on: while it
+ *   is, the others fill theirs.
  * - Nobody ever waits for a pipe: we fill one only while it has room, and the process asks for what
  *   is in it.
  * - A pipe is full when it holds as many pieces as it has pages, and each record of TLS comes in
@@ -38,36 +40,44 @@
 /* The calls by which the process reads. */
 enum { ASK, SWITCH_OFF, READ, SWITCH_ON };
 
-static struct err *open_pipe(struct page_sink *s, unsigned which)
+static struct err *open_pipe(struct placer *p, struct sink_pipe *ret)
 {
-	struct sink_pipe *p = &s->splice.pipe[which];
-	autoclose int theirs = -1;
+	autoclose int fd = -1, theirs = -1;
+	struct page_sink *s = p->s;
 	char path[64];
 
-	TRY(io_pipe_single(&p->fd));
-	p->pieces = io_pipe_grow(p->fd, PIPE_BYTES) / PAGE_BYTES;
-	if (p->pieces < SPLICE_IN_PIECES)
-		return err_hint(err_new(ERR_LIMIT, "a pipe of %zu pages is too small", p->pieces),
+	if (s->n_lent == SEEDLING_LENT_MAX)
+		return err_new(ERR_LIMIT, "more than %d pipes for pages", SEEDLING_LENT_MAX);
+	TRY(io_pipe_single(&fd));
+	ret->pieces = io_pipe_grow(fd, PIPE_BYTES) / PAGE_BYTES;
+	if (ret->pieces < SPLICE_IN_PIECES)
+		return err_hint(err_new(ERR_LIMIT, "a pipe of %zu pages is too small", ret->pieces),
 			"raise fs.pipe-user-pages-soft");
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", p->fd);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	TRY(io_open(path, O_RDONLY | O_NONBLOCK, &theirs));
-	return seedling_lend(s->t, which, theirs);
-}
-
-struct err *sink_splice_open(struct page_sink *s)
-{
-	s->splice.on = true;
-	for (unsigned i = 0; i < SINK_PIPES; i++)
-		s->splice.pipe[i].fd = -1;
-	for (unsigned i = 0; i < SINK_PIPES; i++)
-		TRY(open_pipe(s, i));
+	ret->lent = s->n_lent;
+	TRY(seedling_lend(s->t, ret->lent, theirs));
+	s->n_lent++;
+	ret->fd = take_fd(&fd);
 	return NULL;
 }
 
-void sink_splice_close(struct page_sink *s)
+struct err *splice_open(struct placer *p, unsigned pipes)
 {
-	for (unsigned i = 0; s->splice.on && i < SINK_PIPES; i++)
-		fd_closep(&s->splice.pipe[i].fd);
+	struct splicing *q = &p->splice;
+
+	while (q->pipes < pipes) {
+		TRY(open_pipe(p, &q->pipe[q->pipes]));
+		q->pipes++;
+	}
+	return NULL;
+}
+
+void splice_close(struct placer *p)
+{
+	for (unsigned i = 0; i < p->splice.pipes; i++)
+		fd_closep(&p->splice.pipe[i].fd);
+	p->splice.pipes = 0;
 }
 
 /* ---- what is announced ---- */
@@ -82,33 +92,33 @@ static uint64_t piece_end(const struct iovec *v)
 	return piece_start(v) + v->iov_len;
 }
 
-bool sink_splice_waits(const struct page_sink *s, struct range r)
+bool splice_waits(const struct placer *by, struct range r)
 {
-	const struct sink_splice *p = &s->splice;
+	const struct splicing *q = &by->splice;
 
-	for (size_t i = 0; i < p->n; i++)
-		if (piece_start(&p->v[i]) < r.end && r.start < piece_end(&p->v[i]))
+	for (size_t i = 0; i < q->n; i++)
+		if (piece_start(&q->v[i]) < r.end && r.start < piece_end(&q->v[i]))
 			return true;
 	return false;
 }
 
-struct err *sink_splice_add(
-	struct page_sink *s, const struct sink_vma *v, struct range r, struct channel *ch)
+struct err *splice_add(
+	struct placer *by, const struct sink_vma *v, struct range r, struct channel *ch)
 {
-	struct sink_splice *p = &s->splice;
+	struct splicing *q = &by->splice;
 	struct iovec *last;
 
-	if (p->n && (p->huge != v->huge || p->n == PIECES_MAX))
-		TRY(sink_splice_flush(s, ch));
-	TRY(sink_settle_drops(&s->own, r));
-	pagebits_set(&s->put, r.start, r.end);
-	p->huge = v->huge;
-	p->wanted += r.end - r.start;
-	last = p->n ? &p->v[p->n - 1] : NULL;
+	if (q->n && (q->huge != v->huge || q->n == PIECES_MAX))
+		TRY(splice_flush(by, ch));
+	TRY(sink_settle_drops(by, r));
+	sink_is_put(by->s, r, true);
+	q->huge = v->huge;
+	q->wanted += r.end - r.start;
+	last = q->n ? &q->v[q->n - 1] : NULL;
 	if (last && piece_end(last) == r.start)
 		last->iov_len += r.end - r.start;
 	else
-		p->v[p->n++] =
+		q->v[q->n++] =
 			(struct iovec){ (void *)(uintptr_t)r.start, (size_t)(r.end - r.start) };
 	return NULL;
 }
@@ -131,9 +141,9 @@ static void advance(struct iovec *v, size_t *count, size_t n)
 /* ---- a pipe ---- */
 
 /* As much of what is wanted as it takes. */
-static struct err *fill(struct page_sink *s, struct sink_pipe *p, struct channel *ch)
+static struct err *fill(struct placer *by, struct sink_pipe *p, struct channel *ch)
 {
-	size_t *wanted = &s->splice.wanted;
+	size_t *wanted = &by->splice.wanted;
 
 	while (*wanted && (!p->used || p->used + SPLICE_IN_PIECES <= p->pieces)) {
 		size_t got;
@@ -159,31 +169,31 @@ static void took(struct sink_pipe *p, size_t n)
 }
 
 /* Some of its bytes into memory of ours. */
-static struct err *take_out(struct page_sink *s, struct sink_pipe *p, size_t n)
+static struct err *take_out(struct placer *by, struct sink_pipe *p, size_t n)
 {
-	TRY(io_read_full(p->fd, s->own.data, n, "a pipe of ours"));
-	s->copied += n;
+	TRY(io_read_full(p->fd, by->data, n, "a pipe of ours"));
+	by->s->copied += n;
 	took(p, n);
 	return NULL;
 }
 
-static struct err *by_force(struct page_sink *s, struct sink_pipe *p)
+static struct err *by_force(struct placer *by, struct sink_pipe *p)
 {
 	const uint64_t at = piece_start(&p->v[0]);
 	const size_t pages =
-		MIN(MAX(s->splice.streak, (size_t)1), (size_t)(PIECE_BYTES / PAGE_BYTES));
+		MIN(MAX(by->splice.streak, (size_t)1), (size_t)(PIECE_BYTES / PAGE_BYTES));
 	const size_t n = MIN(p->v[0].iov_len, (size_t)(PAGE_DOWN(at) + pages * PAGE_BYTES - at));
 
-	TRY(take_out(s, p, n));
-	s->splice.streak += pages;
+	TRY(take_out(by, p, n));
+	by->splice.streak += pages;
 	for (size_t done = 0; done < n;) {
-		ssize_t w = pwrite(s->t->mem_fd, s->own.data + done, n - done, (off_t)(at + done));
+		ssize_t w = pwrite(by->s->t->mem_fd, by->data + done, n - done, (off_t)(at + done));
 
 		if (w < 0 && errno == EINTR)
 			continue;
 		if (w <= 0)
 			return err_errno(w ? errno : EFAULT, "write memory of process %d at %#jx",
-				s->t->pid, (uintmax_t)(at + done));
+				by->s->t->pid, (uintmax_t)(at + done));
 		done += (size_t)w;
 	}
 	return NULL;
@@ -192,77 +202,78 @@ static struct err *by_force(struct page_sink *s, struct sink_pipe *p)
 /* ---- the process reads ---- */
 
 /* Of the calls, those that are made: nothing is switched where huge pages are wanted. */
-static struct call *calls_for(struct sink_splice *q, const struct sink_pipe *p, size_t *n)
+static struct call *calls_for(struct splicing *q, const struct sink_pipe *p, size_t *n)
 {
 	*n = p->huge ? 1 : ARRAY_LEN(q->calls);
 	return p->huge ? &q->calls[READ] : q->calls;
 }
 
 /* It begins to read all that is in the pipe. */
-static struct err *start(struct page_sink *s, struct sink_pipe *p)
+static struct err *start(struct placer *by, struct sink_pipe *p)
 {
-	struct sink_splice *q = &s->splice;
-	uint64_t lent = (uint64_t)seedling_lent(s->t, (unsigned)(p - q->pipe));
+	struct splicing *q = &by->splice;
+	uint64_t lent = (uint64_t)seedling_lent(by->s->t, p->lent);
 	struct call *calls;
 	size_t n;
 
 	q->calls[ASK] = (struct call){ .nr = SYS_prctl, .args = { PR_GET_THP_DISABLE } };
 	q->calls[SWITCH_OFF] =
 		(struct call){ .nr = SYS_prctl, .args = { PR_SET_THP_DISABLE, THP_OFF } };
-	q->calls[READ] =
-		(struct call){ .nr = SYS_readv, .args = { lent, remote_scratch(s->t).v, p->n } };
+	q->calls[READ] = (struct call){ .nr = SYS_readv,
+		.args = { lent, remote_scratch(by->s->t).v, p->n } };
 	q->calls[SWITCH_ON] = (struct call){ .nr = SYS_prctl, .args = { PR_SET_THP_DISABLE } };
-	TRY(remote_put(s->t, 0, p->v, p->n * sizeof(p->v[0])));
+	TRY(remote_put(by->s->t, 0, p->v, p->n * sizeof(p->v[0])));
 	calls = calls_for(q, p, &n);
-	TRY(remote_start(s->t, task_leader(s->t), calls, n));
+	TRY(remote_start(by->s->t, task_leader(by->s->t), calls, n));
 	q->reading = p;
 	return NULL;
 }
 
 /* It has read; *got: a negative errno, or how much. */
-static struct err *finish(struct page_sink *s, int64_t *got)
+static struct err *finish(struct placer *by, int64_t *got)
 {
-	struct sink_splice *q = &s->splice;
+	struct splicing *q = &by->splice;
 	struct sink_pipe *p = q->reading;
 	struct call *calls;
 	size_t n;
 
 	calls = calls_for(q, p, &n);
 	q->reading = NULL;
-	TRY(remote_collect(s->t, calls, n));
+	TRY(remote_collect(by->s->t, calls, n));
 	*got = q->calls[READ].ret;
 	/* The process to be has switched them off itself. */
 	if (!p->huge && q->calls[ASK].ret > 0)
-		TRY(REMOTE(s->t, task_leader(s->t), NULL, "switch huge pages off", SYS_prctl,
-			PR_SET_THP_DISABLE, THP_OFF, (uint64_t)q->calls[ASK].ret & ~THP_OFF));
+		TRY(REMOTE(by->s->t, task_leader(by->s->t), NULL, "switch huge pages off",
+			SYS_prctl, PR_SET_THP_DISABLE, THP_OFF,
+			(uint64_t)q->calls[ASK].ret & ~THP_OFF));
 	return NULL;
 }
 
-struct err *sink_splice_settle(struct page_sink *s)
+struct err *splice_settle(struct placer *by)
 {
-	struct sink_pipe *p = s->splice.reading;
+	struct sink_pipe *p = by->splice.reading;
 
 	while (p && p->n) {
 		int64_t got;
 
-		if (!s->splice.reading)
-			TRY(start(s, p));
-		TRY(finish(s, &got));
+		if (!by->splice.reading)
+			TRY(start(by, p));
+		TRY(finish(by, &got));
 		if (got > 0) {
 			took(p, (size_t)got);
-			s->splice.streak = 0;
+			by->splice.streak = 0;
 		} else if (got == -EFAULT) {
-			TRY(by_force(s, p));
+			TRY(by_force(by, p));
 		} else {
 			return err_errno(
-				got ? (int)-got : EIO, "read pages in process %d", s->t->pid);
+				got ? (int)-got : EIO, "read pages in process %d", by->s->t->pid);
 		}
 	}
 	return NULL;
 }
 
 /* What is in the pipe belongs to the first pieces that were announced. */
-static void assign(struct sink_splice *q, struct sink_pipe *p)
+static void assign(struct splicing *q, struct sink_pipe *p)
 {
 	size_t left = p->filled;
 
@@ -275,18 +286,31 @@ static void assign(struct sink_splice *q, struct sink_pipe *p)
 	advance(q->v, &q->n, p->filled);
 }
 
-struct err *sink_splice_flush(struct page_sink *s, struct channel *ch)
+/* By the thread that traces, for another one. */
+static struct err *read_all(void *what)
 {
-	struct sink_splice *q = &s->splice;
+	struct placer *by = what;
+
+	TRY(start(by, &by->splice.pipe[0]));
+	return splice_settle(by);
+}
+
+struct err *splice_flush(struct placer *by, struct channel *ch)
+{
+	struct splicing *q = &by->splice;
 
 	while (q->n) {
 		struct sink_pipe *p = &q->pipe[q->now];
 
-		TRY(fill(s, p, ch));
+		TRY(fill(by, p, ch));
 		assign(q, p);
-		TRY(sink_splice_settle(s));
-		TRY(start(s, p));
-		q->now = (q->now + 1) % SINK_PIPES;
+		if (q->pipes == 1) {
+			TRY(placer_run(by, read_all, by));
+			continue;
+		}
+		TRY(splice_settle(by));
+		TRY(start(by, p));
+		q->now = (q->now + 1) % q->pipes;
 	}
 	return NULL;
 }
@@ -300,14 +324,14 @@ static struct err *shared_err(const struct target *to, ssize_t result)
 
 /* Where the file system takes nothing out of pipes. */
 static struct err *write_copied(
-	struct page_sink *s, struct sink_pipe *p, const struct target *to, struct range r)
+	struct placer *by, struct sink_pipe *p, const struct target *to, struct range r)
 {
 	const uint64_t at = r.start;
 	const size_t n = r.end - r.start;
 
-	TRY(take_out(s, p, n));
+	TRY(take_out(by, p, n));
 	for (size_t done = 0; done < n;) {
-		ssize_t w = pwrite(to->fd, s->own.data + done, n - done, (off_t)(at + done));
+		ssize_t w = pwrite(to->fd, by->data + done, n - done, (off_t)(at + done));
 
 		if (w < 0 && errno == EINTR)
 			continue;
@@ -320,7 +344,7 @@ static struct err *write_copied(
 
 /* Some of the pipe to this place, which moves on. */
 static struct err *write_spliced(
-	struct page_sink *s, struct sink_pipe *p, const struct target *to, struct range *left)
+	struct placer *by, struct sink_pipe *p, const struct target *to, struct range *left)
 {
 	size_t n = MIN(p->filled, (size_t)(left->end - left->start));
 	loff_t where = (loff_t)left->start;
@@ -331,7 +355,7 @@ static struct err *write_spliced(
 	if (w < 0 && errno == EINVAL) {
 		w = (ssize_t)MIN(n, (size_t)PIECE_BYTES);
 		TRY(write_copied(
-			s, p, to, (struct range){ left->start, left->start + (uint64_t)w }));
+			by, p, to, (struct range){ left->start, left->start + (uint64_t)w }));
 	} else if (w > 0) {
 		took(p, (size_t)w);
 	} else {
@@ -341,20 +365,20 @@ static struct err *write_spliced(
 	return NULL;
 }
 
-struct err *sink_splice_to_file(
-	struct page_sink *s, struct channel *ch, const struct target *to, struct range r)
+struct err *splice_to_file(
+	struct placer *by, struct channel *ch, const struct target *to, struct range r)
 {
-	struct sink_pipe *p = &s->splice.pipe[s->splice.now];
+	struct sink_pipe *p = &by->splice.pipe[by->splice.now];
 	struct range left = { r.start, MIN(r.end, to->bytes) };
 
-	s->splice.wanted = r.end - r.start;
-	while (s->splice.wanted) {
-		TRY(fill(s, p, ch));
+	by->splice.wanted = r.end - r.start;
+	while (by->splice.wanted) {
+		TRY(fill(by, p, ch));
 		while (p->filled && left.start < left.end)
-			TRY(write_spliced(s, p, to, &left));
+			TRY(write_spliced(by, p, to, &left));
 		/* The last page of a file that ends within it. */
 		while (p->filled)
-			TRY(take_out(s, p, MIN(p->filled, (size_t)PIECE_BYTES)));
+			TRY(take_out(by, p, MIN(p->filled, (size_t)PIECE_BYTES)));
 	}
 	return NULL;
 }

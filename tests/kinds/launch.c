@@ -490,7 +490,7 @@ static bool sink_is(const struct what *w, const char *text)
 	autofree char *words = NULL;
 
 	if (!want)
-		want = w->copying || w->streams > 1 ? "copy" : "splice";
+		want = w->copying ? "copy" : "splice";
 	return asprintf(&words, ", sink %s,", want) > 0 && strstr(text, words);
 }
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Remote calls for tests: a puppet makes them on request. Include behind puppet.h, once per
- * program. */
+/* Remote calls for tests, made by a puppet. Include behind puppet.h, once per program. */
 #pragma once
 
 #include <fcntl.h>
@@ -31,6 +30,19 @@ __attribute__((weak)) struct err *remote_run(
 			(long)a[2], (long)a[3], (long)a[4], (long)a[5]);
 	}
 	return NULL;
+}
+
+__attribute__((weak)) struct err *remote_run_around(struct task *t, struct thread *th,
+	struct call *calls, size_t n, const struct remote_between *between)
+{
+	struct err *e;
+
+	TRY(remote_run(t, th, calls, 1));
+	e = between->fn(between->arg, calls);
+	if (!e)
+		return remote_run(t, th, calls + 1, n - 1);
+	err_free(remote_run(t, th, calls + 1, n - 1));
+	return e;
 }
 
 __attribute__((weak)) struct err *remote_call(
@@ -117,7 +129,8 @@ static inline void puppet_task_start(struct puppet_task *p)
 {
 	char path[64];
 
-	*p = (struct puppet_task){ .t = { .pidfd = -1 }, .lent = { -1, -1 } };
+	*p = (struct puppet_task){ .t = { .pidfd = -1 },
+		.lent = { [0 ... SEEDLING_LENT_MAX - 1] = -1 } };
 	puppet_start(&p->puppet);
 	p->scratch = map(&p->puppet, 0, P, -1);
 	snprintf(path, sizeof(path), "/proc/%d/mem", p->puppet.pid);
