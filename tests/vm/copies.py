@@ -79,11 +79,12 @@ def nothing_is_copied(kernel):
     with Vm(kernel) as vm:
         redis = start_redis(vm)
         want, _ = digest(vm, "a")
-        for n, host in enumerate(("a", "b")):
+        for n, (host, streams) in enumerate((("a", 1), ("b", 2))):
             for h in ("a", "b"):
                 vm.exec(h, "bash", "-c", START)
-            done = vm.send(host, redis)
-            say_move(n, done, ", by %s, %s" % (done["stream"], done["source"]))
+            done = vm.send(host, redis, "--streams", str(streams))
+            say_move(n, done, ", by %s, %s, %d streams" % (done["stream"], done["source"], done["streams"]))
+            expect(done["streams"] == streams, "%d streams", done["streams"])
             there = json.loads(vm.exec(OTHER[host], "migratectl", "--json", "status", done["id"]).stdout)
             sink = there["ended"][0]["sink"]
             expect((done["stream"], done["source"], sink) == ("ktls", "pump", "splice"),
