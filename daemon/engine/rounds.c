@@ -59,6 +59,8 @@ static struct err *collect_vma(struct source *s, struct vma_work *w)
 		e = dirty_none.collect(s->everything, w->vma, &w->runs, &info);
 	}
 	outgoing_untangle(&w->runs);
+	if (!e && s->ops->sends)
+		s->ops->sends(s->dirty, w->vma, &w->runs);
 	return e ? err_in(e, "look at memory %jx-%jx", (uintmax_t)w->vma->start,
 			   (uintmax_t)w->vma->end)
 		 : NULL;

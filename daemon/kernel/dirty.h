@@ -63,6 +63,10 @@ struct dirty_ops {
 	/* Called once before a series of collects (soft-dirty reads everything and clears once).
 	 * GONE when the process has ended. */
 	struct err *(*begin)(struct dirty *d, const struct vma_list *maps);
+	/* These DATA runs are sent, whoever found them: pages in them that are not there at the
+	 * next look are told then (GONE). Also those that collect has never seen: they came and
+	 * went between two looks. NULL: nothing is told as gone. */
+	void (*sends)(struct dirty *d, const struct vma *v, const struct page_runs *runs);
 	/* Adds where collect has ever come across guard pages (MADV_GUARD_INSTALL): every one that
 	 * was there before the last collect. NULL: this tracker does not see them. */
 	void (*guards)(const struct dirty *d, struct ranges *ret);

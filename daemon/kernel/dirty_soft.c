@@ -267,6 +267,15 @@ static struct err *soft_collect(
 	return NULL;
 }
 
+static void soft_sends(
+	struct dirty *d, unused_arg const struct vma *v, const struct page_runs *runs)
+{
+	for (size_t i = 0; i < runs->n; i++)
+		if (runs->v[i].class == PAGE_DATA)
+			pagebits_set(&d->had, runs->v[i].start,
+				runs->v[i].start + runs->v[i].pages * PAGE_BYTES);
+}
+
 /* ---- probe ---- */
 
 static bool sees_write(struct dirty *d, char *p, bool write)
@@ -308,5 +317,6 @@ const struct dirty_ops dirty_soft = {
 	.open = soft_open,
 	.begin = soft_begin,
 	.collect = soft_collect,
+	.sends = soft_sends,
 	.close = soft_close,
 };

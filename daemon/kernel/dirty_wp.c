@@ -398,6 +398,21 @@ static struct err *wp_begin(struct dirty *d, unused_arg const struct vma_list *m
 	return pagemap_check(d->pagemap_fd);
 }
 
+/* In a block that has had pages, absent ones are looked at; a page that has been written since is
+ * not armed, and so told. */
+static void wp_sends(struct dirty *d, const struct vma *v, const struct page_runs *runs)
+{
+	for (size_t i = 0; i < runs->n; i++) {
+		uint64_t start = runs->v[i].start, end = start + runs->v[i].pages * PAGE_BYTES;
+
+		if (runs->v[i].class != PAGE_DATA)
+			continue;
+		pagebits_set(&d->blocks, start, end);
+		if (v->inode)
+			pagebits_set(&d->own, start, end);
+	}
+}
+
 static void wp_guards(const struct dirty *d, struct ranges *ret)
 {
 	for (size_t i = 0; i < d->guards.n; i++)
@@ -561,6 +576,7 @@ const struct dirty_ops dirty_wp = {
 	.open = wp_open,
 	.begin = wp_begin,
 	.collect = wp_collect,
+	.sends = wp_sends,
 	.guards = wp_guards,
 	.close = wp_close,
 };

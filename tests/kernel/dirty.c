@@ -218,6 +218,32 @@ static void finds_new_mappings(struct watch *w)
 	NOTHING(w, at);
 }
 
+/* Somebody else has found it and sent it; at the next look it is not there. */
+static void what_was_sent_is_told_when_it_is_gone(struct watch *w)
+{
+	const uint64_t far = 700; /* where no page has ever been */
+	uint64_t at = map(&w->s, 0, 1024 * P, -1);
+	struct page_run run = { at + far * P, 2, PAGE_DATA };
+	const struct page_runs sent = { .v = &run, .n = 1 };
+	const struct vma v = { .start = at, .end = at + 1024 * P, .path = "" };
+
+	touch(&w->s, at, 2, 1);
+	ok(collect(w, at));
+	NOTHING(w, at);
+	if (!w->ops->sends)
+		return;
+	touch(&w->s, at + far * P, 2, 1);
+	w->ops->sends(w->d, &v, &sent);
+	CALL(&w->s, SYS_madvise, (long)(at + far * P), 2 * P, MADV_DONTNEED);
+	ok(collect(w, at));
+	assert_false(w->fresh);
+	for (size_t i = 0; i < w->runs.n; i++)
+		if (w->runs.v[i].class == PAGE_GONE && w->runs.v[i].start <= run.start &&
+			w->runs.v[i].start + w->runs.v[i].pages * P >= run.start + 2 * P)
+			return;
+	fail_msg("nobody tells that it is gone");
+}
+
 /* What moves away and comes back joins its old neighbours, and all of them are tracked no more; but
  * they bear the traces of it, and were written meanwhile. */
 static void memory_that_comes_back(struct watch *w)
@@ -486,6 +512,7 @@ CONTRACT(tells_exactly_what_was_written)
 CONTRACT(sees_the_file_page_come_back)
 CONTRACT(finds_new_mappings)
 CONTRACT(memory_that_comes_back)
+CONTRACT(what_was_sent_is_told_when_it_is_gone)
 CONTRACT(a_dead_process_is_gone)
 CONTRACT(the_kernels_blocks_are_left_out)
 CONTRACT(shared_memory_tells_all_that_was_written)
@@ -740,6 +767,7 @@ int main(void)
 		cmocka_unit_test(all_sees_the_file_page_come_back),
 		cmocka_unit_test(all_finds_new_mappings),
 		cmocka_unit_test(all_memory_that_comes_back),
+		cmocka_unit_test(all_what_was_sent_is_told_when_it_is_gone),
 		cmocka_unit_test(all_a_dead_process_is_gone),
 		cmocka_unit_test(all_the_kernels_blocks_are_left_out),
 		cmocka_unit_test(all_shared_memory_tells_all_that_was_written),
