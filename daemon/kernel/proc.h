@@ -80,8 +80,6 @@ struct err *proc_maps(struct arena *a, pid_t pid, struct vma_list *ret) must_che
 struct err *proc_smaps(struct arena *a, pid_t pid, struct vma_list *ret) must_check;
 struct err *proc_parse_maps(struct arena *a, const char *text, struct vma_list *ret) must_check;
 struct err *proc_parse_smaps(struct arena *a, const char *text, struct vma_list *ret) must_check;
-/* Where its first mapping begins: costs the same whatever there is. */
-struct err *proc_maps_first(pid_t pid, uint64_t *ret) must_check;
 /* The VMA that holds addr, or NULL. */
 const struct vma *vma_at(const struct vma_list *l, uint64_t addr);
 

@@ -11,14 +11,9 @@
  */
 #include "kernel/proc_priv.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
-#include "base/io.h"
 #include "base/text.h"
 
 static const struct {
@@ -281,25 +276,6 @@ struct err *proc_maps(struct arena *a, pid_t pid, struct vma_list *ret)
 struct err *proc_smaps(struct arena *a, pid_t pid, struct vma_list *ret)
 {
 	return read_list(a, pid, "smaps", ret);
-}
-
-struct err *proc_maps_first(pid_t pid, uint64_t *ret)
-{
-	autoclose int fd = -1;
-	char path[32], text[32] = "";
-	const char *p = text;
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
-	TRY(io_open(path, O_RDONLY, &fd));
-	n = read(fd, text, sizeof(text) - 1);
-	if (n < 0)
-		return err_errno(errno, "read %s", path);
-	if (n == 0)
-		return err_new(ERR_GONE, "process %d has no memory: it has ended", pid);
-	if (!text_scan_u64(&p, 16, ret) || *p != '-')
-		return err_new(ERR_KERNEL, "%s begins with \"%s\"", path, text);
-	return NULL;
 }
 
 const struct vma *vma_at(const struct vma_list *l, uint64_t addr)

@@ -21,6 +21,7 @@
 #include <inttypes.h>
 #include <linux/prctl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -53,9 +54,9 @@ enum {
 	(BARRIER_REGISTER_GLOBAL | BARRIER_PRIVATE << 1 | BARRIER_SYNC_CORE << 1 | \
 		BARRIER_RSEQ << 1)
 
-/* From our page for a moment to the mappings of the process. */
-#define PROBE_APART (1ULL << 20)
-#define AUXV_MAX    1024 /* the kernel has room for some 50 words */
+/* No address that mmap may refuse. */
+#define PROBE_LOWEST 0x10000
+#define AUXV_MAX     1024 /* the kernel has room for some 50 words */
 
 /* ---- source ---- */
 
@@ -82,53 +83,57 @@ static struct err *capture_auxv(struct capture *c, Migrate__Kind__AddressSpace *
 	return NULL;
 }
 
-/* Memory that nobody has, and as long as the process is held nobody gets: below everything, or, if
- * something begins there already, between two mappings. */
-static struct err *find_free(const struct capture *c, uint64_t *at)
+static struct err *any_hole(struct capture *c, uint64_t *at)
 {
+	struct ranges used AUTO(ranges_fini) = { 0 };
 	struct vma_list maps;
-	uint64_t first;
 
-	TRY(proc_maps_first(c->task->pid, &first));
-	*at = first - PROBE_APART;
-	if (first >= 2 * PROBE_APART)
-		return NULL;
 	TRY(proc_maps(c->arena, c->task->pid, &maps));
-	for (size_t i = 1; i < maps.n; i++) {
-		*at = maps.v[i - 1].end + PROBE_APART;
-		if (*at + PROBE_APART <= maps.v[i].start)
-			return NULL;
-	}
-	return err_new(
-		ERR_UNSUPPORTED, "no room in the address space of process %d", (int)c->task->pid);
+	for (size_t i = 0; i < maps.n; i++)
+		ranges_add(&used, maps.v[i].start, maps.v[i].end);
+	return hole_find(&used, arch_user_end(), PAGE_BYTES, at);
 }
 
-/* Nothing shows it but a new mapping. It comes and goes in one batch: if we die, it goes too. */
+/* Below the lowest mapping, as a rule: reading them all takes long when there are many. */
+static struct err *hole_for_probe(struct capture *c, uint64_t *at)
+{
+	autoclose int fd = -1;
+	char line[32] = "";
+	uint64_t lowest;
+
+	TRY(io_open(arena_printf(c->arena, "/proc/%d/maps", c->task->pid), O_RDONLY, &fd));
+	if (read(fd, line, sizeof(line) - 1) < 0)
+		return err_errno(errno, "read maps of process %d", c->task->pid);
+	lowest = strtoull(line, NULL, 16);
+	*at = lowest - 2 * PAGE_BYTES;
+	return lowest < PROBE_LOWEST + 2 * PAGE_BYTES ? any_hole(c, at) : NULL;
+}
+
+/* Only a new mapping tells. In one batch: should we die, the thread makes all of it, and nothing
+ * stays there. */
 static struct err *capture_lock_future(struct capture *c, Migrate__Kind__AddressSpace *m)
 {
-	uint64_t at;
+	uint64_t at, scratch = remote_scratch(c->task).v;
 	uint8_t resident;
 
-	TRY(find_free(c, &at));
+	TRY(hole_for_probe(c, &at));
 	struct call calls[] = {
 		{ .nr = SYS_mmap,
 			.args = { at, PAGE_BYTES, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, (uint64_t)-1 } },
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, (uint64_t)-1,
+				0 } },
 		{ .nr = SYS_msync, .args = { at, PAGE_BYTES, MS_INVALIDATE } },
-		{ .nr = SYS_mincore, .args = { at, PAGE_BYTES, remote_scratch(c->task).v } },
+		{ .nr = SYS_mincore, .args = { at, PAGE_BYTES, scratch } },
 		{ .nr = SYS_munmap, .args = { at, PAGE_BYTES } },
 	};
-	const struct call *map = &calls[0], *locked = &calls[1], *unmap = &calls[3];
 
 	TRY(remote_run(c->task, c->thread, calls, ARRAY_LEN(calls)));
-	if (map->ret == -EAGAIN) /* would be locked, but the limit is reached */
+	if (calls[0].ret == -EAGAIN) /* would be locked, but the limit is reached */
 		m->lock_future = MCL_FUTURE;
-	if (map->ret < 0)
+	if (calls[0].ret < 0)
 		return NULL;
-	if (unmap->ret < 0)
-		return err_errno((int)-unmap->ret, "unmap a page of process %d", (int)c->task->pid);
 	TRY(remote_get(c->task, 0, &resident, 1));
-	if (locked->ret == -EBUSY)
+	if (calls[1].ret == -EBUSY)
 		m->lock_future = MCL_FUTURE | (resident & 1 ? 0 : MCL_ONFAULT);
 	return NULL;
 }

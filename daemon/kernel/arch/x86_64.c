@@ -371,6 +371,8 @@ static size_t frame_xstate(const struct arch_state *s, uint8_t *at)
 /* What signal delivery does to an interrupted call before it saves the registers. */
 static void frame_restart(const struct user_regs_struct *r, struct sigcontext_64 *c)
 {
+	bool again;
+
 	if ((int64_t)r->orig_rax < 0)
 		return;
 	switch (-(int64_t)r->rax) {
@@ -380,8 +382,12 @@ static void frame_restart(const struct user_regs_struct *r, struct sigcontext_64
 		c->ip -= SYSCALL_BYTES;
 		c->ax = r->orig_rax;
 		break;
-	case ERESTART_BLOCK_: /* rt_sigreturn forgets the restart block */
-		c->ax = (uint64_t)-EINTR;
+	case ERESTART_BLOCK_:
+		/* rt_sigreturn forgets the restart block. A wait that is made again lasts longer
+		 * than it was asked for; one that ended early (EINTR) nobody would expect. */
+		again = r->orig_rax != SYS_restart_syscall;
+		c->ip -= again ? SYSCALL_BYTES : 0;
+		c->ax = again ? r->orig_rax : (uint64_t)-EINTR;
 		break;
 	default:
 		break;
