@@ -19,7 +19,7 @@ struct reader {
 	char *base;
 	int block[BUFFERS]; /* what each holds; -1: nothing yet */
 	unsigned seed;
-	unsigned long reads;
+	atomic_ulong reads;
 };
 
 static struct reader readers[THREADS];
@@ -88,12 +88,16 @@ int main(void)
 		memset(readers[i].block, -1, sizeof(readers[i].block));
 		CHECK(pthread_create(&t[i], NULL, work, &readers[i]) == 0);
 	}
+	/* before that a thread blocks signals, and has no robust list */
+	for (int i = 0; i < THREADS; i++)
+		while (!readers[i].reads)
+			subject_sleep_ms(1);
 	subject_restless();
 	subject_wait_moved();
 	over = true;
 	for (int i = 0; i < THREADS; i++) {
 		CHECK(pthread_join(t[i], NULL) == 0);
-		dprintf(1, "%lu reads\n", readers[i].reads);
+		dprintf(1, "%lu reads\n", (unsigned long)readers[i].reads);
 	}
 	return subject_ok();
 }

@@ -385,13 +385,22 @@ static void add_fdinfo(const struct look *l, int number, bool named)
 	}
 }
 
+/* Of a restless process: what it opens for a moment, by its name; or it is closed already. */
+static bool comes_and_goes(const char *link)
+{
+	size_t len = strlen(link);
+
+	return !len || strstr(link, "/comes-and-goes") ||
+	       (len > 5 && !strcmp(link + len - 5, "/maps"));
+}
+
 static void add_fd(struct look *l, int number)
 {
 	const char *link = link_of(
 		l, arena_printf(l->arena, "%d/fd", l->pid), arena_printf(l->arena, "%d", number));
 	bool named = link[0] == '/' && !is_shared_memory(link) && strncmp(link, "/proc/", 6);
 
-	if (l->restless && strstr(link, "/comes-and-goes"))
+	if (l->restless && comes_and_goes(link))
 		return;
 	text_addf(l->t, "fd %d: %.*s\n", number,
 		(int)(named || link[0] == '/' ? strlen(link) : strcspn(link, "0123456789")), link);
