@@ -398,10 +398,21 @@ static void filtered(void)
 		_exit(1);
 }
 
+/* Root may always have one more. */
+static void no_more_threads(void)
+{
+	const struct rlimit one = { 1, 1 };
+
+	if (setgid(65534) < 0 || setuid(65534) < 0 || setrlimit(RLIMIT_NPROC, &one) < 0)
+		_exit(1);
+	prctl(PR_SET_DUMPABLE, 1);
+}
+
 static void test_refused(void **state)
 {
 	(void)state;
 	expect_refused(filtered, ERR_UNSUPPORTED);
+	expect_refused(no_more_threads, ERR_KERNEL);
 	if (prctl(66 /* PR_GET_MDWE */, 0, 0, 0, 0) >= 0)
 		expect_refused(deny_write_exec, ERR_DENIED);
 }
