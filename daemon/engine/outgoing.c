@@ -254,6 +254,18 @@ static void progress(void *arg)
 
 /* ---- over the control stream ---- */
 
+struct err *outgoing_sent(struct source *s, struct outgoing *o, uint64_t bytes, uint64_t copied)
+{
+	struct outflow f = { s, o, 0 };
+
+	o->bytes += bytes;
+	o->sent_bytes += bytes;
+	o->copied_bytes += copied;
+	s->peer.ch.deadline = deadline_in(timeout_us(s));
+	progress(&f);
+	return throttle(s, &s->peer.ch);
+}
+
 static struct err *send_over_control(struct outflow *f)
 {
 	struct source *s = f->s;
@@ -334,10 +346,10 @@ static uint64_t piece_bytes(const struct source *s, uint64_t bytes, unsigned str
 
 struct err *outgoing_send(struct source *s, struct outgoing *o)
 {
-	bool spread = s->lanes.n && o->bytes >= spread_bytes(s);
-	struct outflow f = { s, o, piece_bytes(s, o->bytes, spread ? s->lanes.n : 1) };
+	uint64_t left = o->bytes - o->sent_bytes;
+	bool spread = s->lanes.n && left >= spread_bytes(s);
+	struct outflow f = { s, o, piece_bytes(s, left, spread ? s->lanes.n : 1) };
 
-	s->copied_before = s->out->stats.bytes_copied;
 	return spread ? send_over_lanes(&f) : send_over_control(&f);
 }
 

@@ -45,6 +45,11 @@ void outgoing_add_part(struct outgoing *o, const struct shared_part *part, uint6
 /* Holes of shared memory that are no longer are not worth a part of their own. */
 #define OUTGOING_HOLE_BYTES (4ULL << 20)
 
+/* So much, not among what was added, has gone over the control stream: it counts, and time and
+ * bandwidth are as for the rest. */
+struct err *outgoing_sent(
+	struct source *s, struct outgoing *o, uint64_t bytes, uint64_t copied) must_check;
+
 struct piece_out {
 	struct page_runs runs;
 	struct shared_part part; /* bytes 0: runs */

@@ -191,6 +191,7 @@ struct err *source_round(struct source *s, bool last)
 	struct err *e;
 
 	outgoing_init(&o, layout_vmas(s->layout)->n);
+	s->copied_before = s->out->stats.bytes_copied;
 	s->round.dirty_bytes = 0;
 	s->out->stats.round_dirty_bytes = s->out->stats.round_sent_bytes = 0;
 	s->out->stats.round = s->round.number;

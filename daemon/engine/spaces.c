@@ -142,10 +142,7 @@ static struct err *send_looked_at(void *arg, uint64_t offset, uint8_t *data, uin
 			pages_send_drop(&s->peer.ch, c->space->space, offset, bytes, &st));
 	TRY(peer_reason(
 		&s->peer, pages_send_data(&s->peer.ch, c->space->space, &where, data, &st)));
-	c->o->bytes += bytes;
-	s->out->stats.bytes_copied += st.pages_copied * PAGE_BYTES;
-	s->out->stats.round_sent_bytes += bytes;
-	return NULL;
+	return outgoing_sent(s, c->o, bytes, st.pages_copied * PAGE_BYTES);
 }
 
 static struct err *plan_changed(
