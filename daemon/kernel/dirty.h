@@ -38,7 +38,8 @@ void page_runs_fini(struct page_runs *r);
 /* What collect found out about one VMA. */
 struct vma_dirty {
 	bool fresh; /* not tracked before (new, or unmapped and mapped again at the same place): the
-		     * peer must drop all it has there; runs hold every page that exists */
+		     * peer must drop all it has there; runs hold every page that exists. Soft-dirty
+		     * tells by GONE what went with the old mapping, instead. */
 };
 
 struct dirty;

@@ -31,13 +31,33 @@ struct err *dirty_none_open_pid(pid_t pid, struct dirty **ret) must_check;
 struct zero_frames {
 	uint64_t small, huge; /* huge: the first of 512 */
 };
+/* The first and the last own page of one mapping in one block of 2 MiB, and the frames they had. */
+struct anchor {
+	uint64_t at[2], frame[2];
+};
+struct anchor_list {
+	struct anchor *v;
+	size_t n, cap;
+};
+struct anchors {
+	struct anchor_list before, now; /* of the last look and of this one, in order */
+	size_t next;                    /* in before: those in front of it are passed */
+};
+void anchors_fini(struct anchors *a);
+/* Another look begins. */
+void anchors_turn(struct anchors *a);
+
 /* Soft-dirty's decision, without a kernel: `words` are the pagemap words of n pages from `start`
- * on; `had` are the own pages at the last look, brought up to date. Returns true when the words
- * show a VMA that is new since then (an absent page with the bit set: the whole VMA has it). */
+ * on. */
 struct soft_look {
 	const uint64_t *words;
 	size_t n;
 	uint64_t start;
 };
-bool dirty_soft_decode(const struct soft_look *look, const struct zero_frames *zero,
-	struct pagebits *had, struct run_sink *out);
+/* What is known from the last look, brought up to date. */
+struct soft_state {
+	const struct zero_frames *zero;
+	struct pagebits *had; /* the process's own pages */
+	struct anchors *anchors;
+};
+void dirty_soft_decode(const struct soft_look *look, struct soft_state *s, struct run_sink *out);

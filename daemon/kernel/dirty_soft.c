@@ -4,12 +4,17 @@
  * clear_refs. Reading and clearing are two steps, and what is written between them is lost (half of
  * all pages in a test on 6.1 and 6.12), so both happen in begin(), while the target is held.
  *
- * Two things the bits do not tell:
+ * Three things the bits do not tell:
  * - MADV_DONTNEED: the page is absent, or the zero page after a read, and "clean". So `had` keeps
  *   one bit per page that was there at the last look.
- * - that a mapping is new: but then the kernel sets the bit for all its pages, absent ones too, and
- *   an absent page with the bit is what we look for. A mapping that joined a new neighbour reads as
- *   new as well, which only costs time.
+ * - that a mapping is new. The kernel sets the bit for all its pages, absent ones too, but the list
+ *   of mappings that we are given may be older than the mapping: what reads as one may be an old
+ *   one and a new one. So nobody is told to drop a whole mapping; `had` names the pages that have
+ *   gone with the old one.
+ * - mremap by whole page tables (2 MiB, aligned; 6.1 and 6.12): pages that come one by one are
+ *   marked, those of a table are not. So of each such block the first and the last page are
+ *   remembered, with their frames (`anchors`): if neither has stayed, all of the block counts as
+ *   written.
  * Shared memory is not tracked: when its page is swapped out, the bit is lost with the page table's
  * entry.
  *
@@ -35,7 +40,6 @@
 struct found {
 	uint64_t start, end;
 	size_t first, n; /* in pending */
-	bool fresh;
 };
 
 struct dirty {
@@ -43,14 +47,14 @@ struct dirty {
 	struct zero_frames zero;
 	void *huge_map; /* keeps the huge zero page where it is */
 	struct pagebits had;
-	struct ranges seen; /* the VMAs of the last look */
+	struct anchors anchors;
 	struct page_runs pending;
 	struct found *found;
 	size_t n_found, cap_found;
 	uint64_t words[WORDS];
 };
 
-/* ---- the decision ---- */
+/* ---- pages ---- */
 
 static bool is_zero(uint64_t word, const struct zero_frames *z)
 {
@@ -66,28 +70,104 @@ static bool is_own(uint64_t word, const struct zero_frames *z)
 	       !(word & (PAGEMAP_FILE | PAGEMAP_GUARD)) && !is_zero(word, z);
 }
 
-bool dirty_soft_decode(const struct soft_look *look, const struct zero_frames *zero,
-	struct pagebits *had, struct run_sink *out)
+/* ---- page tables that were moved ---- */
+
+static uint64_t frame_in(uint64_t word)
 {
-	bool fresh = false;
+	return word & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED | PAGEMAP_PFN_MASK);
+}
+
+static void remember(struct anchor_list *l, uint64_t at, uint64_t word, bool first)
+{
+	const uint64_t frame = frame_in(word);
+
+	if (!first) {
+		l->v[l->n - 1].at[1] = at;
+		l->v[l->n - 1].frame[1] = frame;
+		return;
+	}
+	if (l->n == l->cap) {
+		l->cap = l->cap * 2 + 64;
+		l->v = xrealloc_array(l->v, l->cap, sizeof(*l->v));
+	}
+	l->v[l->n++] = (struct anchor){ { at, at }, { frame, frame } };
+}
+
+static bool stayed(const struct soft_look *look, const struct anchor *a)
+{
+	const uint64_t end = look->start + look->n * PAGE_BYTES;
+
+	for (int i = 0; i < 2; i++)
+		if (a->at[i] >= look->start && a->at[i] < end &&
+			frame_in(look->words[(a->at[i] - look->start) / PAGE_BYTES]) == a->frame[i])
+			return true;
+	return false;
+}
+
+/* Whether the words, of one block, may be those of another page table than at the last look. */
+static bool table_moved(const struct soft_look *look, struct anchors *a)
+{
+	const uint64_t end = look->start + look->n * PAGE_BYTES;
+
+	/* Looks go upwards, so this one does as well. */
+	while (a->next < a->before.n && a->before.v[a->next].at[1] < look->start)
+		a->next++;
+	for (size_t i = a->next; i < a->before.n && a->before.v[i].at[0] < end; i++)
+		if (stayed(look, &a->before.v[i]))
+			return false;
+	return true;
+}
+
+void anchors_turn(struct anchors *a)
+{
+	struct anchor_list old = a->before;
+
+	old.n = 0;
+	*a = (struct anchors){ .before = a->now, .now = old };
+}
+
+void anchors_fini(struct anchors *a)
+{
+	free(a->before.v);
+	free(a->now.v);
+	*a = (struct anchors){ .next = 0 };
+}
+
+/* ---- the decision ---- */
+
+static void decode_block(const struct soft_look *look, struct soft_state *s, struct run_sink *out)
+{
+	bool moved = table_moved(look, s->anchors), first = true;
 
 	for (size_t i = 0; i < look->n; i++) {
 		uint64_t word = look->words[i], at = look->start + i * PAGE_BYTES;
-		bool own = is_own(word, zero), had_it = pagebits_test(had, at);
+		bool own = is_own(word, s->zero), had_it = pagebits_test(s->had, at);
 		struct range page = { at, at + PAGE_BYTES };
 
-		if (!(word & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) && (word & PAGEMAP_SOFT_DIRTY))
-			fresh = true;
-		if (own && (!had_it || (word & PAGEMAP_SOFT_DIRTY)))
+		if (own)
+			remember(&s->anchors->now, at, word, first);
+		first &= !own;
+		if (own && (!had_it || moved || (word & PAGEMAP_SOFT_DIRTY)))
 			run_sink_add(out, page, PAGE_DATA);
 		if (!own && had_it)
 			run_sink_add(out, page, PAGE_GONE);
 		if (own && !had_it)
-			pagebits_set(had, page.start, page.end);
+			pagebits_set(s->had, page.start, page.end);
 		if (!own && had_it)
-			pagebits_clear(had, page.start, page.end);
+			pagebits_clear(s->had, page.start, page.end);
 	}
-	return fresh;
+}
+
+void dirty_soft_decode(const struct soft_look *look, struct soft_state *s, struct run_sink *out)
+{
+	for (size_t done = 0; done < look->n;) {
+		struct soft_look part = { look->words + done, look->n - done,
+			look->start + done * PAGE_BYTES };
+
+		part.n = MIN(part.n, (HUGE_BYTES - part.start % HUGE_BYTES) / PAGE_BYTES);
+		decode_block(&part, s, out);
+		done += part.n;
+	}
 }
 
 /* ---- zero pages ---- */
@@ -145,7 +225,7 @@ static void soft_close(struct dirty *d)
 	if (d->huge_map)
 		munmap(d->huge_map, 2 * HUGE_BYTES);
 	pagebits_fini(&d->had);
-	ranges_fini(&d->seen);
+	anchors_fini(&d->anchors);
 	page_runs_fini(&d->pending);
 	free(d->found);
 	free(d);
@@ -177,28 +257,20 @@ static struct err *soft_open(struct task *t, struct dirty **ret)
 	return dirty_soft_open_pid(t->pid, ret);
 }
 
-static bool seen_before(const struct ranges *seen, const struct vma *v)
-{
-	size_t i = ranges_find(seen, v->start);
-
-	return i < seen->n && seen->v[i].start < v->end;
-}
-
 static struct err *look_at(struct dirty *d, const struct vma *v)
 {
 	struct found f = { .start = v->start, .end = v->end, .first = d->pending.n };
 	struct run_sink out = { &d->pending, d->pending.n, v->inode != 0 };
+	struct soft_state s = { &d->zero, &d->had, &d->anchors };
 
-	f.fresh = !seen_before(&d->seen, v);
 	for (uint64_t at = v->start; at < v->end;) {
-		size_t n = (size_t)MIN((v->end - at) / PAGE_BYTES, (uint64_t)WORDS);
+		/* Blocks as wholes. */
+		uint64_t most = WORDS * PAGE_BYTES - at % HUGE_BYTES;
+		size_t n = (size_t)(MIN(v->end - at, most) / PAGE_BYTES);
 		struct soft_look look = { d->words, n, at };
 
 		TRY(pagemap_words(d->pagemap_fd, at, d->words, n));
-		/* No flag is needed for what was reported before: if the VMA is new, all its
-		 * pages have the bit. */
-		if (dirty_soft_decode(&look, &d->zero, &d->had, &out))
-			f.fresh = true;
+		dirty_soft_decode(&look, &s, &out);
 		at += n * PAGE_BYTES;
 	}
 	f.n = d->pending.n - f.first;
@@ -213,14 +285,12 @@ static struct err *look_at(struct dirty *d, const struct vma *v)
 static struct err *soft_begin(struct dirty *d, const struct vma_list *maps)
 {
 	d->n_found = d->pending.n = 0;
+	anchors_turn(&d->anchors);
 	for (size_t i = 0; i < maps->n; i++)
 		if (dirty_vma_tracked(&maps->v[i]) && !maps->v[i].shared)
 			TRY(look_at(d, &maps->v[i]));
 	if (pwrite(d->clear_fd, "4", 1, 0) != 1)
 		return err_new(ERR_KERNEL, "clear soft-dirty bits");
-	ranges_clear(&d->seen);
-	for (size_t i = 0; i < d->n_found; i++)
-		ranges_add(&d->seen, d->found[i].start, d->found[i].end);
 	pagebits_trim(&d->had);
 	return NULL;
 }
@@ -263,7 +333,6 @@ static struct err *soft_collect(
 		run_sink_add(&out, (struct range){ r->start, r->start + r->pages * PAGE_BYTES },
 			r->class);
 	}
-	info->fresh = f->fresh;
 	return NULL;
 }
 

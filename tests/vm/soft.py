@@ -131,6 +131,7 @@ def there_and_back(kernel, tracker, moves=2, relay_on_b=False):
     carrier = {"a": "ktls", "b": "relay" if relay_on_b else "ktls"}
     config_b = "kernel_tls = no" if relay_on_b else ""
     with Vm(kernel, "tracker = " + tracker, config_b=config_b) as vm:
+        vm.exec("a", "/build/tests/kernel/kernel-dirty")
         writer = vm.start("a", "/build/tests/vm/vm-writer", PORT, str(MIB))
         rounds, host = wait_for("the writer", 60, lambda: ask_writer(vm, "a"))[0], "a"
         for side in () if relay_on_b else ("a", "b"):
