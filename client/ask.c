@@ -56,7 +56,16 @@ static void show_identity(struct text *t, const Migrate__Reply *r)
 	text_addf(t, "%s\n", r->fingerprint);
 }
 
-static const struct {
+/* What is known of it, and what the two answers would do. */
+static void show_doubt(struct text *t, const Migrate__Reply *r)
+{
+	show_status(t, r);
+	for (size_t i = 0; i < r->n_ended; i++)
+		if (strcmp(r->ended[i]->outcome, "in_doubt") == 0)
+			render_answers(t, r->ended[i]);
+}
+
+static const struct ask {
 	Migrate__Request__VerbCase request;
 	void (*json)(const Migrate__Reply *r); /* NULL, as the next: success is silent */
 	void (*text)(struct text *t, const Migrate__Reply *r);
@@ -66,24 +75,33 @@ static const struct {
 	[VERB_STATUS] = { MIGRATE__REQUEST__VERB_STATUS, print_list, show_status },
 	[VERB_WATCH] = { MIGRATE__REQUEST__VERB_WATCH, print_done, show_done, true },
 	[VERB_CANCEL] = { MIGRATE__REQUEST__VERB_CANCEL },
+	[VERB_RESOLVE] = { MIGRATE__REQUEST__VERB_RESOLVE },
 	[VERB_IDENTITY] = { MIGRATE__REQUEST__VERB_IDENTITY, print_identity, show_identity },
 	[VERB_PEER_ADD] = { MIGRATE__REQUEST__VERB_PEER_ADD },
 	[VERB_PEER_LIST] = { MIGRATE__REQUEST__VERB_PEER_LIST, print_peers, render_peers },
 	[VERB_PEER_REMOVE] = { MIGRATE__REQUEST__VERB_PEER_REMOVE },
 };
 
+/* Without an answer, resolve only shows. */
+static const struct ask *ask_of(const struct options *o)
+{
+	static const struct ask doubt = { MIGRATE__REQUEST__VERB_STATUS, print_list, show_doubt };
+
+	return o->verb == VERB_RESOLVE && o->n_args == 1 ? &doubt : &asks[o->verb];
+}
+
 /* The fields of these requests are the verb's arguments: strings, in the same order. */
 static void fill(Migrate__Request *req, const struct options *o, struct arena *a)
 {
 	const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field(
-		&migrate__request__descriptor, asks[o->verb].request);
+		&migrate__request__descriptor, ask_of(o)->request);
 	const ProtobufCMessageDescriptor *d = f->descriptor;
 	char *m = arena_alloc(a, d->sizeof_message);
 
 	d->message_init((ProtobufCMessage *)m);
 	for (int i = 0; i < o->n_args; i++)
 		memcpy(m + d->fields[i].offset, &o->args[i], sizeof(o->args[i]));
-	req->verb_case = asks[o->verb].request;
+	req->verb_case = ask_of(o)->request;
 	memcpy((char *)req + f->offset, &m, sizeof(m));
 }
 
@@ -91,10 +109,10 @@ static void show(const struct options *o, const Migrate__Reply *r)
 {
 	autotext struct text t = { 0 };
 
-	if (o->json && asks[o->verb].json)
-		asks[o->verb].json(r);
-	if (!o->json && asks[o->verb].text)
-		asks[o->verb].text(&t, r);
+	if (o->json && ask_of(o)->json)
+		ask_of(o)->json(r);
+	if (!o->json && ask_of(o)->text)
+		ask_of(o)->text(&t, r);
 	fputs(text_str(&t), stdout);
 }
 
@@ -123,8 +141,7 @@ enum exit_status verb_ask(const struct options *o)
 	struct err *e;
 
 	fill(&req, o, a);
-	e = asks[o->verb].follows ? ask_following(o, &req, a, &r)
-				  : conn_ask(o->control, &req, a, &r);
+	e = ask_of(o)->follows ? ask_following(o, &req, a, &r) : conn_ask(o->control, &req, a, &r);
 	if (e)
 		return verb_failed(o, e);
 	if (r)

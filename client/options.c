@@ -18,7 +18,7 @@ static const struct {
 	[VERB_STATUS] = { "status", "[ID]", "everything about one migration", 0, 1 },
 	[VERB_WATCH] = { "watch", "[ID]", "follow migrations until they end", 0, 1 },
 	[VERB_CANCEL] = { "cancel", "ID", "end a migration; the process stays here", 1, 1 },
-	[VERB_RESOLVE] = { "resolve", "ID here|there", "settle a migration that is in doubt", 2,
+	[VERB_RESOLVE] = { "resolve", "ID [here|there]", "settle a migration that is in doubt", 1,
 		2 },
 	[VERB_IDENTITY] = { "identity", "", "fingerprint of this host's key", 0, 0 },
 	[VERB_PEER_ADD] = { "peer add", "NAME HOST[:PORT] FINGERPRINT", "trust another host", 3,
@@ -313,8 +313,6 @@ static struct err *check_verb(const struct parse *p, struct options *ret)
 	if (ret->n_args < verbs[ret->verb].least)
 		return err_new(
 			ERR_INVALID, "%s needs %s", verb_name(ret->verb), verbs[ret->verb].args);
-	if (ret->verb == VERB_RESOLVE)
-		return err_new(ERR_UNSUPPORTED, "resolve has not landed yet");
 	if (ret->verb == VERB_SEND || ret->verb == VERB_CHECK) {
 		TRY(number(ret->args[0], "PID", INT32_MAX, &pid));
 		ret->pid = (int32_t)pid;

@@ -151,8 +151,10 @@ static void add_moved(struct text *out, const Migrate__Progress *p)
 {
 	text_addf(out, "%d runs on ", p->pid);
 	add_plain(out, p->peer);
-	text_addf(out, " now: downtime ");
-	render_us(out, p->downtime_us);
+	/* When its answer was lost and asked for later, nobody knows. */
+	text_addf(out, p->downtime_us ? " now: downtime " : " now: downtime unknown");
+	if (p->downtime_us)
+		render_us(out, p->downtime_us);
 	text_addf(out, ", %u rounds, ", p->round);
 	render_us(out, p->total_us);
 	text_addf(out, " in all, ");
@@ -181,11 +183,34 @@ void render_done(struct text *out, const Migrate__Done *d, enum whereabouts w)
 		text_addf(out, ": in doubt\n");
 		if (d->error)
 			add_error(out, d->error, false);
-		text_addf(out, "try: look there, then: migratectl resolve %s here|there\n", p->id);
+		text_addf(out,
+			"try: wait, it is asked again and again; or look there, then: migratectl "
+			"resolve %s here|there\n",
+			p->id);
 	} else {
 		add_kept(out, d, p->pid, w);
 	}
 	add_warnings(out, d);
+}
+
+void render_answers(struct text *out, const Migrate__Done *d)
+{
+	Migrate__Progress empty;
+	const Migrate__Progress *p = last_of(d, &empty);
+
+	text_addf(out,
+		"migratectl resolve %s here\n  it goes on here, as it was when it was stopped. If "
+		"it "
+		"runs on ",
+		p->id);
+	add_plain(out, p->peer);
+	text_addf(out,
+		" as well, there are two of it: make sure that it does not\n"
+		"migratectl resolve %s there\n  what stands still here is ended. If it does not "
+		"run on ",
+		p->id);
+	add_plain(out, p->peer);
+	text_addf(out, ", it is lost: make sure that it does\n");
 }
 
 void render_not_begun(struct text *out, int32_t pid, const struct err *e, enum whereabouts w)

@@ -26,6 +26,8 @@ void render_progress(struct text *out, const Migrate__Progress *p, unsigned widt
 void render_round(struct text *out, const Migrate__Progress *p);
 /* The end of a migration. */
 void render_done(struct text *out, const Migrate__Done *d, enum whereabouts w);
+/* What each answer to a migration in doubt would do. */
+void render_answers(struct text *out, const Migrate__Done *d);
 /* The request itself failed: nothing was begun. */
 void render_not_begun(struct text *out, int32_t pid, const struct err *e, enum whereabouts w);
 /* The answer to check. `host` is "" for this host alone. */

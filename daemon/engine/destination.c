@@ -75,6 +75,11 @@ static struct err *hook(struct destination *d, const char *event)
 	return d->io->on_hook ? d->io->on_hook(d->io->arg, event, &d->out->stats) : NULL;
 }
 
+static struct err *mark(const struct destination *d, enum engine_mark m)
+{
+	return d->io->on_mark ? d->io->on_mark(d->io->arg, m) : NULL;
+}
+
 static void wait_at_most(struct destination *d, int64_t us)
 {
 	d->peer.ch.deadline = deadline_in(us);
@@ -369,6 +374,8 @@ static struct err *check(void *ctx)
 	TRY(site_check(d->site));
 	if (!d->notes.n_blockers)
 		TRY(site_build(d->site));
+	if (!d->notes.n_blockers && !d->begin->dry_run)
+		TRY(mark(d, MARK_BUILDING));
 	d->out->stats.objects = site_objects_count(d->site);
 	TRY(send_checked(d));
 	notes_fini(&d->notes);
@@ -488,7 +495,7 @@ static struct err *ready(void *ctx)
 	TRY(channel_head(&d->peer.ch, &h));
 	if (h.type != FRAME_COMMIT)
 		return peer_unexpected(&d->peer, d->arena, &h);
-	return NULL;
+	return mark(d, MARK_COMMITTED);
 }
 
 /* ---- it is ours ---- */
@@ -512,12 +519,26 @@ static struct err *commit(void *ctx)
 	return e;
 }
 
+/* Then the source knows, and will never ask. */
+static void wait_for_goodbye(struct destination *d)
+{
+	struct frame_head h;
+	struct err *e;
+
+	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+	e = channel_head(&d->peer.ch, &h);
+	if (!e && h.type == FRAME_BYE)
+		e = mark(d, MARK_CONFIRMED);
+	err_free(e);
+}
+
 static struct err *running(void *ctx)
 {
 	struct destination *d = ctx;
 	Migrate__Running m = MIGRATE__RUNNING__INIT;
 
 	d->out->result = RESULT_MOVED;
+	err_free(mark(d, MARK_RUNNING)); /* that it was committed is enough to know */
 	site_publish(d->site);
 	m.first_ns = d->first_ns;
 	m.pid = d->begin->pid;
@@ -527,6 +548,7 @@ static struct err *running(void *ctx)
 	err_free(peer_send(&d->peer, FRAME_RUNNING, &m.base));
 	d->out->stats.downtime_us = (d->first_ns - d->frozen_at_ns) / 1000;
 	err_free(hook(d, "running"));
+	wait_for_goodbye(d);
 	return NULL;
 }
 

@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "engine/mark.h"
 #include "kinds/kind.h"
 #include "wire/stream.h"
 
@@ -77,9 +78,10 @@ struct engine_io {
 	void (*on_progress)(void *arg, const struct engine_stats *s);
 	/* A hook event ("pre-freeze", ...): an error vetoes before COMMIT. May be NULL. */
 	struct err *(*on_hook)(void *arg, const char *event, const struct engine_stats *s);
-	/* Source: the process is held, COMMIT goes out next. When this returns without an error,
-	 * somebody who survives us knows that from now on the peer may run it. May be NULL. */
-	struct err *(*on_commit)(void *arg, const struct engine_stats *s);
+	/* Remembers the mark so that it survives us; an error vetoes, up to MARK_COMMIT and
+	 * MARK_COMMITTED, which go with FRAME_COMMIT. MARK_INTENT and MARK_BUILDING survive a power
+	 * cut as well when it returns; the others have no time for that. May be NULL. */
+	struct err *(*on_mark)(void *arg, enum engine_mark mark);
 	/* One more connection to the same peer: number n, from 1, each number once. The source
 	 * dials, the destination waits for the one with that number, both until d at most. NULL
 	 * (the member): there can be none. The stream is the engine's to close (stream_close),

@@ -384,12 +384,18 @@ static struct err *join_group(struct source *s)
 	return freezer_join(&s->freezer, s->opt->pid);
 }
 
+static struct err *mark(const struct source *s, enum engine_mark m)
+{
+	return s->io->on_mark ? s->io->on_mark(s->io->arg, m) : NULL;
+}
+
 static struct err *freeze(void *ctx)
 {
 	struct source *s = ctx;
 	struct err *e;
 
 	TRY(hook(s, "pre-freeze"));
+	TRY(mark(s, MARK_INTENT));
 	e = join_group(s);
 	if (e && err_code(e) != ERR_UNSUPPORTED)
 		return err_in(e, "prepare to hold %d", s->opt->pid);
@@ -537,7 +543,7 @@ static struct err *hold(void *ctx)
 		return err_errno(errno, "stop %d", s->opt->pid);
 	else
 		s->stopped = true;
-	return s->io->on_commit ? s->io->on_commit(s->io->arg, &s->out->stats) : NULL;
+	return mark(s, MARK_COMMIT);
 }
 
 static void hold_undo(void *ctx)
@@ -565,6 +571,7 @@ static struct err *commit(void *ctx)
 	TRY(channel_send(&s->peer.ch, FRAME_COMMIT, 0, NULL, 0));
 	TRY(peer_expect(&s->peer, a, FRAME_RUNNING, &migrate__running__descriptor, &msg));
 	m = msg;
+	err_free(mark(s, MARK_MOVED)); /* else the peer is asked again */
 	s->first_ns = m->first_ns - s->clock.offset_ns;
 	for (size_t i = 0; i < m->n_warnings; i++)
 		notes_warn(&s->out->notes, m->warnings[i]);

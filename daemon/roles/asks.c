@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "roles/monitor.h"
 #include "roles/policy.h"
+#include "roles/settle.h"
 #include "roles/subject.h"
 #include "wire/err_wire.h"
 
@@ -55,6 +56,12 @@ static struct err *ask_cancel(
 	return move_cancel(m, who, r->cancel->id);
 }
 
+static struct err *ask_resolve(
+	struct monitor *m, uint32_t who, const Migrate__Request *r, const char **id unused_arg)
+{
+	return settle_resolve(m, who, r->resolve->id, r->resolve->where);
+}
+
 static struct err *ask_peer_add(
 	struct monitor *m, uint32_t who, const Migrate__Request *r, const char **id unused_arg)
 {
@@ -82,6 +89,7 @@ static struct err *(*const asks[])(
 	[MIGRATE__REQUEST__VERB_SEND] = ask_send,
 	[MIGRATE__REQUEST__VERB_CHECK] = ask_check,
 	[MIGRATE__REQUEST__VERB_CANCEL] = ask_cancel,
+	[MIGRATE__REQUEST__VERB_RESOLVE] = ask_resolve,
 	[MIGRATE__REQUEST__VERB_PEER_ADD] = ask_peer_add,
 	[MIGRATE__REQUEST__VERB_PEER_REMOVE] = ask_peer_remove,
 };

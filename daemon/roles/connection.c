@@ -65,6 +65,9 @@ static void report_connected(const struct connection *c, const struct result *r)
 		address_of_peer(c->tcp_fd, address);
 		m.address = arena_strdup(a, address);
 	}
+	m.asked = c->dial && c->dial->ask;
+	if (m.asked && r->peer)
+		m.fate = arena_strdup(a, r->peer->fate);
 	m.kernel_tls = r->kernel_tls;
 	ipc.body_case = MIGRATE__IPC__BODY_CONNECTED;
 	ipc.connected = &m;
@@ -168,6 +171,7 @@ static struct err *dial_tls(
 	const struct hello_self self = { .software = c->setup->software,
 		.boot_id = c->setup->boot_id,
 		.fixed_keys = kernel,
+		.ask = c->dial->ask ? c->dial->id : NULL,
 		.join = join_of(c->dial) };
 	struct deadline d = deadline_in((int64_t)c->setup->handshake_us);
 	struct tls *t = NULL;
@@ -197,7 +201,7 @@ static struct err *dial(struct connection *c, struct hello_peer *peer, struct tl
 	address_text(&a, text);
 	TRY_IN(address_dial(&a, deadline_in((int64_t)c->setup->connect_us), &c->tcp_fd),
 		"connect to %s", text);
-	kernel = kernel_may(c);
+	kernel = !c->dial->ask && kernel_may(c);
 	TRY_IN(dial_tls(c, kernel, peer, t), "connect to %s", text);
 	TRY_IN(to_kernel(kernel, t, fd), "connect to %s", text);
 	return NULL;
@@ -220,7 +224,9 @@ static int dialling(struct connection *c)
 	/* the key that answered is the one that may: verify_dialled */
 	snprintf(who.fingerprint, sizeof(who.fingerprint), "%s", c->dial->fingerprint);
 	report_connected(c, &(struct result){ NULL, &peer, &who, fd, !t });
-	if (t)
+	if (t && c->dial->ask)
+		tls_close(t, deadline_in(CLOSE_US));
+	else if (t)
 		e = relay(c, t);
 	return e ? 1 : 0;
 }
@@ -230,6 +236,17 @@ struct joining {
 	const struct connection *c;
 	struct deadline d;
 };
+
+/* The answer to what net passes on to the monitor. */
+static struct err *ask_monitor(const struct joining *j, const Migrate__Ipc *ipc,
+	Migrate__Ipc__BodyCase wanted, struct ipc_msg *msg)
+{
+	TRY(ipc_send(j->c->report_fd, ipc, NULL, 0, j->d));
+	TRY(ipc_recv(j->c->report_fd, j->d, msg));
+	return msg->m->body_case == wanted
+		       ? NULL
+		       : err_new(ERR_BUG, "the monitor answered something else");
+}
 
 static struct err *ask_join(void *arg, const struct hello_join *join)
 {
@@ -244,11 +261,27 @@ static struct err *ask_join(void *arg, const struct hello_join *join)
 	ask.number = join->number;
 	ipc.body_case = MIGRATE__IPC__BODY_JOIN_ASK;
 	ipc.join_ask = &ask;
-	TRY(ipc_send(j->c->report_fd, &ipc, NULL, 0, j->d));
-	TRY(ipc_recv(j->c->report_fd, j->d, &msg));
-	if (msg.m->body_case != MIGRATE__IPC__BODY_JOIN_ANSWER)
-		return err_new(ERR_BUG, "the monitor answered something else");
+	TRY(ask_monitor(j, &ipc, MIGRATE__IPC__BODY_JOIN_ANSWER, &msg));
 	return msg.m->join_answer->error ? err_from_wire(msg.m->join_answer->error) : NULL;
+}
+
+static struct err *ask_fate(void *arg, const char *id, char fate[FATE_BYTES])
+{
+	const struct joining *j = arg;
+	const struct peer *who = peers_by_key(j->c->peers, j->c->peer_key);
+	Migrate__FateAsk ask = MIGRATE__FATE_ASK__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	autoipc struct ipc_msg msg = { .m = NULL };
+
+	ask.fingerprint = (char *)(uintptr_t)j->c->peer_key;
+	if (who)
+		ask.name = (char *)(uintptr_t)who->name;
+	ask.id = (char *)(uintptr_t)id;
+	ipc.body_case = MIGRATE__IPC__BODY_FATE_ASK;
+	ipc.fate_ask = &ask;
+	TRY(ask_monitor(j, &ipc, MIGRATE__IPC__BODY_FATE_ANSWER, &msg));
+	snprintf(fate, FATE_BYTES, "%s", msg.m->fate_answer->fate);
+	return NULL;
 }
 
 static struct err *accept_tls(
@@ -260,6 +293,7 @@ static struct err *accept_tls(
 		.boot_id = c->setup->boot_id,
 		.fixed_keys = kernel_may(c),
 		.may_join = ask_join,
+		.fate_of = ask_fate,
 		.arg = &joining };
 	struct tls *t = NULL;
 	struct err *e;
@@ -272,7 +306,7 @@ static struct err *accept_tls(
 		tls_close(t, deadline_min(d, deadline_in(CLOSE_US)));
 		return e;
 	}
-	TRY(to_kernel(self.fixed_keys, &t, fd));
+	TRY(to_kernel(self.fixed_keys && !peer->ask[0], &t, fd));
 	*ret = t;
 	return NULL;
 }
@@ -304,6 +338,10 @@ static int accepting(struct connection *c)
 	address_of_peer(c->tcp_fd, address);
 	e = accept_tls(c, &peer, &t, &fd);
 	alarm(0);
+	if (!e && peer.ask[0]) {
+		tls_close(t, deadline_in(CLOSE_US));
+		return 0;
+	}
 	if (!e && t)
 		e = open_relay(c, &t, &fd);
 	if (e) {

@@ -281,6 +281,7 @@ static void (*const verbs[])(struct client *c, Migrate__Request *request) = {
 	[MIGRATE__REQUEST__VERB_PEER_ADD] = post_ask,
 	[MIGRATE__REQUEST__VERB_PEER_LIST] = serve_peer_list,
 	[MIGRATE__REQUEST__VERB_PEER_REMOVE] = post_ask,
+	[MIGRATE__REQUEST__VERB_RESOLVE] = post_ask,
 };
 
 static void serve(struct client *c, const uint8_t *data, size_t len)

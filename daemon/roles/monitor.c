@@ -19,6 +19,7 @@
 #include "roles/groups.h"
 #include "roles/joins.h"
 #include "roles/recover.h"
+#include "roles/settle.h"
 #include "session/ktls.h"
 
 #define DEATHS_MAX      5 /* of one service; the count goes down by one a minute */
@@ -265,6 +266,7 @@ static const struct child_ops net_ops = {
 	.by_case = { [MIGRATE__IPC__BODY_READY] = on_ready,
 		[MIGRATE__IPC__BODY_CONNECTED] = monitor_connected,
 		[MIGRATE__IPC__BODY_JOIN_ASK] = joins_asked,
+		[MIGRATE__IPC__BODY_FATE_ASK] = settle_asked,
 		[MIGRATE__IPC__BODY_LOST] = monitor_lost },
 	.ended = on_service_ended,
 };
@@ -422,12 +424,14 @@ static struct err *start(struct monitor *m)
 	m->groups = groups_new(m);
 	load_kernel_tls(m);
 	TRY(init_service(m, &m->control, ROLE_CONTROL));
-	return init_service(m, &m->net, ROLE_NET);
+	TRY(init_service(m, &m->net, ROLE_NET));
+	return settle_start(m);
 }
 
 static void finish(struct monitor *m)
 {
 	moves_fini(m);
+	settle_fini(m);
 	groups_free(m->groups);
 	migrations_fini(&m->ended);
 	child_free(m->control.child);

@@ -28,7 +28,6 @@ struct move {
 	uint32_t asker; /* uid; 0 for what comes in */
 	pid_t pid;      /* source: pinned by start_time */
 	uint64_t start_time;
-	int64_t began_us;           /* CLOCK_BOOTTIME */
 	Migrate__SendRequest *send; /* source; owned */
 	char *comm, *peer;          /* owned; peer: its name */
 	int stream_fd; /* the worker's end: until it has it, or (receive) until it ends; -1: none */
@@ -39,10 +38,13 @@ struct move {
 	struct child *worker;
 	struct hook_job *hooks;  /* running, not yet answered */
 	Migrate__Progress *last; /* owned; what the worker said last */
+	struct err *why;         /* with doubtful */
 	struct err *lost;        /* why a connection ended, as net saw it */
 	struct address to;       /* source: whom to dial */
 	char *key;               /* owned; the peer's fingerprint */
-	struct joins joins;      /* further connections */
+	char peer_boot_id[BOOT_ID_BYTES];
+	bool doubtful;      /* the worker has said so: not told to anybody yet */
+	struct joins joins; /* further connections */
 };
 
 /* control or net, restarted when it dies. */
@@ -74,6 +76,7 @@ struct monitor {
 	struct service control, net;
 	struct move *moves;
 	size_t n_moves;
+	struct doubt *doubts; /* settle.c's */
 	struct groups *groups;
 	struct migrations ended; /* for a control that is started anew; without their notes */
 	bool ready, ending;
@@ -107,6 +110,8 @@ void monitor_client_left(void *arg, struct ipc_msg *msg);
  * the answer brings no other. */
 struct err *move_dial(struct move *v, uint32_t join, int *stream_fd) must_check;
 const char *move_side(const struct move *v);
+/* For a control that is started anew. Copies. */
+void moves_remember(struct monitor *m, const Migrate__Done *d);
 /* From net. */
 void monitor_connected(void *arg, struct ipc_msg *msg);
 void monitor_lost(void *arg, struct ipc_msg *msg);

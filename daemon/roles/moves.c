@@ -23,6 +23,7 @@
 #include "roles/policy.h"
 #include "roles/recover.h"
 #include "roles/refuse.h"
+#include "roles/settle.h"
 #include "roles/subject.h"
 #include "wire/err_wire.h"
 
@@ -87,6 +88,7 @@ static void move_free(struct move *v)
 	fd_closep(&v->stream_fd);
 	fd_closep(&v->interrupt_fd);
 	err_free(v->lost);
+	err_free(v->why);
 	free(v);
 }
 
@@ -111,7 +113,6 @@ static struct move *move_new(struct monitor *m, bool receive)
 		.receive = receive,
 		.stream_fd = -1,
 		.interrupt_fd = -1 };
-	v->began_us = recover_now_us();
 	m->moves = v;
 	m->n_moves++;
 	return v;
@@ -137,7 +138,7 @@ static void log_done(const struct move *v, const Migrate__Done *d)
 			(uintmax_t)d->last->bytes_sent);
 }
 
-static void remember(struct monitor *m, const Migrate__Done *d)
+void moves_remember(struct monitor *m, const Migrate__Done *d)
 {
 	Migrate__Done brief = *d;
 	size_t len;
@@ -163,7 +164,7 @@ static void post_done(struct move *v, Migrate__Done *d)
 	ipc.body_case = MIGRATE__IPC__BODY_DONE;
 	ipc.done = d;
 	post_control(v->monitor, &ipc);
-	remember(v->monitor, d);
+	moves_remember(v->monitor, d);
 }
 
 /* An outcome that no worker says. Takes e. */
@@ -224,7 +225,12 @@ static void on_worker_done(void *arg, struct ipc_msg *msg)
 	if (!d.last)
 		return;
 	add_cause(a, v, &d);
-	post_done(v, &d);
+	/* The peer is asked first. */
+	v->doubtful = !v->receive && strcmp(d.outcome, verdict_name(VERDICT_DOUBT)) == 0;
+	if (v->doubtful)
+		v->why = d.error ? err_from_wire(d.error) : NULL;
+	else
+		post_done(v, &d);
 }
 
 /* One run of hooks. It is the move's until it has answered; then it only has to end, and the move
@@ -312,51 +318,52 @@ static void on_worker_hook(void *arg, struct ipc_msg *msg)
 	child_post(job->child, &ipc, NULL, 0);
 }
 
-/* It died without a word. Who runs the process follows from its last state; recover_* make it so.
- */
-static void end_dead(struct move *v, int status, bool heard)
+/* Why it is over, if it has not said so itself. */
+static struct err *reason(struct move *v, int status)
 {
-	const struct recover r = {
-		.id = v->id,
-		.pid = v->pid,
-		.start_time = v->start_time,
-		.began_us = v->began_us,
-		.owner = v->last->owner,
-		.heard = heard,
-		.cgroup_dir = v->monitor->config.cgroup_dir ? v->monitor->config.cgroup_dir : "",
-	};
-	const char *outcome;
-	struct err *e =
+	if (v->doubtful)
+		return take(&v->why);
+	return err_hint(
 		WIFSIGNALED(status)
 			? err_new(ERR_BUG, "the worker was ended by signal %d", WTERMSIG(status))
-			: err_new(ERR_BUG, "the worker ended with status %d", WEXITSTATUS(status));
-	struct err *failed;
-
-	e = err_hint(e, "the daemon's log may tell more");
-	failed = v->receive ? recover_destination(&r, &outcome) : recover_source(&r, &outcome);
-	if (v->receive)
-		recover_scratch(v->monitor->state.dir);
-	if (failed) {
-		autofree char *line = err_line(failed);
-
-		log_error("recover id=%s error=\"%s\"", v->id, line);
-		err_free(failed);
-	}
-	if (strcmp(outcome, "kept") == 0 && v->stream_fd >= 0)
-		refuse(v->monitor, v->stream_fd, v->kernel_tls, e);
-	end_with(v, outcome, e);
+			: err_new(ERR_BUG, "the worker ended with status %d", WEXITSTATUS(status)),
+		"the daemon's log may tell more");
 }
 
-static void on_worker_ended(void *arg, int status, bool heard)
+/* Takes e. */
+static void end_as(struct move *v, enum verdict verdict, struct err *e)
 {
+	if (verdict == VERDICT_KEPT && v->stream_fd >= 0)
+		refuse(v->monitor, v->stream_fd, v->kernel_tls, e);
+	if (verdict == VERDICT_MOVED && !v->receive) {
+		err_free(e);
+		e = NULL;
+	}
+	end_with(v, verdict_name(verdict), e);
+}
+
+/* What its journal says is made true, also when it has come to its end by itself: should it have
+ * failed to undo something, that is tried again. */
+static void on_worker_ended(void *arg, int status, bool heard unused_arg)
+{
+	enum verdict verdict = VERDICT_KEPT;
 	struct move *v = arg;
+	struct err *e = v->over ? NULL : reason(v, status);
 
 	v->worker = NULL;
 	fd_closep(&v->interrupt_fd);
+	if (v->id[0] && !v->dry_run)
+		settle_move(v, e, &verdict);
+	if (v->receive)
+		recover_scratch(v->monitor->state.dir);
+	if (!v->over && verdict == VERDICT_DOUBT && !v->receive) {
+		err_free(e); /* told when the peer has been asked */
+		v->over = true;
+	}
 	if (v->over)
 		move_check_end(v);
 	else
-		end_dead(v, status, heard);
+		end_as(v, verdict, e);
 }
 
 static const struct child_ops worker_ops = {
@@ -378,6 +385,11 @@ static void post_work(struct move *v, int interrupt)
 	work.id = v->id;
 	work.receive = v->receive;
 	work.peer = v->peer ? v->peer : none;
+	work.boot_id = v->monitor->boot_id;
+	work.peer_boot_id = v->peer_boot_id;
+	work.peer_key = v->key ? v->key : none;
+	work.peer_host = v->to.host;
+	work.peer_port = v->to.port;
 	work.kernel_tls = v->kernel_tls;
 	work.send = v->send;
 	work.start_time = v->start_time;
@@ -464,6 +476,13 @@ static void first_progress(struct move *v)
 
 static struct err *check_room(const struct monitor *m, const struct subject *s)
 {
+	const char *held = s ? settle_holds(m, s->pid) : NULL;
+
+	if (held)
+		return err_hint(
+			err_new(ERR_LIMIT, "%d (%s) stands still: its migration %s is in doubt",
+				s->pid, s->comm, held),
+			"migratectl status %s tells what is known", held);
 	for (const struct move *v = m->moves; v; v = v->next)
 		if (s && !v->receive && !v->over && v->pid == s->pid)
 			return err_hint(err_new(ERR_LIMIT, "%d (%s) is being moved already", s->pid,
@@ -589,6 +608,7 @@ static void dialled(struct monitor *m, struct ipc_msg *msg)
 		return;
 	}
 	joins_allow(v, &c->token);
+	snprintf(v->peer_boot_id, sizeof(v->peer_boot_id), "%s", c->boot_id);
 	v->kernel_tls = c->kernel_tls && msg->n_fds == 1;
 	if (v->kernel_tls) {
 		fd_closep(&v->stream_fd);
@@ -621,6 +641,7 @@ static void accepted(struct monitor *m, struct ipc_msg *msg)
 	v->peer = xstrdup(c->name);
 	v->key = xstrdup(c->fingerprint);
 	joins_allow(v, &c->token);
+	snprintf(v->peer_boot_id, sizeof(v->peer_boot_id), "%s", c->boot_id);
 	v->connection = c->connection;
 	v->kernel_tls = c->kernel_tls;
 	v->stream_fd = take_fd(&msg->fds[0]);
@@ -636,7 +657,9 @@ void monitor_connected(void *arg, struct ipc_msg *msg)
 {
 	struct service *net = arg;
 
-	if (msg->m->connected->join)
+	if (msg->m->connected->asked)
+		settle_answered(net->monitor, msg->m->connected);
+	else if (msg->m->connected->join)
 		joins_connected(net->monitor, msg);
 	else if (msg->m->connected->id[0])
 		dialled(net->monitor, msg);
@@ -657,6 +680,7 @@ void monitor_lost(void *arg, struct ipc_msg *msg)
 
 void moves_net_died(struct monitor *m)
 {
+	settle_net_died(m);
 	for (struct move *v = m->moves, *next; v; v = next) {
 		next = v->next;
 		v->connection = 0; /* a new net counts anew */
@@ -728,6 +752,7 @@ void moves_tell(struct monitor *m, const char *id)
 	for (struct move *v = m->moves; v; v = v->next)
 		if (!v->over && v->id[0] && (!id || strcmp(id, v->id) == 0))
 			post_progress(m, v->last);
+	settle_tell(m, id);
 }
 
 void moves_tell_ended(struct monitor *m)

@@ -36,6 +36,7 @@ struct child {
 	struct ipc *ipc;
 	char *id;      /* dialled for this migration; NULL: accepted */
 	uint32_t join; /* dialled: as in Dial */
+	bool ask;      /* dialled: as in Dial */
 	uint64_t number;
 	bool connected;
 	struct in6_addr from; /* accepted: IPv4 mapped */
@@ -99,14 +100,22 @@ static void listen_if_room(struct net *n)
 	listen_more(n, n->n_unknown < UNKNOWN_MAX && n->n_children < CONNECTIONS_MAX);
 }
 
-static void post_failed_dial(struct net *n, const char *id, uint32_t join, const struct err *e)
+/* What a dial was for. */
+struct dialled {
+	const char *id;
+	uint32_t join;
+	bool ask;
+};
+
+static void post_failed_dial(struct net *n, const struct dialled *d, const struct err *e)
 {
 	autoarena struct arena *a = arena_new();
 	Migrate__Connected m = MIGRATE__CONNECTED__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
 
-	m.id = arena_strdup(a, id);
-	m.join = join;
+	m.id = arena_strdup(a, d->id);
+	m.join = d->join;
+	m.asked = d->ask;
 	m.error = err_to_wire(a, e, "source", "hello");
 	ipc.body_case = MIGRATE__IPC__BODY_CONNECTED;
 	ipc.connected = &m;
@@ -131,6 +140,14 @@ static void on_child_asks(void *arg, struct ipc *from unused_arg, struct ipc_msg
 	struct child *c = arg;
 
 	msg->m->join_ask->connection = c->number;
+	ipc_post(c->net->monitor, msg->m, NULL, 0);
+}
+
+static void on_child_asks_fate(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
+{
+	struct child *c = arg;
+
+	msg->m->fate_ask->connection = c->number;
 	ipc_post(c->net->monitor, msg->m, NULL, 0);
 }
 
@@ -160,7 +177,7 @@ static void on_child_ended(void *arg, struct ipc *from)
 				: err_new(ERR_BUG, "the connecting process ended (status %#x)",
 					  status);
 
-		post_failed_dial(n, c->id, c->join, e);
+		post_failed_dial(n, &(struct dialled){ c->id, c->join, c->ask }, e);
 	}
 	if (!c->id && !c->connected)
 		n->n_unknown--;
@@ -177,6 +194,7 @@ static void on_child_ended(void *arg, struct ipc *from)
 static const struct ipc_handlers child_handlers = {
 	.by_case = { [MIGRATE__IPC__BODY_CONNECTED] = on_child_connected,
 		[MIGRATE__IPC__BODY_JOIN_ASK] = on_child_asks,
+		[MIGRATE__IPC__BODY_FATE_ASK] = on_child_asks_fate,
 		[MIGRATE__IPC__BODY_LOST] = on_child_lost },
 	.closed = on_child_ended,
 };
@@ -219,6 +237,7 @@ static struct err *start_child(struct net *n, const struct task *t)
 	*c = (struct child){ .next = n->children, .net = n, .pid = pid };
 	c->id = t->dial ? xstrdup(t->dial->id) : NULL;
 	c->join = t->dial ? t->dial->join : 0;
+	c->ask = t->dial && t->dial->ask;
 	c->connected = t->refuse; /* no stranger: its HELLO is over */
 	c->number = ++n->last_number;
 	c->ipc = ipc_new(n->base, take_fd(&ours), &child_handlers, c);
@@ -362,12 +381,13 @@ static void on_dial(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
 {
 	struct net *n = arg;
 	const Migrate__Dial *d = msg->m->dial;
-	autoerr struct err *e = msg->n_fds == 1 && n->setup
-					? start_child(n, &(struct task){ msg->fds[0], d, NULL })
+	const struct task t = { msg->n_fds ? msg->fds[0] : -1, d, NULL };
+	autoerr struct err *e = msg->n_fds == !d->ask && n->setup
+					? start_child(n, &t)
 					: err_new(ERR_BUG, "dial without a stream");
 
 	if (e)
-		post_failed_dial(n, d->id, d->join, e);
+		post_failed_dial(n, &(struct dialled){ d->id, d->join, d->ask }, e);
 }
 
 /* Without room for one more process, the peer sees that it is closed. */
@@ -392,17 +412,26 @@ static void on_drop(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
 	const Migrate__Drop *d = msg->m->drop;
 
 	for (struct child *c = n->children; c; c = c->next)
-		if (c->id && !c->connected && c->join == d->join && strcmp(c->id, d->id) == 0)
+		if (c->id && !c->connected && !c->ask && c->join == d->join &&
+			strcmp(c->id, d->id) == 0)
 			kill(c->pid, SIGKILL); /* our child, not yet waited for */
+}
+
+static void pass_to_child(struct net *n, uint64_t connection, const struct ipc_msg *msg)
+{
+	for (struct child *c = n->children; c; c = c->next)
+		if (c->number == connection)
+			ipc_post(c->ipc, msg->m, NULL, 0);
 }
 
 static void on_join_answer(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
 {
-	struct net *n = arg;
+	pass_to_child(arg, msg->m->join_answer->connection, msg);
+}
 
-	for (struct child *c = n->children; c; c = c->next)
-		if (c->number == msg->m->join_answer->connection)
-			ipc_post(c->ipc, msg->m, NULL, 0);
+static void on_fate_answer(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
+{
+	pass_to_child(arg, msg->m->fate_answer->connection, msg);
 }
 
 /* Without the monitor there is nothing to do; children serve their streams to the end. */
@@ -417,6 +446,7 @@ static const struct ipc_handlers monitor_handlers = {
 		[MIGRATE__IPC__BODY_DIAL] = on_dial,
 		[MIGRATE__IPC__BODY_DROP] = on_drop,
 		[MIGRATE__IPC__BODY_JOIN_ANSWER] = on_join_answer,
+		[MIGRATE__IPC__BODY_FATE_ANSWER] = on_fate_answer,
 		[MIGRATE__IPC__BODY_REFUSE] = on_refuse },
 	.closed = on_monitor_gone,
 };

@@ -1,23 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * The groups tell more than the last message: COMMIT goes out only when the source's group is
- * frozen, and the destination's group is frozen until COMMIT came. So where a message may be
- * missing, the source's process that is not held was never given away, and the destination's
- * process that is not frozen runs for good.
- */
 #include "roles/recover.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -26,7 +18,12 @@
 #include "roles/place.h"
 #include "roles/subject.h"
 
-#define DYING_MS 1000 /* a seedling whose tracer is gone */
+static const char *const verdicts[] = { "kept", "moved", "in_doubt" };
+
+const char *verdict_name(enum verdict v)
+{
+	return verdicts[v];
+}
 
 static bool is(const char *a, const char *b)
 {
@@ -55,12 +52,13 @@ static struct err *find_group(pid_t pid, const char *prefix, const char *rest, s
 	return NULL;
 }
 
-/* GONE is no error: *there tells. */
-static struct err *find_subject(pid_t pid, struct subject *s, bool *there)
+/* *there: it is the very process, and not another one that has its number now. */
+static struct err *find_subject(const struct journal_record *r, bool *there)
 {
-	struct err *e = pid > 1 ? subject_read(pid, s) : err_new(ERR_GONE, "never begun");
+	struct subject s;
+	struct err *e = subject_read(r->pid, &s);
 
-	*there = !e;
+	*there = !e && s.start_time == r->start_time && !s.zombie;
 	if (e && err_code(e) == ERR_GONE) {
 		err_free(e);
 		return NULL;
@@ -68,11 +66,36 @@ static struct err *find_subject(pid_t pid, struct subject *s, bool *there)
 	return e;
 }
 
+bool recover_alive(const struct journal_record *r, const char *boot_id)
+{
+	bool there = false;
+
+	err_free(find_subject(r, &there));
+	return there && is(r->boot_id, boot_id);
+}
+
+/* A pidfd of the very process; -1: it is gone. */
+static struct err *open_subject(const struct journal_record *r, int *ret)
+{
+	autoclose int fd = r->pid > 1 ? (int)syscall(SYS_pidfd_open, r->pid, 0) : -1;
+	bool there;
+
+	*ret = -1;
+	if (fd < 0)
+		return r->pid <= 1 || errno == ESRCH ? NULL
+						     : err_errno(errno, "open process %d", r->pid);
+	/* Looked at after it was opened: the descriptor is of the process that was looked at. */
+	TRY(find_subject(r, &there));
+	if (there)
+		*ret = take_fd(&fd);
+	return NULL;
+}
+
 /* ---- source ---- */
 
 /* The process has ended, so it does not tell where our group was; nor the one that was made for it
  * when it came here by a move itself. */
-static struct err *remove_left(const struct recover *r)
+static struct err *remove_left(const struct journal_record *r)
 {
 	AUTO(freezer_fini) struct freezer f = { NULL, NULL };
 	char name[128], site[32];
@@ -97,71 +120,74 @@ static struct err *remove_left(const struct recover *r)
 	return NULL;
 }
 
-static struct err *end(const struct recover *r, struct freezer *f)
+static bool without_groups(void)
 {
-	autoclose int fd = (int)syscall(SYS_pidfd_open, r->pid, 0);
-	struct subject s;
+	autofree char *root = NULL;
+	autoerr struct err *e = freezer_root(&root);
 
+	return e && err_code(e) == ERR_UNSUPPORTED;
+}
+
+struct err *recover_keep(const struct journal_record *r)
+{
+	AUTO(freezer_fini) struct freezer f = { NULL, NULL };
+	autoclose int fd = -1;
+
+	TRY(open_subject(r, &fd));
 	if (fd < 0)
-		return errno == ESRCH ? remove_left(r)
-				      : err_errno(errno, "open process %d", r->pid);
-	TRY(subject_read(r->pid, &s));
-	if (s.start_time != r->start_time || s.ours)
-		return NULL; /* gone; somebody else has the number */
+		return remove_left(r);
+	TRY(find_group(r->pid, ENGINE_HOLD_GROUP, r->id, &f));
+	if (f.dir)
+		return freezer_undo(&f, r->pid);
+	/* Then it was held by SIGSTOP. */
+	if (without_groups() && syscall(SYS_pidfd_send_signal, fd, SIGCONT, NULL, 0) < 0 &&
+		errno != ESRCH)
+		return err_errno(errno, "let process %d go on", r->pid);
+	return NULL;
+}
+
+struct err *recover_end(const struct journal_record *r)
+{
+	AUTO(freezer_fini) struct freezer f = { NULL, NULL };
+	autoclose int fd = -1;
+
+	TRY(open_subject(r, &fd));
+	if (fd < 0)
+		return remove_left(r);
+	TRY(find_group(r->pid, ENGINE_HOLD_GROUP, r->id, &f));
 	if (syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
 		return err_errno(errno, "end the original %d", r->pid);
-	if (f->dir)
-		TRY(freezer_remove(f));
+	if (f.dir)
+		TRY(freezer_remove(&f));
 	return remove_left(r);
 }
 
-struct err *recover_source(const struct recover *r, const char **outcome)
+struct err *recover_source(const struct journal_record *r, const char *boot_id, enum verdict *ret)
 {
-	AUTO(freezer_fini) struct freezer f = { NULL, NULL };
-	bool there, frozen = false;
-	struct subject s;
+	/* What was written after the last fsync may be lost with the power: COMMIT, too. */
+	bool rebooted = !is(r->boot_id, boot_id);
 
-	*outcome = is(r->owner, "destination") ? "moved"
-		   : is(r->owner, "unknown")   ? "in_doubt"
-					       : "kept";
-	TRY(find_subject(r->pid, &s, &there));
-	if (!there || s.start_time != r->start_time)
-		return remove_left(r);
-	TRY(find_group(r->pid, ENGINE_HOLD_GROUP, r->id, &f));
-	if (is(*outcome, "moved"))
-		return end(r, &f);
-	if (f.dir)
-		TRY(freezer_get(&f, &frozen));
-	if (frozen && !r->heard)
-		*outcome = "in_doubt";
-	return f.dir && is(*outcome, "kept") ? freezer_undo(&f, r->pid) : NULL;
+	*ret = VERDICT_DOUBT;
+	if (r->mark == MARK_MOVED) {
+		if (!rebooted)
+			TRY(recover_end(r));
+		*ret = VERDICT_MOVED;
+	} else if (r->mark == MARK_INTENT && !rebooted) {
+		TRY(recover_keep(r));
+		*ret = VERDICT_KEPT;
+	}
+	return NULL;
 }
 
 /* ---- destination ---- */
 
-int64_t recover_now_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_BOOTTIME, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-static bool ends_soon(pid_t pid)
-{
-	autoclose int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	struct pollfd p = { fd, POLLIN, 0 };
-
-	return fd < 0 || poll(&p, 1, DYING_MS) > 0;
-}
-
 /* The group of a process that is gone. */
-static struct err *remove_empty(const struct recover *r)
+static struct err *remove_empty(const struct journal_record *r, const char *cgroup_dir)
 {
 	AUTO(freezer_fini) struct freezer f = { NULL, NULL };
 	autofree char *dir = NULL;
 
-	TRY(place_group(r->cgroup_dir, &dir));
+	TRY(place_group(cgroup_dir, &dir));
 	if (!dir || r->pid <= 1)
 		return NULL;
 	if (asprintf(&f.dir, "%s/" ENGINE_SITE_GROUP "%d", dir, r->pid) < 0)
@@ -169,41 +195,51 @@ static struct err *remove_empty(const struct recover *r)
 	return freezer_remove(&f);
 }
 
-static struct err *settle(const struct recover *r, struct freezer *f, const char **outcome)
-{
-	bool frozen;
-
-	if (is(r->owner, "destination"))
-		return freezer_set(f, false, false);
-	TRY(freezer_get(f, &frozen));
-	if (!frozen && !ends_soon(r->pid)) {
-		*outcome = "moved";
-		return NULL;
-	}
-	TRY(freezer_kill(f));
-	return freezer_remove(f);
-}
-
-struct err *recover_destination(const struct recover *r, const char **outcome)
+/* It stands in its group, or is still traced and about to die with its tracer. */
+static struct err *discard(const struct journal_record *r, const char *cgroup_dir)
 {
 	AUTO(freezer_fini) struct freezer f = { NULL, NULL };
-	const int64_t tick_us = 1000000 / sysconf(_SC_CLK_TCK);
-	bool committed = is(r->owner, "destination"), there;
-	struct subject s;
+	autoclose int fd = -1;
 	char pid[16];
 
-	*outcome = committed ? "moved" : "kept";
-	TRY(find_subject(r->pid, &s, &there));
-	/* The number may be that of a process that came before: it is older than the migration. */
-	if (there && (int64_t)s.start_time * tick_us >= r->began_us - tick_us) {
-		snprintf(pid, sizeof(pid), "%d", r->pid);
-		TRY(find_group(r->pid, ENGINE_SITE_GROUP, pid, &f));
-		if (f.dir)
-			return settle(r, &f, outcome);
-	} else if (committed) {
-		*outcome = "in_doubt"; /* it ran and has ended, or never ran */
+	TRY(open_subject(r, &fd));
+	if (fd < 0)
+		return remove_empty(r, cgroup_dir);
+	snprintf(pid, sizeof(pid), "%d", r->pid);
+	TRY(find_group(r->pid, ENGINE_SITE_GROUP, pid, &f));
+	if (syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+		return err_errno(errno, "end %d, which was being built", r->pid);
+	return f.dir ? freezer_remove(&f) : NULL;
+}
+
+static struct err *finish(const struct journal_record *r, enum verdict *ret)
+{
+	AUTO(freezer_fini) struct freezer f = { NULL, NULL };
+	char pid[16];
+	bool there;
+
+	TRY(find_subject(r, &there));
+	*ret = VERDICT_MOVED;
+	if (!there) {
+		if (r->mark == MARK_COMMITTED && without_groups())
+			*ret = VERDICT_DOUBT;
+		return NULL;
 	}
-	return committed ? NULL : remove_empty(r);
+	snprintf(pid, sizeof(pid), "%d", r->pid);
+	TRY(find_group(r->pid, ENGINE_SITE_GROUP, pid, &f));
+	/* Only once: somebody else may freeze it later. */
+	return f.dir && r->mark == MARK_COMMITTED ? freezer_set(&f, false, false) : NULL;
+}
+
+struct err *recover_destination(const struct journal_record *r, const char *boot_id,
+	const char *cgroup_dir, enum verdict *ret)
+{
+	bool committed = r->mark >= MARK_COMMITTED;
+
+	*ret = committed ? VERDICT_MOVED : VERDICT_KEPT;
+	if (!is(r->boot_id, boot_id))
+		return NULL;
+	return committed ? finish(r, ret) : discard(r, cgroup_dir);
 }
 
 /* ---- scratch directories ---- */

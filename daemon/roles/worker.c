@@ -21,6 +21,7 @@
 #include "engine/engine.h"
 #include "roles/hooks.h"
 #include "roles/ipc.h"
+#include "roles/journal.h"
 #include "roles/place.h"
 #include "roles/policy.h"
 #include "roles/refuse.h"
@@ -33,8 +34,7 @@
 
 #define SAY_US         2000000            /* how long the monitor may take to read */
 #define OPEN_MAX_US    INT64_C(600000000) /* for one more connection */
-#define ID_MAX         63
-#define NUMBERS_MIN_US 100000      /* between two progress messages of one state */
+#define NUMBERS_MIN_US 100000             /* between two progress messages of one state */
 #define NOTES_BYTES    (160 << 10) /* of blockers and warnings in Done: it must fit one message */
 
 struct worker {
@@ -51,6 +51,7 @@ struct worker {
 	/* Who asks the monitor holds it until the answer is there. */
 	pthread_mutex_t asking;
 	struct joined *joined;
+	struct journal journal;
 };
 
 /* A further connection; the engine closes the stream, the memory is ours. */
@@ -165,17 +166,54 @@ static void on_progress(void *arg, const struct engine_stats *s)
 		say_progress(w, s, false);
 }
 
-/* The monitor must not believe that the process can go on here when it may run there already. */
-static struct err *on_commit(void *arg, const struct engine_stats *s)
+/* ---- the journal ---- */
+
+static void put_text(char *to, size_t room, const char *from)
+{
+	snprintf(to, room, "%s", from ? from : "");
+}
+
+static struct err *begin_journal(struct worker *w, enum engine_mark mark)
+{
+	const Migrate__Work *k = w->work;
+	struct journal_record r = { .mark = mark,
+		.destination = k->receive,
+		.pid = w->pid,
+		.start_time = k->start_time,
+		.asker = k->asker,
+		.port = k->peer_port };
+	struct subject s;
+
+	if (k->receive) {
+		TRY(subject_read(w->pid, &s));
+		r.start_time = s.start_time;
+	}
+	put_text(r.id, sizeof(r.id), w->id);
+	put_text(r.comm, sizeof(r.comm), w->comm);
+	put_text(r.boot_id, sizeof(r.boot_id), k->boot_id);
+	put_text(r.peer_boot_id, sizeof(r.peer_boot_id), k->peer_boot_id);
+	put_text(r.peer, sizeof(r.peer), k->peer);
+	put_text(r.key, sizeof(r.key), k->peer_key);
+	put_text(r.host, sizeof(r.host), k->peer_host);
+	return journal_create(k->state_dir, &r, &w->journal);
+}
+
+static struct err *on_mark(void *arg, enum engine_mark mark)
 {
 	struct worker *w = arg;
-	struct engine_stats next = *s;
 
-	next.state = "commit";
-	next.owner = OWNER_UNKNOWN;
-	TRY_IN(tell_progress(w, &next, false), "tell the monitor");
-	w->seen = next;
-	return NULL;
+	if (w->journal.fd < 0)
+		return err_in(begin_journal(w, mark), "remember migration %s", w->id);
+	return journal_add(&w->journal, mark);
+}
+
+/* What was written while nobody had time for the disk. Should that fail, the monitor tries it again
+ * and says so. */
+static void end_journal(struct worker *w)
+{
+	if (w->journal.fd >= 0)
+		err_free(journal_sync(&w->journal));
+	journal_close(&w->journal);
 }
 
 /* ---- asking the monitor ---- */
@@ -474,19 +512,6 @@ static void run_send(struct worker *w, const struct engine_io *io, struct engine
 
 /* ---- destination ---- */
 
-/* It becomes part of file names, and is shown on terminals. */
-static bool id_is_sane(const char *id)
-{
-	size_t len = strlen(id);
-
-	if (len == 0 || len > ID_MAX)
-		return false;
-	for (size_t i = 0; i < len; i++)
-		if (!isalnum((unsigned char)id[i]) && !(i && strchr("-_", id[i])))
-			return false;
-	return true;
-}
-
 static char *clean_copy(const char *s)
 {
 	char *copy = xstrdup(s);
@@ -503,8 +528,9 @@ static struct err *on_begin(void *arg, const struct incoming *in)
 {
 	struct worker *w = arg;
 
-	if (!id_is_sane(in->id))
-		return err_new(ERR_PEER, "a migration's id is 1 to %d letters and digits", ID_MAX);
+	if (!journal_id_is_sane(in->id))
+		return err_new(ERR_PEER, "a migration's id is 1 to %d letters and digits",
+			JOURNAL_ID_BYTES - 1);
 	w->id = xstrdup(in->id);
 	w->comm = clean_copy(in->comm);
 	w->pid = in->pid;
@@ -565,14 +591,14 @@ static struct err *carry(const struct worker *w, int fd, bool kernel_tls, struct
 int worker_main(void)
 {
 	autoipc struct ipc_msg msg = { .m = NULL };
-	struct worker w = { .asking = PTHREAD_MUTEX_INITIALIZER };
+	struct worker w = { .asking = PTHREAD_MUTEX_INITIALIZER, .journal = JOURNAL_NONE };
 	struct engine_outcome out = { .result = RESULT_KEPT };
 	struct stream stream = { .fd = -1 };
 	struct engine_io io = { .interrupt_fd = -1,
 		.arg = &w,
 		.on_progress = on_progress,
 		.on_hook = on_hook,
-		.on_commit = on_commit,
+		.on_mark = on_mark,
 		.open_stream = on_open_stream };
 	autoerr struct err *e = ipc_recv(IPC_FD, DEADLINE_NEVER, &msg);
 
@@ -591,6 +617,7 @@ int worker_main(void)
 		run_receive(&w, &io, &out);
 	else
 		run_send(&w, &io, &out);
+	end_journal(&w);
 	say_done(&w, &out);
 	engine_outcome_fini(&out);
 	free(w.id);

@@ -81,6 +81,7 @@ static struct err *read_ok(const uint8_t *body, size_t len, struct hello_peer *p
 	peer->version = m->version;
 	copy_clean(peer->software, sizeof(peer->software), m->software);
 	copy_clean(peer->boot_id, sizeof(peer->boot_id), m->boot_id);
+	copy_clean(peer->fate, sizeof(peer->fate), m->fate);
 	peer->fixed_keys = m->fixed_keys;
 	peer->join.number = 0;
 	peer->can_join = m->join_token.len == JOIN_TOKEN_BYTES;
@@ -106,6 +107,7 @@ struct err *hello_dial(
 	autoarena struct arena *a = arena_new();
 	Migrate__Hello m = MIGRATE__HELLO__INIT;
 	Migrate__Join join = MIGRATE__JOIN__INIT;
+	Migrate__Question ask = MIGRATE__QUESTION__INIT;
 	struct frame_head h;
 	uint8_t *body;
 	struct err *e;
@@ -120,6 +122,10 @@ struct err *hello_dial(
 		join.token.data = (uint8_t *)(uintptr_t)self->join.token;
 		join.token.len = JOIN_TOKEN_BYTES;
 		m.join = &join;
+	}
+	if (self->ask) {
+		ask.id = arena_strdup(a, self->ask);
+		m.ask = &ask;
 	}
 	/* A peer that does not want our key has closed already; its alert says why and is in our
 	 * queue, so the error of this write says less than that of the read. */
@@ -165,15 +171,23 @@ static struct err *read_hello(
 	copy_clean(peer->software, sizeof(peer->software), m->software);
 	copy_clean(peer->boot_id, sizeof(peer->boot_id), m->boot_id);
 	peer->fixed_keys = m->fixed_keys;
+	peer->ask[0] = 0;
+	if (m->ask)
+		copy_clean(peer->ask, sizeof(peer->ask), m->ask->id);
 	e = hello_choose(m->version_min, m->version_max, &peer->version);
+	if (!e && m->ask && (!m->ask->id[0] || m->join))
+		e = err_new(ERR_PEER, "it asks about no migration");
 	if (!e)
 		e = read_join(m->join, peer);
 	migrate__hello__free_unpacked(m, NULL);
 	return e;
 }
 
-static struct err *check_join(const struct hello_self *self, const struct hello_peer *peer)
+static struct err *check_wish(const struct hello_self *self, struct hello_peer *peer)
 {
+	if (peer->ask[0])
+		return self->fate_of ? self->fate_of(self->arg, peer->ask, peer->fate)
+				     : err_new(ERR_UNSUPPORTED, "nobody knows that here");
 	if (!peer->join.number)
 		return NULL;
 	if (!self->may_join)
@@ -191,9 +205,10 @@ struct err *hello_accept(
 	struct err *e, *ignored;
 
 	TRY(recv_frame(t, a, d, &h, &body));
+	peer->fate[0] = 0;
 	e = read_hello(&h, body, peer);
 	if (!e)
-		e = check_join(self, peer);
+		e = check_wish(self, peer);
 	if (e) {
 		ignored = send_frame(
 			t, FRAME_ERROR, &err_to_wire(a, e, "destination", "hello")->base, d);
@@ -203,7 +218,8 @@ struct err *hello_accept(
 	keep_keys(t, peer);
 	m.version = peer->version;
 	m.fixed_keys = self->fixed_keys;
-	if (peer->can_join) {
+	m.fate = peer->fate;
+	if (peer->can_join && !peer->ask[0]) {
 		m.join_token.data = peer->join.token;
 		m.join_token.len = JOIN_TOKEN_BYTES;
 	}

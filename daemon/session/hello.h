@@ -28,6 +28,10 @@ struct hello_join {
 	uint8_t token[JOIN_TOKEN_BYTES];
 };
 
+/* Longer than any answer and any id. */
+#define FATE_BYTES 32
+#define ASK_BYTES  64
+
 struct hello_peer {
 	uint32_t version;
 	char software[SOFTWARE_BYTES]; /* for logs; only printable characters */
@@ -37,6 +41,8 @@ struct hello_peer {
 	 * others can join this connection, if can_join. */
 	struct hello_join join;
 	bool can_join;
+	char ask[ASK_BYTES];   /* accepting: the migration it asks about; "": none */
+	char fate[FATE_BYTES]; /* dialling: what it answered; "": nothing. Printable. */
 };
 struct hello_self {
 	const char *software;
@@ -45,6 +51,9 @@ struct hello_self {
 	struct hello_join join; /* dialling: as whom */
 	/* Accepting: whether that connection may join; an error goes to the peer. */
 	struct err *(*may_join)(void *arg, const struct hello_join *j);
+	const char *ask; /* dialling: only what became of this migration; NULL: no */
+	/* Accepting: what became of it. */
+	struct err *(*fate_of)(void *arg, const char *id, char fate[FATE_BYTES]);
 	void *arg;
 };
 

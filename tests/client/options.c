@@ -104,7 +104,6 @@ static void refused(void **state unused_arg)
 			"--take-address 10.0.0.9 has not landed yet" },
 		{ "m send 1 b --accept-queue reset", ERR_UNSUPPORTED,
 			"--accept-queue reset has not landed yet" },
-		{ "m resolve x here", ERR_UNSUPPORTED, "resolve has not landed yet" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {

@@ -123,7 +123,8 @@ static void in_doubt(void **state unused_arg)
 	d.outcome = (char *)"in_doubt";
 	render_done(&t, &d, HERE_RUNS);
 	IS(t, "4242 stands still here and may run on host-b: in doubt\n"
-	      "try: look there, then: migratectl resolve abc123 here|there\n");
+	      "try: wait, it is asked again and again; or look there, then: "
+	      "migratectl resolve abc123 here|there\n");
 }
 
 static void blocked(void **state unused_arg)

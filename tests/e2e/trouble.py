@@ -226,38 +226,36 @@ class Arena:
                     found.append(path)
         return found
 
-    def judge(self, status, last, monitor_dead):
-        """Exactly one copy, and the user knows. Returns what happened, in a word."""
-        there = OTHER[self.where]
-        copies = self.copies()
-        running = [h for h in copies if copies[h] == "runs"]
-        expect(len(running) <= 1, "two copies run: %s", copies)
-        expect(copies, "no copy is left; it said %s; exit %d %s", self.lab.read(self.out)[-500:],
-               status, last)
-        outcome = last.get("outcome", "")
-        if running == [self.where]:
-            expect(len(copies) == 1, "it runs, and another copy is there: %s", copies)
-            expect(status == 1 or (monitor_dead and status == 3),
-                   "it runs here, but exit %d %s", status, last)
-            expect(monitor_dead or outcome == "kept", "it runs here, but: %s", last)
-        elif running == [there]:
-            if self.where in copies:
-                expect(status == 3, "it runs there and is held here, but exit %d %s", status, last)
-            else:
-                expect(status == 0 or (monitor_dead and status == 3),
-                       "it runs there, but exit %d %s", status, last)
-        else:
-            expect(list(copies) == [self.where] or monitor_dead,
-                   "no copy runs: %s, exit %d %s", copies, status, last)
-            expect(copies.get(self.where) == "frozen", "it is not held: %s", copies)
-            expect(status == 3, "it is held, but exit %d %s", status, last)
-        return "%s%s" % ("+".join("%s %s" % (h, s) for h, s in sorted(copies.items())),
-                         " exit %d" % status)
+    def doubts(self, host):
+        """Journals of what was sent from there and is not settled yet."""
+        try:
+            names = os.listdir(self.host_file(host, "/var/lib/migrated/journal"))
+        except FileNotFoundError:
+            return []
+        return [n for n in names if n.endswith(".source")]
 
-    def check_status(self, last):
-        """The daemon here knows of the doubt."""
+    def judge(self, status, last, monitor_dead):
+        """Exactly one copy, when the daemons have asked each other, and the user was told the truth. Returns
+        what happened, in a word."""
+        there = OTHER[self.where]
+        wait_for("the doubt to be settled", 40, lambda: not self.doubts(self.where))
+        copies = self.copies()
+        expect(list(copies.values()) == ["runs"], "copies: %s; it said %s; exit %d %s", copies,
+               self.lab.read(self.out)[-500:], status, last)
+        host = list(copies)[0]
+        outcome = {self.where: "kept", there: "moved"}[host]
+        told = last.get("outcome", "")
+        expect(status == {"kept": 1, "moved": 0}[outcome] or status == 3 and (
+            monitor_dead or told == "in_doubt"), "%s, but exit %d %s", outcome, status, last)
+        expect(told in ("", outcome, "in_doubt"), "%s, but it was told %s", outcome, last)
+        if status == 3 and not monitor_dead:
+            self.check_status(last, outcome)
+        return "%s, exit %d" % (outcome, status)
+
+    def check_status(self, last, outcome):
+        """The daemon here knows what became of the doubt."""
         said = self.lab.ctl(self.where, "status", last["id"])
-        expect([d["outcome"] for d in said.get("ended", ())] == ["in_doubt"], "status says %s %s",
+        expect([d["outcome"] for d in said.get("ended", ())] == [outcome], "status says %s %s",
                dict(said), said.err)
 
     def unharmed(self, host):
@@ -272,46 +270,13 @@ class Arena:
         expect(not found, "it was changed:\n  %s", "\n  ".join(found[:20]))
         expect("FAIL" not in self.lab.read(self.out), "it says %s", self.lab.read(self.out)[-300:])
 
-    def clean_up(self, last, monitor_dead):
-        """After the judgement: what the operator would do, then the next move must work."""
-        copies = self.copies()
-        there = OTHER[self.where]
-        if self.where in copies and copies[self.where] == "frozen":
-            if not monitor_dead and last.get("id"):
-                self.check_status(last)
-            expect("migrated-hold-" in self.cgroup(self.where), "held in %s",
-                   self.cgroup(self.where))
-            hold = self.group_dir(self.where)
-            if copies.get(there) == "runs":  # resolve there
-                self.lab.kill(self.where, self.pid)
-            else:  # resolve here
-                if there in copies:
-                    self.lab.kill(there, self.pid)
-                with open(os.path.dirname(hold) + "/cgroup.procs", "w") as f:
-                    f.write(str(self.outer(self.where)))
-            wait_for("the group to be empty", 5, lambda: (
-                "populated 0" in read(hold + "/cgroup.events")))
-            os.rmdir(hold)
-            if copies.get(there) == "runs" and os.path.basename(os.path.dirname(hold)).startswith(
-                    "pid-"):
-                os.rmdir(os.path.dirname(hold))
-            wait_for("one copy", 10, lambda: len(self.copies()) == 1)
+    def clean_up(self):
+        """After the judgement: the program has noticed nothing, and nothing is left."""
         self.where = list(self.copies())[0]
         self.unharmed(self.where)
         for h in ("a", "b"):
             wait_for("nothing left on %s: %s" % (h, self.left_overs(h)), 3,
                      lambda: not self.left_overs(h))
-
-    def outer(self, host):
-        """The program's number on this machine."""
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                ns = [l for l in read("/proc/%s/status" % name).splitlines()
-                      if l.startswith("NSpid:")]
-                if ns and ns[0].split()[-1] == str(self.pid) and (
-                        os.readlink("/proc/%s/ns/pid" % name) == self.spaces[host]):
-                    return int(name)
-        raise Failed("it is gone")
 
     def next_move(self):
         done = self.lab.send(self.where, self.pid)
@@ -399,7 +364,7 @@ def report(arena, name, status, last, err, monitor_dead=False):
     what = arena.judge(status, last, monitor_dead)
     OUTCOMES[what] += 1
     text = (last.get("error") or {}).get("message", "") or (err.splitlines() or [""])[0]
-    arena.clean_up(last, monitor_dead)
+    arena.clean_up()
     print("%-44s %-22s %s" % (name, what, text[:90]), flush=True)
 
 

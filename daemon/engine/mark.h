@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The points of a migration that are remembered: see engine_io.on_mark. */
+#pragma once
+
+/* What must be known to whoever cleans up after our death: told before it becomes true, but for
+ * MARK_RUNNING and MARK_CONFIRMED. */
+enum engine_mark {
+	MARK_NONE,
+	/* source */
+	MARK_INTENT, /* it will be held; until MARK_COMMIT it runs here or nowhere */
+	MARK_COMMIT, /* the peer may run it from now on */
+	MARK_MOVED,  /* the peer runs it: what stands here is to be ended */
+	/* destination */
+	MARK_BUILDING,  /* it has a process, in which nothing runs */
+	MARK_COMMITTED, /* it is ours: it is to run, whoever sees to that */
+	MARK_RUNNING,   /* it does */
+	MARK_CONFIRMED, /* and the source knows */
+	MARK_COUNT,
+};

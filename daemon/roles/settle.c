@@ -1,0 +1,489 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The life of what a worker has left. A doubt is tried again and again: to get at its journal (a
+ * worker of the daemon before us may still be at it), to do what is to be done here, to ask the
+ * peer.
+ */
+#include "roles/settle.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "roles/policy.h"
+#include "roles/recover.h"
+#include "wire/err_wire.h"
+
+#define FIRST_MS 250   /* between two tries, doubled each time */
+#define MOST_MS  60000 /* up to this */
+/* Who waits for a migration is told that it is in doubt when the peer could not say for so long. */
+#define TELL_US 5000000
+/* What came here and was never confirmed is forgotten after a month; so after half of that the
+ * source does not believe any more that a peer which knows nothing never ran it. */
+#define FORGET_S  (30 * 86400)
+#define BELIEVE_S (15 * 86400)
+
+struct doubt {
+	struct doubt *next;
+	struct monitor *monitor;
+	char id[JOURNAL_ID_BYTES];
+	bool destination;
+	struct journal journal; /* fd -1: not opened yet */
+	Migrate__Done
+		*done; /* owned; source: what was last said of it, or will be; NULL: nothing */
+	struct event *again;
+	unsigned tries;
+	bool asking, told;
+	int64_t since_us;
+};
+
+/* ---- what is told ---- */
+
+static void post(struct monitor *m, const Migrate__Ipc *ipc)
+{
+	if (m->control.child)
+		child_post(m->control.child, ipc, NULL, 0);
+}
+
+static Migrate__Done *copy_done(const Migrate__Done *d)
+{
+	size_t len = migrate__done__get_packed_size(d);
+	autofree uint8_t *buf = xcalloc(1, len + 1);
+	Migrate__Done *copy;
+
+	migrate__done__pack(d, buf);
+	copy = migrate__done__unpack(NULL, len, buf);
+	if (!copy)
+		abort();
+	return copy;
+}
+
+/* Replaces what is said of it: outcome, who runs it, why. `e` is borrowed. */
+static void say(struct doubt *d, enum verdict v, const struct err *e)
+{
+	static const char *const owners[] = { "source", "destination", "unknown" };
+	static const char *const states[] = { "resumed", "done", "in_doubt" };
+	autoarena struct arena *a = arena_new();
+	Migrate__Done next = *d->done;
+	Migrate__Progress last = *d->done->last;
+	Migrate__Done *copy;
+
+	last.state = arena_strdup(a, states[v]);
+	last.owner = arena_strdup(a, owners[v]);
+	next.last = &last;
+	next.outcome = arena_strdup(a, verdict_name(v));
+	next.error = e ? err_to_wire(a, e, "source", "in_doubt") : NULL;
+	copy = copy_done(&next);
+	migrate__done__free_unpacked(d->done, NULL);
+	d->done = copy;
+}
+
+static void tell(struct doubt *d)
+{
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+
+	d->told = true;
+	moves_remember(d->monitor, d->done);
+	ipc.body_case = MIGRATE__IPC__BODY_DONE;
+	ipc.done = d->done;
+	post(d->monitor, &ipc);
+}
+
+static void tell_progress(struct doubt *d)
+{
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+
+	ipc.body_case = MIGRATE__IPC__BODY_PROGRESS;
+	ipc.progress = d->done->last;
+	post(d->monitor, &ipc);
+}
+
+/* From the journal alone, when the daemon has been started anew. */
+static Migrate__Done *done_of(const struct journal_record *r)
+{
+	Migrate__Done d = MIGRATE__DONE__INIT;
+	Migrate__Progress p = MIGRATE__PROGRESS__INIT;
+	char unknown[] = "unknown", state[] = "in_doubt", side[] = "source";
+
+	p.id = (char *)(uintptr_t)r->id;
+	p.side = side;
+	p.state = state;
+	p.owner = unknown;
+	p.pid = r->pid;
+	p.comm = (char *)(uintptr_t)r->comm;
+	p.peer = (char *)(uintptr_t)r->peer;
+	d.last = &p;
+	d.outcome = state;
+	return copy_done(&d);
+}
+
+/* ---- the end of a doubt ---- */
+
+static void doubt_free(struct doubt *d)
+{
+	struct doubt **link = &d->monitor->doubts;
+
+	while (*link != d)
+		link = &(*link)->next;
+	*link = d->next;
+	event_free(d->again);
+	journal_close(&d->journal);
+	if (d->done)
+		migrate__done__free_unpacked(d->done, NULL);
+	free(d);
+}
+
+/* The destination's answer to a source that has not said yet that it knows. */
+static void keep_answer(struct doubt *d)
+{
+	autoerr struct err *e = journal_sync(&d->journal);
+
+	if (!e)
+		return;
+	autofree char *line = err_line(e);
+
+	log_warn("settle id=%s error=\"%s\"", d->id, line);
+}
+
+static bool to_be_kept(const struct doubt *d, enum verdict v)
+{
+	const struct journal_record *r = &d->journal.last;
+
+	return d->destination && v != VERDICT_KEPT && r->mark != MARK_CONFIRMED &&
+	       time(NULL) - r->written_s < FORGET_S;
+}
+
+/* `why` is borrowed. */
+static void finish(struct doubt *d, enum verdict v, const struct err *why)
+{
+	if (d->journal.fd >= 0 && to_be_kept(d, v))
+		keep_answer(d);
+	else
+		journal_remove(&d->journal);
+	if (d->done) {
+		log_info("settled id=%s side=source pid=%d outcome=%s", d->id, d->done->last->pid,
+			verdict_name(v));
+		say(d, v, why);
+		tell(d);
+	}
+	doubt_free(d);
+}
+
+/* ---- trying ---- */
+
+static void rearm(struct doubt *d, unsigned ms)
+{
+	const struct timeval tv = { ms / 1000, (suseconds_t)(ms % 1000) * 1000 };
+
+	event_add(d->again, &tv);
+}
+
+static void back_off(struct doubt *d)
+{
+	unsigned ms = d->tries < 8 ? FIRST_MS << d->tries : MOST_MS;
+
+	d->tries++;
+	rearm(d, MIN(ms, (unsigned)MOST_MS));
+}
+
+/* Whoever waits is told after a while, and everybody what is known by now. Takes e. */
+static void stay(struct doubt *d, struct err *e)
+{
+	autofree char *line = err_line(e);
+
+	log_info("in-doubt id=%s pid=%d peer=%s try=%u reason=\"%s\"", d->id, d->journal.last.pid,
+		d->journal.last.peer, d->tries + 1, line);
+	say(d, VERDICT_DOUBT, e);
+	err_free(e);
+	if (d->told || clock_us() - d->since_us >= TELL_US)
+		tell(d);
+	back_off(d);
+}
+
+static struct err *dial(struct doubt *d)
+{
+	struct monitor *m = d->monitor;
+	const struct journal_record *r = &d->journal.last;
+	Migrate__Dial dial = MIGRATE__DIAL__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	const struct peer *peer = NULL;
+	struct address to;
+
+	if (!m->net.child)
+		return err_new(ERR_BUG, "the net role is not running");
+	/* It may have moved, or have another key, since. */
+	err_free(peers_find(&m->state.peers, r->peer, &peer, &to));
+	dial.id = d->id;
+	dial.host = (char *)(uintptr_t)(peer ? to.host : r->host);
+	dial.port = peer ? to.port : r->port;
+	dial.fingerprint = (char *)(uintptr_t)(peer ? peer->fingerprint : r->key);
+	dial.name = (char *)(uintptr_t)r->peer;
+	dial.ask = true;
+	ipc.body_case = MIGRATE__IPC__BODY_DIAL;
+	ipc.dial = &dial;
+	child_post(m->net.child, &ipc, NULL, 0);
+	return NULL;
+}
+
+static void ask(struct doubt *d)
+{
+	struct err *e;
+
+	if (!d->done)
+		d->done = done_of(&d->journal.last);
+	if (d->tries == 0)
+		tell_progress(d);
+	e = dial(d);
+	d->asking = !e;
+	if (e)
+		stay(d, e);
+}
+
+/* *over: the verdict is final. */
+static struct err *look(struct doubt *d, enum verdict *v, bool *over)
+{
+	const struct monitor *m = d->monitor;
+	const char *dir = m->config.cgroup_dir ? m->config.cgroup_dir : "";
+
+	*over = true;
+	*v = VERDICT_KEPT;
+	if (d->journal.fd < 0)
+		TRY(journal_open(m->state.dir, d->id, d->destination, &d->journal));
+	if (d->journal.fd < 0)
+		return NULL;
+	if (d->destination)
+		return recover_destination(&d->journal.last, m->boot_id, dir, v);
+	TRY(recover_source(&d->journal.last, m->boot_id, v));
+	*over = *v != VERDICT_DOUBT;
+	return NULL;
+}
+
+/* True: it is over, and d still there for `finish`. */
+static bool try_once(struct doubt *d, enum verdict *v)
+{
+	bool over;
+	autoerr struct err *e = look(d, v, &over);
+
+	if (!e && over)
+		return true;
+	*v = VERDICT_DOUBT;
+	if (!e) {
+		ask(d);
+		return false;
+	}
+	/* Somebody is still at it: that ends by itself. */
+	if (err_code(e) != ERR_LIMIT) {
+		autofree char *line = err_line(e);
+
+		log_error("settle id=%s try=%u error=\"%s\"", d->id, d->tries + 1, line);
+		back_off(d);
+	} else {
+		rearm(d, FIRST_MS);
+	}
+	return false;
+}
+
+static void on_again(evutil_socket_t fd unused_arg, short what unused_arg, void *arg)
+{
+	struct doubt *d = arg;
+	enum verdict v;
+
+	if (!d->asking && try_once(d, &v))
+		finish(d, v, NULL);
+}
+
+static struct doubt *doubt_new(struct monitor *m, const char *id, bool destination)
+{
+	struct doubt *d = xcalloc(1, sizeof(*d));
+
+	*d = (struct doubt){ .next = m->doubts,
+		.monitor = m,
+		.destination = destination,
+		.journal = JOURNAL_NONE,
+		.since_us = clock_us() };
+	snprintf(d->id, sizeof(d->id), "%s", id);
+	d->again = evtimer_new(m->base, on_again, d);
+	if (!d->again)
+		abort();
+	m->doubts = d;
+	return d;
+}
+
+/* ---- answers ---- */
+
+static bool same_boot(const struct doubt *d)
+{
+	return strcmp(d->journal.last.boot_id, d->monitor->boot_id) == 0;
+}
+
+/* What the answer means; NULL and *v other than VERDICT_DOUBT: it is settled. */
+static struct err *weigh(struct doubt *d, enum fate f, enum verdict *v)
+{
+	const struct journal_record *r = &d->journal.last;
+	bool believe = f != FATE_NEVER || time(NULL) - r->written_s < BELIEVE_S;
+
+	*v = VERDICT_DOUBT;
+	if (f == FATE_WAIT)
+		return err_new(ERR_PEER, "%s has not decided yet", r->peer);
+	if (f == FATE_REBOOTED)
+		return err_new(ERR_PEER,
+			"%s has restarted since, and cannot tell whether it ran there", r->peer);
+	if (f == FATE_UNKNOWN || !believe)
+		return err_new(ERR_PEER, "%s cannot tell whether it ever ran there", r->peer);
+	if (same_boot(d))
+		TRY(f == FATE_NEVER ? recover_keep(r) : recover_end(r));
+	*v = f == FATE_NEVER ? VERDICT_KEPT : VERDICT_MOVED;
+	return NULL;
+}
+
+/* Why it is here, for who waits for it. */
+static struct err *explain(const struct doubt *d, enum verdict v)
+{
+	if (v == VERDICT_MOVED)
+		return NULL;
+	if (!same_boot(d))
+		return err_new(
+			ERR_GONE, "this host has restarted meanwhile, which ended the process");
+	return err_new(ERR_PEER,
+		"the connection was lost at the last moment; %s says that it never ran there",
+		d->journal.last.peer);
+}
+
+static struct doubt *asked_about(const struct monitor *m, const char *id)
+{
+	for (struct doubt *d = m->doubts; d; d = d->next)
+		if (!d->destination && d->asking && strcmp(d->id, id) == 0)
+			return d;
+	return NULL;
+}
+
+void settle_answered(struct monitor *m, const Migrate__Connected *c)
+{
+	struct doubt *d = asked_about(m, c->id);
+	autoerr struct err *why = NULL;
+	enum verdict v = VERDICT_DOUBT;
+	struct err *e;
+
+	if (!d)
+		return;
+	d->asking = false;
+	e = c->error ? err_from_wire(c->error) : weigh(d, fate_parse(c->fate), &v);
+	if (e) {
+		stay(d, e);
+		return;
+	}
+	log_info("answer id=%s peer=%s fate=%s", d->id, d->journal.last.peer, c->fate);
+	why = explain(d, v);
+	finish(d, v, why);
+}
+
+void settle_net_died(struct monitor *m)
+{
+	for (struct doubt *d = m->doubts, *next; d; d = next) {
+		next = d->next;
+		if (!d->asking)
+			continue;
+		d->asking = false;
+		stay(d, err_new(ERR_BUG, "the net role ended"));
+	}
+}
+
+/* ---- beginnings ---- */
+
+static void begin(struct doubt *d)
+{
+	enum verdict v;
+
+	if (try_once(d, &v))
+		finish(d, v, NULL);
+}
+
+struct err *settle_start(struct monitor *m)
+{
+	autoarena struct arena *a = arena_new();
+	struct journal_name *names;
+	size_t n;
+
+	TRY(journal_names(a, m->state.dir, &names, &n));
+	for (size_t i = 0; i < n; i++)
+		begin(doubt_new(m, names[i].id, names[i].destination));
+	return NULL;
+}
+
+void settle_move(struct move *v, const struct err *e, enum verdict *ret)
+{
+	struct doubt *d = doubt_new(v->monitor, v->id, v->receive);
+	Migrate__Done done = MIGRATE__DONE__INIT;
+	char none[] = "";
+	bool over;
+
+	if (!v->receive) {
+		done.last = v->last;
+		done.outcome = none;
+		d->done = copy_done(&done);
+		say(d, VERDICT_DOUBT, e);
+	}
+	over = try_once(d, ret);
+	if (!over)
+		return;
+	/* Whoever asks here tells it himself. */
+	if (d->done)
+		migrate__done__free_unpacked(d->done, NULL);
+	d->done = NULL;
+	finish(d, *ret, NULL);
+}
+
+/* ---- the operator ---- */
+
+static struct doubt *by_id(const struct monitor *m, const char *id)
+{
+	for (struct doubt *d = m->doubts; d; d = d->next)
+		if (!d->destination && d->done && strcmp(d->id, id) == 0)
+			return d;
+	return NULL;
+}
+
+struct err *settle_resolve(struct monitor *m, uint32_t who, const char *id, const char *where)
+{
+	struct doubt *d = by_id(m, id);
+	bool here = strcmp(where, "here") == 0;
+	autoerr struct err *why = NULL;
+
+	if (!here && strcmp(where, "there") != 0)
+		return err_new(
+			ERR_INVALID, "a migration is resolved as here or there, not \"%s\"", where);
+	if (!d)
+		return err_hint(err_new(ERR_INVALID, "no migration %s is in doubt here", id),
+			"migratectl list shows all of them, on the host that has sent it");
+	TRY(policy_cancel(who, d->journal.last.asker));
+	if (same_boot(d))
+		TRY(here ? recover_keep(&d->journal.last) : recover_end(&d->journal.last));
+	log_info("resolve id=%s where=%s uid=%u", id, where, who);
+	why = here ? err_new(ERR_CANCELLED, "resolved by hand (uid %u)", who) : NULL;
+	finish(d, here ? VERDICT_KEPT : VERDICT_MOVED, why);
+	return NULL;
+}
+
+const char *settle_holds(const struct monitor *m, pid_t pid)
+{
+	for (const struct doubt *d = m->doubts; d; d = d->next)
+		if (!d->destination && d->journal.fd >= 0 && d->journal.last.pid == pid &&
+			same_boot(d))
+			return d->id;
+	return NULL;
+}
+
+void settle_tell(struct monitor *m, const char *id)
+{
+	for (struct doubt *d = m->doubts; d; d = d->next)
+		if (d->done && !d->told && (!id || strcmp(id, d->id) == 0))
+			tell_progress(d);
+}
+
+void settle_fini(struct monitor *m)
+{
+	while (m->doubts)
+		doubt_free(m->doubts);
+}
