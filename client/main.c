@@ -12,6 +12,7 @@ static enum exit_status (*const run[VERBS])(const struct options *) = {
 	[VERB_STATUS] = verb_ask,
 	[VERB_WATCH] = verb_ask,
 	[VERB_CANCEL] = verb_ask,
+	[VERB_RESOLVE] = verb_ask,
 	[VERB_IDENTITY] = verb_ask,
 	[VERB_PEER_ADD] = verb_ask,
 	[VERB_PEER_LIST] = verb_ask,

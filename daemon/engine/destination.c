@@ -519,19 +519,6 @@ static struct err *commit(void *ctx)
 	return e;
 }
 
-/* Then the source knows, and will never ask. */
-static void wait_for_goodbye(struct destination *d)
-{
-	struct frame_head h;
-	struct err *e;
-
-	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
-	e = channel_head(&d->peer.ch, &h);
-	if (!e && h.type == FRAME_BYE)
-		e = mark(d, MARK_CONFIRMED);
-	err_free(e);
-}
-
 static struct err *running(void *ctx)
 {
 	struct destination *d = ctx;
@@ -548,7 +535,6 @@ static struct err *running(void *ctx)
 	err_free(peer_send(&d->peer, FRAME_RUNNING, &m.base));
 	d->out->stats.downtime_us = (d->first_ns - d->frozen_at_ns) / 1000;
 	err_free(hook(d, "running"));
-	wait_for_goodbye(d);
 	return NULL;
 }
 
@@ -614,6 +600,19 @@ static void on_error(void *ctx, const struct state_row *row, struct err *e)
 	snprintf(d->out->state, sizeof(d->out->state), "%s", row->name);
 }
 
+/* Then the source knows, and will never ask. */
+static void wait_for_goodbye(struct destination *d)
+{
+	struct frame_head h;
+	struct err *e;
+
+	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+	e = channel_head(&d->peer.ch, &h);
+	if (!e && h.type == FRAME_BYE)
+		e = mark(d, MARK_CONFIRMED);
+	err_free(e);
+}
+
 void engine_receive(
 	const struct engine_io *io, const struct receive_options *opt, struct engine_outcome *out)
 {
@@ -636,6 +635,8 @@ void engine_receive(
 	close_sink(&d);
 	lanes_close(&d.lanes);
 	site_free(d.site);
+	if (out->result == RESULT_MOVED)
+		wait_for_goodbye(&d);
 	fd_closep(&d.scratch_fd);
 	notes_fini(&d.notes);
 	arena_free(d.arena);
