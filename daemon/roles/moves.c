@@ -631,6 +631,7 @@ static void accepted(struct monitor *m, struct ipc_msg *msg)
 		return;
 	log_info("accepted peer=%s address=%s software=\"%s\" stream=%s", c->name, c->address,
 		c->software, carrier(c->kernel_tls));
+	settle_poke(m, c->name);
 	e = m->ending ? err_new(ERR_CANCELLED, "migrated is ending there") : check_room(m, NULL);
 	if (e) {
 		refuse(m, msg->fds[0], c->kernel_tls, e);

@@ -390,6 +390,16 @@ void settle_net_died(struct monitor *m)
 	}
 }
 
+void settle_poke(struct monitor *m, const char *peer)
+{
+	for (struct doubt *d = m->doubts; d; d = d->next) {
+		if (d->destination || d->asking || strcmp(d->journal.last.peer, peer) != 0)
+			continue;
+		d->tries = MIN(d->tries, 1U);
+		rearm(d, 0);
+	}
+}
+
 /* ---- beginnings ---- */
 
 static void begin(struct doubt *d)

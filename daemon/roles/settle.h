@@ -37,6 +37,8 @@ void settle_answered(struct monitor *m, const Migrate__Connected *c);
 /* FateAsk, from net. */
 void settle_asked(void *net_service, struct ipc_msg *msg);
 void settle_net_died(struct monitor *m);
+/* That peer has just been heard of: it is asked now, not at the next try. */
+void settle_poke(struct monitor *m, const char *peer);
 /* The operator, or who began it, decides. */
 struct err *settle_resolve(
 	struct monitor *m, uint32_t who, const char *id, const char *where) must_check;
