@@ -108,3 +108,15 @@ struct err *text_size(const char *s, const char *what, uint64_t *ret)
 	*ret = v;
 	return NULL;
 }
+
+bool text_is_id(const char *s, size_t max)
+{
+	size_t len = strnlen(s, max + 1);
+
+	if (len == 0 || len > max)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (!isalnum((unsigned char)s[i]) && !(i && strchr("-_", s[i])))
+			return false;
+	return true;
+}

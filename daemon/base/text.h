@@ -26,3 +26,6 @@ struct err *text_size(const char *s, const char *what, uint64_t *ret) must_check
 bool text_scan_u64(const char **p, unsigned base, uint64_t *ret);
 /* Moves *p behind `lit` if it stands there. */
 bool text_scan_lit(const char **p, const char *lit);
+/* 1 to `max` letters, digits, - and _, the first of them one of the first two: fit for file names,
+ * logs and terminals. */
+bool text_is_id(const char *s, size_t max);

@@ -8,9 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/text.h"
 #include "engine/facts.h"
 #include "engine/lanes.h"
 #include "engine/machine.h"
@@ -89,6 +91,9 @@ static void wait_at_most(struct destination *d, int64_t us)
 
 static struct err *check_begin(const Migrate__Begin *m)
 {
+	if (!text_is_id(m->id, ENGINE_ID_MAX))
+		return err_new(
+			ERR_PEER, "a migration's id is 1 to %d letters and digits", ENGINE_ID_MAX);
 	if (m->pid <= 1 || !m->n_tids || m->n_tids > PROC_THREADS_MAX)
 		return err_new(ERR_PEER, "process %d with %zu threads", m->pid, m->n_tids);
 	for (size_t i = 0; i < m->n_tids; i++)
@@ -321,9 +326,10 @@ static struct err *take_until(struct destination *d, uint16_t last, struct frame
 
 static struct err *make_scratch(struct destination *d)
 {
-	snprintf(d->scratch, sizeof(d->scratch), "%s/" ENGINE_SCRATCH "XXXXXX", d->opt->state_dir);
-	if (!mkdtemp(d->scratch))
-		return err_errno(errno, "make a directory below %s", d->opt->state_dir);
+	snprintf(d->scratch, sizeof(d->scratch), "%s/" ENGINE_SCRATCH "%s", d->opt->state_dir,
+		d->begin->id);
+	if (mkdir(d->scratch, 0700) < 0)
+		return err_errno(errno, "make the directory %s", d->scratch);
 	TRY(io_open(d->scratch, O_RDONLY | O_DIRECTORY, &d->scratch_fd));
 	if (flock(d->scratch_fd, LOCK_EX | LOCK_NB) < 0)
 		return err_errno(errno, "lock %s", d->scratch);

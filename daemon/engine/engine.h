@@ -66,8 +66,8 @@ void notes_fini(struct notes *n);
  * destination builds it in the second (below receive_options.cgroup_dir; the pid). */
 #define ENGINE_HOLD_GROUP "migrated-hold-"
 #define ENGINE_SITE_GROUP "pid-"
-/* The destination's scratch directory, below receive_options.state_dir. It is locked (flock) as
- * long as somebody uses it: one that is not is a dead worker's. */
+/* The destination's scratch directory, below receive_options.state_dir, with the migration's id. It
+ * is locked (flock) as long as somebody uses it: one that is not is a dead worker's. */
 #define ENGINE_SCRATCH "moving-"
 
 struct engine_io {

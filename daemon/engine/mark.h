@@ -2,6 +2,9 @@
 /* The points of a migration that are remembered: see engine_io.on_mark. */
 #pragma once
 
+/* Of a migration's id, which text_is_id. */
+#define ENGINE_ID_MAX 63
+
 /* What must be known to whoever cleans up after our death: told before it becomes true, but for
  * MARK_RUNNING and MARK_CONFIRMED. */
 enum engine_mark {

@@ -24,6 +24,9 @@ struct err *unix_file_bind(struct rebuild *r, const struct sock *s, int fd) must
 struct err *unix_file_publish(struct rebuild *r, const struct sock *s) must_check;
 /* Removes what unix_file_bind left beside the final place, if anything. */
 void unix_file_discard(struct rebuild *r, const struct sock *s);
+/* All that was bound hidden by a migration whose worker is gone, by the notes in its scratch
+ * directory: into place if the process has moved, else removed. Can be repeated. */
+void unix_files_settle(const char *scratch_dir, bool moved);
 /* Address for bind; its length by return. */
 socklen_t unix_sockaddr(const Migrate__Kind__Unix *m, struct sockaddr_un *a);
 

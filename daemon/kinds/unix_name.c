@@ -17,6 +17,7 @@
  * A name whose file is gone at the source, or which is only a text, is bound in the scratch
  * directory and unlinked at once.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -31,7 +32,11 @@
 #include "base/io.h"
 #include "kinds/unix.h"
 
-#define HIDDEN_FILE "s" /* in the hidden directory, once bound */
+/* In the hidden directory: the socket once it is bound, and a link that says what it will be
+ * called. */
+#define HIDDEN_FILE "s"
+#define HIDDEN_NAME "name"
+#define NOTE        "unix-"
 
 socklen_t unix_sockaddr(const Migrate__Kind__Unix *m, struct sockaddr_un *a)
 {
@@ -184,16 +189,16 @@ static void hidden_name(struct rebuild *r, const struct sock *s, char name[NAME_
 /* The link of this object in the scratch directory. */
 static const char *note_path(struct rebuild *r, const struct sock *s)
 {
-	return arena_printf(r->arena, "%s/unix-%ju", r->scratch_dir, (uintmax_t)s->o->id);
+	return arena_printf(r->arena, "%s/" NOTE "%ju", r->scratch_dir, (uintmax_t)s->o->id);
 }
 
 /* Splits what the link says into directory and name; false if there is no link. */
-static bool note_read(struct rebuild *r, const struct sock *s, int *parent, char name[NAME_MAX + 1])
+static bool note_read(const char *note, int *parent, char name[NAME_MAX + 1])
 {
 	char at[PATH_MAX] = "";
 	autoerr struct err *e = NULL;
 
-	if (readlink(note_path(r, s), at, sizeof(at) - 1) < 0 || at[0] != '/')
+	if (readlink(note, at, sizeof(at) - 1) < 0 || at[0] != '/')
 		return false;
 	(void)snprintf(name, NAME_MAX + 1, "%s", base_name(at));
 	e = open_dir_of(at, parent);
@@ -291,6 +296,7 @@ static void remove_hidden(int parent, const char *name)
 	if (e)
 		return;
 	(void)unlinkat(dir, HIDDEN_FILE, 0);
+	(void)unlinkat(dir, HIDDEN_NAME, 0);
 	(void)unlinkat(parent, name, AT_REMOVEDIR);
 }
 
@@ -313,6 +319,9 @@ static struct err *make_hidden(
 		return err_errno(errno, "make the hidden directory %s", at);
 	TRY(open_hidden(*parent, name, dir));
 	(void)unlinkat(*dir, HIDDEN_FILE, 0);
+	(void)unlinkat(*dir, HIDDEN_NAME, 0);
+	if (!gone && symlinkat(base_name(m->file->path), *dir, HIDDEN_NAME) < 0)
+		return err_errno(errno, "note a name in %s", at);
 	return NULL;
 }
 
@@ -333,32 +342,66 @@ struct err *unix_file_bind(struct rebuild *r, const struct sock *s, int fd)
 		 : NULL;
 }
 
+/* By the note alone: whoever made it may be gone. */
+static struct err *publish(const char *note)
+{
+	autoclose int parent = -1, dir = -1;
+	char hidden[NAME_MAX + 1], name[NAME_MAX + 1] = "";
+	struct stat st;
+
+	if (!note_read(note, &parent, hidden))
+		return err_new(ERR_BUG, "the hidden file of a socket was not noted");
+	TRY(open_hidden(parent, hidden, &dir));
+	if (readlinkat(dir, HIDDEN_NAME, name, sizeof(name) - 1) < 0)
+		return err_errno(errno, "read the name of a hidden socket");
+	/* It was looked at in the rehearsal; what else came there since is not ours to replace. */
+	if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISSOCK(st.st_mode))
+		return err_new(ERR_MISMATCH, "%s exists here and is no socket", name);
+	if (renameat(dir, HIDDEN_FILE, parent, name) < 0)
+		return err_errno(errno, "put the socket file %s into place", name);
+	return NULL;
+}
+
+static void discard(const char *note)
+{
+	autoclose int parent = -1;
+	char name[NAME_MAX + 1];
+
+	if (note_read(note, &parent, name))
+		remove_hidden(parent, name);
+	(void)unlink(note);
+}
+
 struct err *unix_file_publish(struct rebuild *r, const struct sock *s)
 {
 	const Migrate__Kind__Unix *m = s->state;
-	autoclose int parent = -1, dir = -1;
-	char name[NAME_MAX + 1];
-	struct stat st;
 
-	if (!note_read(r, s, &parent, name))
-		return err_new(ERR_BUG, "the hidden file of %s was not noted", m->file->path);
-	TRY(open_hidden(parent, name, &dir));
-	/* It was looked at in the rehearsal; what else came there since is not ours to replace. */
-	if (fstatat(parent, base_name(m->file->path), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-		!S_ISSOCK(st.st_mode))
-		return err_new(ERR_MISMATCH, "%s exists here and is no socket", m->file->path);
-	if (renameat(dir, HIDDEN_FILE, parent, base_name(m->file->path)) < 0)
-		return err_errno(errno, "put the socket file %s into place", m->file->path);
+	TRY_IN(publish(note_path(r, s)), "%s", m->file->path);
 	unix_file_discard(r, s);
 	return NULL;
 }
 
 void unix_file_discard(struct rebuild *r, const struct sock *s)
 {
-	autoclose int parent = -1;
-	char name[NAME_MAX + 1];
+	discard(note_path(r, s));
+}
 
-	if (note_read(r, s, &parent, name))
-		remove_hidden(parent, name);
-	(void)unlink(note_path(r, s));
+void unix_files_settle(const char *scratch_dir, bool moved)
+{
+	DIR *d = opendir(scratch_dir);
+
+	for (const struct dirent *de; d && (de = readdir(d));) {
+		autofree char *note = NULL;
+
+		if (strncmp(de->d_name, NOTE, strlen(NOTE)) != 0)
+			continue;
+		if (asprintf(&note, "%s/%s", scratch_dir, de->d_name) < 0)
+			abort();
+		/* What is in its way now, or there already, stays. */
+		if (moved)
+			err_free(publish(note));
+		discard(note);
+	}
+	if (d)
+		closedir(d);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "roles/recover.h"
 #include "roles/settle.h"
 
@@ -39,14 +40,14 @@ static bool goes_on(const struct monitor *m, const char *id)
 /* Nobody is at it any more. What was not committed is ended here and now: so "never" stays true. */
 static struct err *look(const struct monitor *m, struct journal *j, enum fate *ret)
 {
-	const char *dir = m->config.cgroup_dir ? m->config.cgroup_dir : "";
+	const struct recover_host h = settle_host(m);
 	enum verdict v;
 
 	if (strcmp(j->last.boot_id, m->boot_id) != 0) {
 		*ret = FATE_REBOOTED;
 		return NULL;
 	}
-	TRY(recover_destination(&j->last, m->boot_id, dir, &v));
+	TRY(recover_destination(&j->last, &h, &v));
 	if (v == VERDICT_KEPT) {
 		journal_remove(j);
 		*ret = FATE_NEVER;
@@ -85,7 +86,7 @@ static enum fate fate_of(const struct monitor *m, const Migrate__FateAsk *ask)
 	enum fate f = FATE_WAIT;
 	autoerr struct err *e = NULL;
 
-	if (!journal_id_is_sane(ask->id))
+	if (!text_is_id(ask->id, ENGINE_ID_MAX))
 		return FATE_UNKNOWN;
 	if (goes_on(m, ask->id))
 		return FATE_WAIT;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "roles/journal.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,18 +21,6 @@
 #define FILE_BYTES (JOURNAL_RECORD_BYTES * JOURNAL_RECORDS_MAX)
 
 static const char *const sides[] = { "source", "destination" };
-
-bool journal_id_is_sane(const char *id)
-{
-	size_t len = strlen(id);
-
-	if (len == 0 || len >= JOURNAL_ID_BYTES)
-		return false;
-	for (size_t i = 0; i < len; i++)
-		if (!isalnum((unsigned char)id[i]) && !(i && strchr("-_", id[i])))
-			return false;
-	return true;
-}
 
 /* ---- records ---- */
 

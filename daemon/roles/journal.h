@@ -18,7 +18,7 @@
 #define JOURNAL_RECORD_BYTES 1024
 #define JOURNAL_RECORDS_MAX  8 /* a side writes three */
 #define JOURNAL_FILES_MAX    4096
-#define JOURNAL_ID_BYTES     64
+#define JOURNAL_ID_BYTES     (ENGINE_ID_MAX + 1)
 #define JOURNAL_BOOT_BYTES   40
 #define JOURNAL_HOST_BYTES   256
 
@@ -51,9 +51,6 @@ struct journal {
 	struct journal_record last;
 };
 #define JOURNAL_NONE ((struct journal){ .fd = -1 })
-
-/* It becomes part of file names, and is shown on terminals: letters, digits, - and _. */
-bool journal_id_is_sane(const char *id);
 
 /* Makes the file with its first record (mark, texts and numbers are the caller's) and has it on the
  * disk when it returns. INVALID: this host knows a migration of that id on that side already. */

@@ -413,7 +413,6 @@ static struct err *start(struct monitor *m)
 	TRY(config_load(&m->config, o->config_path, o->config_required));
 	TRY(read_boot_id(m));
 	TRY(state_open(&m->state, o->state_dir));
-	recover_scratch(m->state.dir);
 	TRY(open_sockets(m));
 	if (chdir("/") < 0)
 		return err_errno(errno, "change to /");
@@ -425,7 +424,9 @@ static struct err *start(struct monitor *m)
 	load_kernel_tls(m);
 	TRY(init_service(m, &m->control, ROLE_CONTROL));
 	TRY(init_service(m, &m->net, ROLE_NET));
-	return settle_start(m);
+	TRY(settle_start(m));
+	recover_scratch(m->state.dir);
+	return NULL;
 }
 
 static void finish(struct monitor *m)

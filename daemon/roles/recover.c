@@ -15,6 +15,7 @@
 #include "base/io.h"
 #include "engine/engine.h"
 #include "kernel/freezer.h"
+#include "kinds/unix.h"
 #include "roles/place.h"
 #include "roles/subject.h"
 
@@ -231,44 +232,66 @@ static struct err *finish(const struct journal_record *r, enum verdict *ret)
 	return f.dir && r->mark == MARK_COMMITTED ? freezer_set(&f, false, false) : NULL;
 }
 
-struct err *recover_destination(const struct journal_record *r, const char *boot_id,
-	const char *cgroup_dir, enum verdict *ret)
-{
-	bool committed = r->mark >= MARK_COMMITTED;
-
-	*ret = committed ? VERDICT_MOVED : VERDICT_KEPT;
-	if (!is(r->boot_id, boot_id))
-		return NULL;
-	return committed ? finish(r, ret) : discard(r, cgroup_dir);
-}
-
 /* ---- scratch directories ---- */
 
-static void remove_unused(int parent, const char *name)
+static void empty(DIR *d)
 {
-	autoclose int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	DIR *d;
-
-	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return;
-	d = fdopendir(fd);
-	if (!d)
-		return;
 	for (const struct dirent *de; (de = readdir(d));)
 		if (!is(de->d_name, ".") && !is(de->d_name, ".."))
-			(void)unlinkat(fd, de->d_name, 0);
-	(void)unlinkat(parent, name, AT_REMOVEDIR);
+			(void)unlinkat(dirfd(d), de->d_name, 0);
+}
+
+/* Of a migration that nobody is at any more. */
+static void settle_scratch(const char *state_dir, const char *id, bool moved)
+{
+	autofree char *path = NULL;
+	DIR *d;
+
+	if (asprintf(&path, "%s/" ENGINE_SCRATCH "%s", state_dir, id) < 0)
+		abort();
+	d = opendir(path);
+	if (!d)
+		return;
+	if (flock(dirfd(d), LOCK_EX | LOCK_NB) == 0) {
+		unix_files_settle(path, moved);
+		empty(d);
+		(void)rmdir(path);
+	}
 	closedir(d);
-	fd = -1;
+}
+
+static bool has_journal(const char *state_dir, const char *id)
+{
+	autofree char *path = NULL;
+
+	if (asprintf(&path, "%s/journal/%s.destination", state_dir, id) < 0)
+		abort();
+	return access(path, F_OK) == 0;
 }
 
 void recover_scratch(const char *state_dir)
 {
+	const size_t prefix = strlen(ENGINE_SCRATCH);
 	DIR *d = opendir(state_dir);
 
 	for (const struct dirent *de; d && (de = readdir(d));)
-		if (strncmp(de->d_name, ENGINE_SCRATCH, strlen(ENGINE_SCRATCH)) == 0)
-			remove_unused(dirfd(d), de->d_name);
+		if (strncmp(de->d_name, ENGINE_SCRATCH, prefix) == 0 &&
+			!has_journal(state_dir, de->d_name + prefix))
+			settle_scratch(state_dir, de->d_name + prefix, false);
 	if (d)
 		closedir(d);
+}
+
+/* ---- destination: both ---- */
+
+struct err *recover_destination(
+	const struct journal_record *r, const struct recover_host *h, enum verdict *ret)
+{
+	bool committed = r->mark >= MARK_COMMITTED, rebooted = !is(r->boot_id, h->boot_id);
+
+	*ret = committed ? VERDICT_MOVED : VERDICT_KEPT;
+	if (!rebooted)
+		TRY(committed ? finish(r, ret) : discard(r, h->cgroup_dir));
+	settle_scratch(h->state_dir, r->id, committed && !rebooted);
+	return NULL;
 }

@@ -19,10 +19,14 @@ const char *verdict_name(enum verdict v);
 /* boot_id: of this host now. On error the same must be tried again. */
 struct err *recover_source(
 	const struct journal_record *r, const char *boot_id, enum verdict *ret) must_check;
-/* cgroup_dir: as in the config. VERDICT_DOUBT: it was committed, but whether it ever ran before it
- * was gone nobody knows (without cgroup v2). */
-struct err *recover_destination(const struct journal_record *r, const char *boot_id,
-	const char *cgroup_dir, enum verdict *ret) must_check;
+struct recover_host {
+	const char *state_dir, *boot_id;
+	const char *cgroup_dir; /* as in the config, "" for automatic */
+};
+/* VERDICT_DOUBT: it was committed, but whether it ever ran before it was gone nobody knows (without
+ * cgroup v2). */
+struct err *recover_destination(
+	const struct journal_record *r, const struct recover_host *h, enum verdict *ret) must_check;
 
 /* What to do with a source's original when the doubt is over: it goes on, or it is ended. */
 struct err *recover_keep(const struct journal_record *r) must_check;
@@ -30,5 +34,5 @@ struct err *recover_end(const struct journal_record *r) must_check;
 /* Is the process of this record there, in this boot? */
 bool recover_alive(const struct journal_record *r, const char *boot_id);
 
-/* Removes scratch directories that nobody uses. */
+/* Removes scratch directories that nobody uses and no journal speaks of. */
 void recover_scratch(const char *state_dir);

@@ -241,11 +241,17 @@ static void ask(struct doubt *d)
 		stay(d, e);
 }
 
+struct recover_host settle_host(const struct monitor *m)
+{
+	return (struct recover_host){ m->state.dir, m->boot_id,
+		m->config.cgroup_dir ? m->config.cgroup_dir : "" };
+}
+
 /* *over: the verdict is final. */
 static struct err *look(struct doubt *d, enum verdict *v, bool *over)
 {
 	const struct monitor *m = d->monitor;
-	const char *dir = m->config.cgroup_dir ? m->config.cgroup_dir : "";
+	const struct recover_host h = settle_host(m);
 
 	*over = true;
 	*v = VERDICT_KEPT;
@@ -254,7 +260,7 @@ static struct err *look(struct doubt *d, enum verdict *v, bool *over)
 	if (d->journal.fd < 0)
 		return NULL;
 	if (d->destination)
-		return recover_destination(&d->journal.last, m->boot_id, dir, v);
+		return recover_destination(&d->journal.last, &h, v);
 	TRY(recover_source(&d->journal.last, m->boot_id, v));
 	*over = *v != VERDICT_DOUBT;
 	return NULL;

@@ -27,6 +27,8 @@ enum fate {
 const char *fate_name(enum fate f);
 enum fate fate_parse(const char *name); /* FATE_UNKNOWN for what is none */
 
+/* For recover_destination. */
+struct recover_host settle_host(const struct monitor *m);
 /* When the daemon starts: everything that is in the journal. */
 struct err *settle_start(struct monitor *m) must_check;
 /* The worker of v is gone. True if v is over; else it is in doubt, and told as such when the peer

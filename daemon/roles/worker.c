@@ -528,9 +528,6 @@ static struct err *on_begin(void *arg, const struct incoming *in)
 {
 	struct worker *w = arg;
 
-	if (!journal_id_is_sane(in->id))
-		return err_new(ERR_PEER, "a migration's id is 1 to %d letters and digits",
-			JOURNAL_ID_BYTES - 1);
 	w->id = xstrdup(in->id);
 	w->comm = clean_copy(in->comm);
 	w->pid = in->pid;

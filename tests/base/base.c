@@ -174,9 +174,21 @@ static void test_deadlines(void **state)
 	assert_int_equal(deadline_min(past, soon).at_us, past.at_us);
 }
 
+static void ids(unused_arg void **state)
+{
+	static const char *const bad[] = { "", ".", "..", "a/b", "-a", "a.b", "a b", "\n",
+		"12345678" };
+
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		assert_false(text_is_id(bad[i], 7));
+	assert_true(text_is_id("1234567", 7));
+	assert_true(text_is_id("a-b_C", 7));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(ids),
 		cmocka_unit_test(test_err_chain),
 		cmocka_unit_test(test_err_keeps_the_inner_end),
 		cmocka_unit_test(test_arena),

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "kinds/unix.h"
 #include "sock_world.h"
 
 /* ---- unix ---- */
@@ -310,6 +311,34 @@ static void test_unix_discard(void **state)
 	refused(kind_socket.check(&w->r, o, msg), "is no socket");
 }
 
+/* Whoever rebuilt it has died before he could publish it, or after. */
+static void test_unix_settled(void **state)
+{
+	struct world *w = *state;
+	struct object *o;
+	char abs[108];
+	int fd;
+
+	snprintf(abs, sizeof(abs), "%s/l.sock", w->dir);
+	fd = unix_bound(SOCK_STREAM, abs, strlen(abs));
+	assert_int_equal(listen(fd, 5), 0);
+	ok(capture_fd(w, fd, &o));
+	close(fd);
+	rebuild_fd(w, o);
+	finish_fd(w, o);
+	unix_files_settle(w->scratch_dir, true);
+	assert_true(unix_connect(SOCK_STREAM, abs, strlen(abs)) >= 0);
+	assert_int_equal(entries("."), 2);
+	assert_int_equal(entries(w->scratch_dir), 0);
+	unix_files_settle(w->scratch_dir, true);
+	assert_true(unix_connect(SOCK_STREAM, abs, strlen(abs)) >= 0);
+	close(fd);
+	rebuild_fd(w, o);
+	unix_files_settle(w->scratch_dir, false);
+	assert_int_equal(entries("."), 2);
+	assert_int_equal(entries(w->scratch_dir), 0);
+}
+
 static void test_unix_refusals(void **state)
 {
 	struct world *w = *state;
@@ -387,6 +416,7 @@ int main(void)
 		SOCK_TEST(test_unix_names),
 		SOCK_TEST(test_unix_name_gone),
 		SOCK_TEST(test_unix_discard),
+		SOCK_TEST(test_unix_settled),
 		SOCK_TEST(test_unix_refusals),
 		SOCK_TEST(test_named_connections),
 		SOCK_TEST(test_journal),

@@ -180,17 +180,6 @@ static void a_full_journal_takes_no_more(unused_arg void **state)
 	fails(journal_add(&j, MARK_MOVED), ERR_BUG);
 }
 
-static void ids(unused_arg void **state)
-{
-	static const char *const bad[] = { "", ".", "..", "a/b", "-a", "a.b", "a b", "\n",
-		"0123456789012345678901234567890123456789012345678901234567890123" };
-
-	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-		assert_false(journal_id_is_sane(bad[i]));
-	assert_true(journal_id_is_sane("xfx7bwtk0y"));
-	assert_true(journal_id_is_sane("a-b_C"));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -200,7 +189,6 @@ int main(void)
 		cmocka_unit_test(a_file_without_a_record_goes),
 		cmocka_unit_test(survives_its_writer),
 		cmocka_unit_test(a_full_journal_takes_no_more),
-		cmocka_unit_test(ids),
 	};
 
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
