@@ -82,6 +82,8 @@ struct engine_io {
 	 * MARK_COMMITTED, which go with FRAME_COMMIT. MARK_INTENT and MARK_BUILDING survive a power
 	 * cut as well when it returns; the others have no time for that. May be NULL. */
 	struct err *(*on_mark)(void *arg, enum engine_mark mark);
+	/* Source, behind MARK_INTENT: keeps this list (undo.h) for whoever comes after us. */
+	struct err *(*on_undo)(void *arg, const uint8_t *list, size_t len);
 	/* One more connection to the same peer: number n, from 1, each number once. The source
 	 * dials, the destination waits for the one with that number, both until d at most. NULL
 	 * (the member): there can be none. The stream is the engine's to close (stream_close),

@@ -174,6 +174,27 @@ static struct err *send_diff(struct batch *b, const struct object_set *old,
 	return batch_flush(b);
 }
 
+void objects_push(struct arena *a, struct object_set *s, struct object *o)
+{
+	s->v = arena_grow(a, s->v, &s->cap, s->n + 1, sizeof(*s->v));
+	s->v[s->n++] = o;
+}
+
+void objects_pack(struct arena *a, const struct object_set *s, const uint8_t **bytes, size_t *len)
+{
+	Migrate__Objects m = MIGRATE__OBJECTS__INIT;
+	uint8_t *buf;
+
+	m.n_changed = s->n;
+	m.changed = arena_array(a, s->n, sizeof(*m.changed));
+	for (size_t i = 0; i < s->n; i++)
+		m.changed[i] = object_to_wire(a, s->v[i]);
+	*len = migrate__objects__get_packed_size(&m);
+	buf = arena_alloc(a, *len + 1);
+	migrate__objects__pack(&m, buf);
+	*bytes = buf;
+}
+
 struct err *objects_send_diff(struct channel *ch, const struct object_set *old,
 	const struct object_set *now, uint64_t *changed)
 {

@@ -21,6 +21,8 @@ struct object_set {
 
 struct object *objects_add(
 	struct arena *a, struct object_set *s, const struct kind *k, uint64_t id);
+/* An object that is there already, borrowed. */
+void objects_push(struct arena *a, struct object_set *s, struct object *o);
 void objects_sort(struct object_set *s);
 /* NULL if there is none; the set must be sorted. */
 struct object *objects_find(const struct object_set *s, uint32_t kind, uint64_t id);
@@ -31,6 +33,9 @@ struct object *objects_file(const struct object_set *s, uint64_t id);
  * Sends nothing when they are equal. *changed counts the objects sent. */
 struct err *objects_send_diff(struct channel *ch, const struct object_set *old,
 	const struct object_set *now, uint64_t *changed) must_check;
+
+/* All of the set as the body of one OBJECTS frame, in the arena. */
+void objects_pack(struct arena *a, const struct object_set *s, const uint8_t **bytes, size_t *len);
 
 /* One OBJECTS frame, taken apart and checked: known kinds, slots ascending, limits. */
 struct objects_delta {

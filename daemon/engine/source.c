@@ -456,6 +456,29 @@ static struct err *send_late_guards(struct source *s)
 	return peer_reason(&s->peer, channel_send(&s->peer.ch, FRAME_LAYOUT, 0, bytes, len));
 }
 
+static struct err *hold_by_group(struct source *s)
+{
+	autofree char *now = NULL;
+
+	if (!s->freezer.dir)
+		return NULL;
+	/* Somebody may have moved it: then freezing the group would hold nobody. */
+	TRY(freezer_current(s->opt->pid, &now));
+	if (strcmp(now, s->freezer.dir) != 0)
+		return err_new(ERR_KERNEL, "%d was moved to control group %s", s->opt->pid, now);
+	if (!s->group_frozen)
+		TRY(freezer_set(&s->freezer, true, false));
+	s->group_frozen = true;
+	return NULL;
+}
+
+static void thaw(struct source *s)
+{
+	if (s->group_frozen)
+		not_undone(s, freezer_set(&s->freezer, false, false));
+	s->group_frozen = false;
+}
+
 static struct err *send_last(void *ctx)
 {
 	struct source *s = ctx;
@@ -468,12 +491,16 @@ static struct err *send_last(void *ctx)
 		objects_send_diff(&s->peer.ch, &s->sent.objects, &s->frozen.objects, &changed)));
 	TRY(source_layout(s, false));
 	TRY(source_blocked(s));
+	TRY(undo_note(s->io, &s->frozen, &s->gives));
 	TRY(capture_yield(s->task, &s->frozen, &s->yielded));
 	/* Our bytes in its stack must be gone before the stack is read. */
 	TRY(remote_put_back(s->task));
 	s->round.number++;
 	TRY(source_round(s, true));
 	TRY(source_pages_leave(s));
+	/* That was the last remote call. What has given something up must not run when we die. */
+	if (s->gives)
+		TRY(hold_by_group(s));
 	TRY(send_late_guards(s));
 	m.frozen_ns = s->frozen_ns + s->clock.offset_ns;
 	m.rounds = s->round.number + 1;
@@ -484,6 +511,7 @@ static void send_last_undo(void *ctx)
 {
 	struct source *s = ctx;
 
+	thaw(s); /* ptrace holds it */
 	/* What was given up can only be taken back when the peer has let go of it. */
 	if (s->yielded && s->out->error)
 		peer_give_up(&s->peer, FRAME_ABORT, s->out->error, s->out->side, s->out->state);
@@ -516,19 +544,6 @@ static struct err *still_there(const struct source *s)
 	return e ? err_new(ERR_GONE, "process %d has ended", s->opt->pid) : NULL;
 }
 
-static struct err *hold_by_group(struct source *s)
-{
-	autofree char *now = NULL;
-
-	/* Somebody may have moved it: then freezing the group would hold nobody. */
-	TRY(freezer_current(s->opt->pid, &now));
-	if (strcmp(now, s->freezer.dir) != 0)
-		return err_new(ERR_KERNEL, "%d was moved to control group %s", s->opt->pid, now);
-	TRY(freezer_set(&s->freezer, true, false));
-	s->group_frozen = true;
-	return NULL;
-}
-
 /* From here on nothing but us or the operator makes it run, not even our own death. ptrace keeps it
  * still until the group is frozen. Without cgroup v2 it is stopped, which any SIGCONT ends: no
  * hold, but all there is. */
@@ -537,12 +552,12 @@ static struct err *hold(void *ctx)
 	struct source *s = ctx;
 
 	TRY(still_there(s));
-	if (s->freezer.dir)
-		TRY(hold_by_group(s));
-	else if (syscall(SYS_pidfd_send_signal, s->task->pidfd, SIGSTOP, NULL, 0) < 0)
+	TRY(hold_by_group(s));
+	if (s->group_frozen)
+		return mark(s, MARK_COMMIT);
+	if (syscall(SYS_pidfd_send_signal, s->task->pidfd, SIGSTOP, NULL, 0) < 0)
 		return err_errno(errno, "stop %d", s->opt->pid);
-	else
-		s->stopped = true;
+	s->stopped = true;
 	return mark(s, MARK_COMMIT);
 }
 
@@ -550,11 +565,10 @@ static void hold_undo(void *ctx)
 {
 	struct source *s = ctx;
 
-	if (s->group_frozen)
-		not_undone(s, freezer_set(&s->freezer, false, false));
+	thaw(s);
 	if (s->stopped) /* it was not delivered yet: this takes it back */
 		(void)syscall(SYS_pidfd_send_signal, s->task->pidfd, SIGCONT, NULL, 0);
-	s->group_frozen = s->stopped = false;
+	s->stopped = false;
 }
 
 /* ---- commit and the ends ---- */

@@ -10,6 +10,7 @@
 #include "engine/peer.h"
 #include "engine/precopy.h"
 #include "engine/spaces.h"
+#include "engine/undo.h"
 #include "kernel/dirty.h"
 #include "kernel/freezer.h"
 #include "kinds/memory.h"
@@ -27,6 +28,7 @@ struct source {
 	struct snapshot sent;   /* objects the peer has */
 	struct snapshot frozen; /* objects at the freeze */
 	size_t yielded;
+	bool gives;                /* something is given up that must be taken back */
 	struct snapshot layout_of; /* holds `layout` */
 	struct layout *layout;     /* what the peer has */
 	struct ranges fresh;       /* what the peer has mapped anew by the last LAYOUT */

@@ -264,10 +264,76 @@ struct err *journal_names(
 	return NULL;
 }
 
+/* ---- what is to be taken back ---- */
+
+#define UNDO_MAX (64u << 20)
+
+static char *undo_path(const char *state_dir, const char *id)
+{
+	char *path;
+
+	if (asprintf(&path, "%s/journal/%s.undo", state_dir, id) < 0)
+		abort();
+	return path;
+}
+
+/* Beside the journal. */
+static char *undo_of(const struct journal *j)
+{
+	const size_t dir = strlen(j->path) - strlen(strrchr(j->path, '/'));
+	char *path;
+
+	if (asprintf(&path, "%.*s/%s.undo", (int)dir, j->path, j->last.id) < 0)
+		abort();
+	return path;
+}
+
+struct err *journal_put_undo(const struct journal *j, const uint8_t *list, size_t len)
+{
+	autofree char *path = undo_of(j);
+	autoclose int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return err_errno(errno, "create %s", path);
+	return io_write_full(fd, list, len, path);
+}
+
+struct err *journal_get_undo(
+	struct arena *a, const char *state_dir, const char *id, const uint8_t **list, size_t *len)
+{
+	autofree char *path = undo_path(state_dir, id);
+	char *text;
+
+	*list = NULL;
+	*len = 0;
+	if (access(path, F_OK) < 0 && errno == ENOENT)
+		return NULL;
+	TRY(io_read_file(a, path, UNDO_MAX, &text, len));
+	*list = (const uint8_t *)text;
+	return NULL;
+}
+
+bool journal_has_undo(const struct journal *j)
+{
+	autofree char *path = undo_of(j);
+
+	return access(path, F_OK) == 0;
+}
+
+void journal_drop_undo(const struct journal *j)
+{
+	autofree char *path = undo_of(j);
+
+	(void)unlink(path);
+}
+
 void journal_remove(struct journal *j)
 {
-	if (j->path)
+	if (j->path) {
+		if (!j->last.destination)
+			journal_drop_undo(j);
 		(void)unlink(j->path);
+	}
 	journal_close(j);
 }
 

@@ -74,6 +74,14 @@ struct journal_name {
 };
 struct err *journal_names(
 	struct arena *a, const char *state_dir, struct journal_name **ret, size_t *n) must_check;
+/* What is to be taken back in the source's process should it stay (engine/undo.h): a file of its
+ * own beside the journal, gone with it. */
+struct err *journal_put_undo(const struct journal *j, const uint8_t *list, size_t len) must_check;
+/* *list NULL: there is none. */
+struct err *journal_get_undo(struct arena *a, const char *state_dir, const char *id,
+	const uint8_t **list, size_t *len) must_check;
+bool journal_has_undo(const struct journal *j);
+void journal_drop_undo(const struct journal *j);
 /* Closes it and forgets the migration. */
 void journal_remove(struct journal *j);
 void journal_close(struct journal *j);

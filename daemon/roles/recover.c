@@ -129,6 +129,19 @@ static bool without_groups(void)
 	return e && err_code(e) == ERR_UNSUPPORTED;
 }
 
+struct err *recover_group(const struct journal_record *r, char **dir)
+{
+	AUTO(freezer_fini) struct freezer f = { NULL, NULL };
+	bool there;
+
+	*dir = NULL;
+	TRY(find_subject(r, &there));
+	if (there)
+		TRY(find_group(r->pid, ENGINE_HOLD_GROUP, r->id, &f));
+	*dir = take(&f.dir);
+	return NULL;
+}
+
 struct err *recover_keep(const struct journal_record *r)
 {
 	AUTO(freezer_fini) struct freezer f = { NULL, NULL };

@@ -31,6 +31,8 @@ struct err *recover_destination(
 /* What to do with a source's original when the doubt is over: it goes on, or it is ended. */
 struct err *recover_keep(const struct journal_record *r) must_check;
 struct err *recover_end(const struct journal_record *r) must_check;
+/* The control group that holds it, or NULL; the caller frees it. */
+struct err *recover_group(const struct journal_record *r, char **dir) must_check;
 /* Is the process of this record there, in this boot? */
 bool recover_alive(const struct journal_record *r, const char *boot_id);
 

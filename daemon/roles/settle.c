@@ -34,6 +34,8 @@ struct doubt {
 	Migrate__Done
 		*done; /* owned; source: what was last said of it, or will be; NULL: nothing */
 	struct event *again;
+	struct child *undoer; /* takes back what was given up */
+	struct err *why;      /* decided: what is told with it */
 	unsigned tries;
 	bool asking, told;
 	int64_t since_us;
@@ -129,6 +131,8 @@ static void doubt_free(struct doubt *d)
 		link = &(*link)->next;
 	*link = d->next;
 	event_free(d->again);
+	child_free(d->undoer);
+	err_free(d->why);
 	journal_close(&d->journal);
 	if (d->done)
 		migrate__done__free_unpacked(d->done, NULL);
@@ -155,8 +159,7 @@ static bool to_be_kept(const struct doubt *d, enum verdict v)
 	       time(NULL) - r->written_s < FORGET_S;
 }
 
-/* `why` is borrowed. */
-static void finish(struct doubt *d, enum verdict v, const struct err *why)
+static void finish(struct doubt *d, enum verdict v)
 {
 	if (d->journal.fd >= 0 && to_be_kept(d, v))
 		keep_answer(d);
@@ -165,10 +168,15 @@ static void finish(struct doubt *d, enum verdict v, const struct err *why)
 	if (d->done) {
 		log_info("settled id=%s side=source pid=%d outcome=%s", d->id, d->done->last->pid,
 			verdict_name(v));
-		say(d, v, why);
+		say(d, v, v == VERDICT_MOVED ? NULL : d->why);
 		tell(d);
 	}
 	doubt_free(d);
+}
+
+static bool same_boot(const struct doubt *d)
+{
+	return strcmp(d->journal.last.boot_id, d->monitor->boot_id) == 0;
 }
 
 /* ---- trying ---- */
@@ -247,6 +255,57 @@ struct recover_host settle_host(const struct monitor *m)
 		m->config.cgroup_dir ? m->config.cgroup_dir : "" };
 }
 
+/* ---- what was given up ---- */
+
+static void go_on(struct doubt *d);
+
+/* On failure it is tried again: the process must not run without what it had. */
+static void on_undone(void *arg, int status, bool heard unused_arg)
+{
+	struct doubt *d = arg;
+
+	d->undoer = NULL;
+	if (status) {
+		log_error("undo id=%s status=%#x", d->id, (unsigned)status);
+		back_off(d);
+		return;
+	}
+	journal_drop_undo(&d->journal);
+	go_on(d);
+}
+
+static const struct child_ops undo_ops = { .ended = on_undone };
+
+static struct err *start_undo(struct doubt *d)
+{
+	const struct journal_record *r = &d->journal.last;
+	Migrate__Work work = MIGRATE__WORK__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	autofree char *group = NULL;
+	char none[] = "";
+
+	TRY(recover_group(r, &group));
+	TRY(child_start(d->monitor->base,
+		(struct child_spec){ ROLE_WORKER, monitor_debug(d->monitor), &undo_ops }, d,
+		&d->undoer));
+	work.undo = true;
+	work.id = d->id;
+	work.state_dir = d->monitor->state.dir;
+	work.start_time = r->start_time;
+	work.undo_pid = r->pid;
+	work.undo_group = group ? group : none;
+	ipc.body_case = MIGRATE__IPC__BODY_WORK;
+	ipc.work = &work;
+	child_post(d->undoer, &ipc, NULL, 0);
+	return NULL;
+}
+
+static bool must_undo(const struct doubt *d)
+{
+	return !d->destination && d->journal.last.mark == MARK_INTENT && same_boot(d) &&
+	       journal_has_undo(&d->journal);
+}
+
 /* *over: the verdict is final. */
 static struct err *look(struct doubt *d, enum verdict *v, bool *over)
 {
@@ -259,6 +318,10 @@ static struct err *look(struct doubt *d, enum verdict *v, bool *over)
 		TRY(journal_open(m->state.dir, d->id, d->destination, &d->journal));
 	if (d->journal.fd < 0)
 		return NULL;
+	if (must_undo(d)) {
+		*over = false;
+		return start_undo(d);
+	}
 	if (d->destination)
 		return recover_destination(&d->journal.last, &h, v);
 	TRY(recover_source(&d->journal.last, m->boot_id, v));
@@ -276,7 +339,8 @@ static bool try_once(struct doubt *d, enum verdict *v)
 		return true;
 	*v = VERDICT_DOUBT;
 	if (!e) {
-		ask(d);
+		if (!d->undoer)
+			ask(d);
 		return false;
 	}
 	/* Somebody is still at it: that ends by itself. */
@@ -291,13 +355,17 @@ static bool try_once(struct doubt *d, enum verdict *v)
 	return false;
 }
 
-static void on_again(evutil_socket_t fd unused_arg, short what unused_arg, void *arg)
+static void go_on(struct doubt *d)
 {
-	struct doubt *d = arg;
 	enum verdict v;
 
-	if (!d->asking && try_once(d, &v))
-		finish(d, v, NULL);
+	if (!d->asking && !d->undoer && try_once(d, &v))
+		finish(d, v);
+}
+
+static void on_again(evutil_socket_t fd unused_arg, short what unused_arg, void *arg)
+{
+	go_on(arg);
 }
 
 static struct doubt *doubt_new(struct monitor *m, const char *id, bool destination)
@@ -319,18 +387,12 @@ static struct doubt *doubt_new(struct monitor *m, const char *id, bool destinati
 
 /* ---- answers ---- */
 
-static bool same_boot(const struct doubt *d)
-{
-	return strcmp(d->journal.last.boot_id, d->monitor->boot_id) == 0;
-}
-
-/* What the answer means; NULL and *v other than VERDICT_DOUBT: it is settled. */
-static struct err *weigh(struct doubt *d, enum fate f, enum verdict *v)
+/* What the answer means; *v is set where there is no error. */
+static struct err *weigh(const struct doubt *d, enum fate f, enum verdict *v)
 {
 	const struct journal_record *r = &d->journal.last;
 	bool believe = f != FATE_NEVER || time(NULL) - r->written_s < BELIEVE_S;
 
-	*v = VERDICT_DOUBT;
 	if (f == FATE_WAIT)
 		return err_new(ERR_PEER, "%s has not decided yet", r->peer);
 	if (f == FATE_REBOOTED)
@@ -338,8 +400,6 @@ static struct err *weigh(struct doubt *d, enum fate f, enum verdict *v)
 			"%s has restarted since, and cannot tell whether it ran there", r->peer);
 	if (f == FATE_UNKNOWN || !believe)
 		return err_new(ERR_PEER, "%s cannot tell whether it ever ran there", r->peer);
-	if (same_boot(d))
-		TRY(f == FATE_NEVER ? recover_keep(r) : recover_end(r));
 	*v = f == FATE_NEVER ? VERDICT_KEPT : VERDICT_MOVED;
 	return NULL;
 }
@@ -357,6 +417,25 @@ static struct err *explain(const struct doubt *d, enum verdict v)
 		d->journal.last.peer);
 }
 
+/* Written down before anything is done: should we die now, the next one does the same. Takes why.
+ */
+static struct err *decide(struct doubt *d, enum verdict v, struct err *why)
+{
+	struct err *e = journal_add(&d->journal, v == VERDICT_KEPT ? MARK_INTENT : MARK_MOVED);
+
+	if (e) {
+		err_free(why);
+		return e;
+	}
+	err_free(d->why);
+	d->why = why;
+	if (same_boot(d))
+		go_on(d);
+	else
+		finish(d, v); /* there is nothing here to let go on, or to end */
+	return NULL;
+}
+
 static struct doubt *asked_about(const struct monitor *m, const char *id)
 {
 	for (struct doubt *d = m->doubts; d; d = d->next)
@@ -368,7 +447,6 @@ static struct doubt *asked_about(const struct monitor *m, const char *id)
 void settle_answered(struct monitor *m, const Migrate__Connected *c)
 {
 	struct doubt *d = asked_about(m, c->id);
-	autoerr struct err *why = NULL;
 	enum verdict v = VERDICT_DOUBT;
 	struct err *e;
 
@@ -376,13 +454,12 @@ void settle_answered(struct monitor *m, const Migrate__Connected *c)
 		return;
 	d->asking = false;
 	e = c->error ? err_from_wire(c->error) : weigh(d, fate_parse(c->fate), &v);
-	if (e) {
-		stay(d, e);
-		return;
+	if (!e) {
+		log_info("answer id=%s peer=%s fate=%s", d->id, d->journal.last.peer, c->fate);
+		e = decide(d, v, explain(d, v));
 	}
-	log_info("answer id=%s peer=%s fate=%s", d->id, d->journal.last.peer, c->fate);
-	why = explain(d, v);
-	finish(d, v, why);
+	if (e)
+		stay(d, e);
 }
 
 void settle_net_died(struct monitor *m)
@@ -408,14 +485,6 @@ void settle_poke(struct monitor *m, const char *peer)
 
 /* ---- beginnings ---- */
 
-static void begin(struct doubt *d)
-{
-	enum verdict v;
-
-	if (try_once(d, &v))
-		finish(d, v, NULL);
-}
-
 struct err *settle_start(struct monitor *m)
 {
 	autoarena struct arena *a = arena_new();
@@ -424,7 +493,7 @@ struct err *settle_start(struct monitor *m)
 
 	TRY(journal_names(a, m->state.dir, &names, &n));
 	for (size_t i = 0; i < n; i++)
-		begin(doubt_new(m, names[i].id, names[i].destination));
+		go_on(doubt_new(m, names[i].id, names[i].destination));
 	return NULL;
 }
 
@@ -440,6 +509,7 @@ void settle_move(struct move *v, const struct err *e, enum verdict *ret)
 		done.outcome = none;
 		d->done = copy_done(&done);
 		say(d, VERDICT_DOUBT, e);
+		d->why = d->done->error ? err_from_wire(d->done->error) : NULL;
 	}
 	over = try_once(d, ret);
 	if (!over)
@@ -448,7 +518,7 @@ void settle_move(struct move *v, const struct err *e, enum verdict *ret)
 	if (d->done)
 		migrate__done__free_unpacked(d->done, NULL);
 	d->done = NULL;
-	finish(d, *ret, NULL);
+	finish(d, *ret);
 }
 
 /* ---- the operator ---- */
@@ -465,7 +535,6 @@ struct err *settle_resolve(struct monitor *m, uint32_t who, const char *id, cons
 {
 	struct doubt *d = by_id(m, id);
 	bool here = strcmp(where, "here") == 0;
-	autoerr struct err *why = NULL;
 
 	if (!here && strcmp(where, "there") != 0)
 		return err_new(
@@ -474,12 +543,12 @@ struct err *settle_resolve(struct monitor *m, uint32_t who, const char *id, cons
 		return err_hint(err_new(ERR_INVALID, "no migration %s is in doubt here", id),
 			"migratectl list shows all of them, on the host that has sent it");
 	TRY(policy_cancel(who, d->journal.last.asker));
-	if (same_boot(d))
-		TRY(here ? recover_keep(&d->journal.last) : recover_end(&d->journal.last));
+	if (d->undoer || (same_boot(d) && d->journal.last.mark != MARK_COMMIT))
+		return err_new(ERR_LIMIT, "migration %s is being settled just now", id);
 	log_info("resolve id=%s where=%s uid=%u", id, where, who);
-	why = here ? err_new(ERR_CANCELLED, "resolved by hand (uid %u)", who) : NULL;
-	finish(d, here ? VERDICT_KEPT : VERDICT_MOVED, why);
-	return NULL;
+	d->asking = false; /* an answer that comes now is too late */
+	return decide(d, here ? VERDICT_KEPT : VERDICT_MOVED,
+		here ? err_new(ERR_CANCELLED, "resolved by hand (uid %u)", who) : NULL);
 }
 
 const char *settle_holds(const struct monitor *m, pid_t pid)

@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "engine/engine.h"
+#include "engine/undo.h"
 #include "roles/hooks.h"
 #include "roles/ipc.h"
 #include "roles/journal.h"
@@ -207,10 +208,20 @@ static struct err *on_mark(void *arg, enum engine_mark mark)
 	return journal_add(&w->journal, mark);
 }
 
+static struct err *on_undo(void *arg, const uint8_t *list, size_t len)
+{
+	struct worker *w = arg;
+
+	return journal_put_undo(&w->journal, list, len);
+}
+
 /* What was written while nobody had time for the disk. Should that fail, the monitor tries it again
  * and says so. */
-static void end_journal(struct worker *w)
+static void end_journal(struct worker *w, enum engine_result result)
 {
+	/* It has taken back what it had given up. */
+	if (w->journal.fd >= 0 && !w->work->receive && result == RESULT_KEPT)
+		journal_drop_undo(&w->journal);
 	if (w->journal.fd >= 0)
 		err_free(journal_sync(&w->journal));
 	journal_close(&w->journal);
@@ -585,6 +596,34 @@ static struct err *carry(const struct worker *w, int fd, bool kernel_tls, struct
 	return e;
 }
 
+/* ---- after the death of another worker ---- */
+
+static struct err *undo(const Migrate__Work *k, struct notes *notes)
+{
+	autoarena struct arena *a = arena_new();
+	struct undo_spec spec = {
+		.pid = k->undo_pid, .start_time = k->start_time, .group = k->undo_group
+	};
+
+	TRY(journal_get_undo(a, k->state_dir, k->id, &spec.list, &spec.len));
+	return spec.list ? engine_undo(&spec, notes) : NULL;
+}
+
+/* Its exit status is all that it says. */
+static int run_undo(const Migrate__Work *k)
+{
+	struct notes notes = { .n_blockers = 0 };
+	autoerr struct err *e = undo(k, &notes);
+	autofree char *line = e ? err_line(e) : NULL;
+
+	for (size_t i = 0; i < notes.n_warnings; i++)
+		log_warn("undo id=%s warning=\"%s\"", k->id, notes.warnings[i]);
+	if (line)
+		log_error("undo id=%s pid=%d error=\"%s\"", k->id, k->undo_pid, line);
+	notes_fini(&notes);
+	return e && err_code(e) != ERR_GONE ? 1 : 0;
+}
+
 int worker_main(void)
 {
 	autoipc struct ipc_msg msg = { .m = NULL };
@@ -596,10 +635,15 @@ int worker_main(void)
 		.on_progress = on_progress,
 		.on_hook = on_hook,
 		.on_mark = on_mark,
+		.on_undo = on_undo,
 		.open_stream = on_open_stream };
 	autoerr struct err *e = ipc_recv(IPC_FD, DEADLINE_NEVER, &msg);
 
-	if (e || msg.m->body_case != MIGRATE__IPC__BODY_WORK || msg.n_fds < 1)
+	if (e || msg.m->body_case != MIGRATE__IPC__BODY_WORK)
+		return 1;
+	if (msg.m->work->undo)
+		return run_undo(msg.m->work);
+	if (msg.n_fds < 1)
 		return 1;
 	w.work = msg.m->work;
 	io.interrupt_fd = w.interrupt_fd = msg.fds[0];
@@ -614,7 +658,7 @@ int worker_main(void)
 		run_receive(&w, &io, &out);
 	else
 		run_send(&w, &io, &out);
-	end_journal(&w);
+	end_journal(&w, out.result);
 	say_done(&w, &out);
 	engine_outcome_fini(&out);
 	free(w.id);

@@ -43,6 +43,8 @@ def descriptors(proc):
         keep = [l for l in info.splitlines() if l.split(":")[0] in ("flags", "pos")]
         if link.startswith("/") and not link.startswith("/dev/"):
             keep = [l for l in keep if not l.startswith("pos")]  # it goes on writing
+        # without their numbers: they are listed in any order
+        keep += sorted(l.split(": ", 1)[1] for l in info.splitlines() if l.startswith("lock:"))
         found.append("%s %s %s" % (fd, link, " ".join(keep)))
     return found
 

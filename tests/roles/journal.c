@@ -180,6 +180,28 @@ static void a_full_journal_takes_no_more(unused_arg void **state)
 	fails(journal_add(&j, MARK_MOVED), ERR_BUG);
 }
 
+static void what_is_to_be_undone(unused_arg void **state)
+{
+	AUTO(journal_close) struct journal j = JOURNAL_NONE;
+	autoarena struct arena *a = arena_new();
+	struct journal_record first = record("undo");
+	const uint8_t *list;
+	size_t len;
+
+	ok(journal_create(dir, &first, &j));
+	assert_false(journal_has_undo(&j));
+	ok(journal_get_undo(a, dir, "undo", &list, &len));
+	assert_null(list);
+	ok(journal_put_undo(&j, (const uint8_t *)"a\0b", 3));
+	assert_true(journal_has_undo(&j));
+	ok(journal_get_undo(a, dir, "undo", &list, &len));
+	assert_int_equal(len, 3);
+	assert_memory_equal(list, "a\0b", 3);
+	journal_remove(&j);
+	ok(journal_get_undo(a, dir, "undo", &list, &len));
+	assert_null(list);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -189,6 +211,7 @@ int main(void)
 		cmocka_unit_test(a_file_without_a_record_goes),
 		cmocka_unit_test(survives_its_writer),
 		cmocka_unit_test(a_full_journal_takes_no_more),
+		cmocka_unit_test(what_is_to_be_undone),
 	};
 
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/undo.h"
+
+#include "kernel/task.h"
+#include "kinds/cache.h"
+
+#define HOLD_US 5000000
+
+struct err *undo_note(const struct engine_io *io, const struct snapshot *s, bool *any)
+{
+	autoarena struct arena *a = arena_new();
+	struct object_set given = { 0 };
+	const uint8_t *list;
+	size_t len;
+
+	for (size_t i = 0; i < s->objects.n; i++)
+		if (s->objects.v[i]->kind->yield)
+			objects_push(a, &given, s->objects.v[i]);
+	*any = given.n > 0;
+	if (!given.n || !io->on_undo)
+		return NULL;
+	objects_pack(a, &given, &list, &len);
+	return io->on_undo(io->arg, list, len);
+}
+
+static struct err *read_list(struct snapshot *s, const struct undo_spec *spec)
+{
+	struct objects_delta d;
+
+	TRY(objects_parse(s->arena, spec->list, spec->len, &d));
+	for (size_t i = 0; i < d.n_changed; i++) {
+		if (!d.changed[i]->kind->yield)
+			return err_new(
+				ERR_BUG, "%s is nothing to take back", d.changed[i]->kind->name);
+		objects_push(s->arena, &s->objects, d.changed[i]);
+	}
+	return NULL;
+}
+
+/* ptrace holds it first: then thawing the group does not let it run, but remote calls do. */
+static struct err *take_back(struct task *t, struct snapshot *s, const struct undo_spec *spec)
+{
+	struct freezer f = { .dir = (char *)(uintptr_t)spec->group };
+
+	if (spec->group[0])
+		TRY(freezer_set(&f, false, false));
+	capture_release(t, s, s->objects.n, OUTCOME_KEPT);
+	return NULL;
+}
+
+static struct err *undo(const struct undo_spec *spec, struct snapshot *s)
+{
+	autotask struct task *t = NULL;
+	struct err *e, *let;
+
+	TRY(read_list(s, spec));
+	TRY(task_open(spec->pid, &t));
+	if (t->start_time != spec->start_time)
+		return err_new(ERR_GONE, "process %d has ended", spec->pid);
+	TRY(task_hold(t, deadline_in(HOLD_US)));
+	e = take_back(t, s, spec);
+	let = task_let_go(t);
+	if (!e)
+		return let;
+	err_free(let);
+	return e;
+}
+
+struct err *engine_undo(const struct undo_spec *spec, struct notes *notes)
+{
+	struct kind_cache *cache = kind_cache_new();
+	struct snapshot s;
+	struct err *e;
+
+	snapshot_init(&s, notes, cache);
+	e = undo(spec, &s);
+	snapshot_fini(&s);
+	kind_cache_free(cache);
+	return e;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the source has changed in the process and must change back should it stay: what kinds yield
+ * (file locks). It is written down before it happens (engine_io.on_undo), as objects, and if the
+ * worker dies, somebody else takes it back in the held process before that runs again.
+ */
+#pragma once
+
+#include "engine/capture.h"
+#include "kernel/freezer.h"
+
+/* Hands the list to io->on_undo; *any: it is not empty. */
+struct err *undo_note(const struct engine_io *io, const struct snapshot *s, bool *any) must_check;
+
+struct undo_spec {
+	pid_t pid;
+	uint64_t start_time;
+	const char *group; /* that holds it frozen: thawed while ptrace holds it; "": none */
+	const uint8_t *list;
+	size_t len;
+};
+/* Takes back everything in the list; can be repeated. Afterwards the process runs, or stands in its
+ * group if that is frozen again by the caller. What cannot be taken back is warned of in *notes. */
+struct err *engine_undo(const struct undo_spec *spec, struct notes *notes) must_check;
