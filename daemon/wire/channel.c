@@ -19,6 +19,27 @@ void channel_init(struct channel *ch, struct stream *s, int interrupt_fd)
 		.deadline = DEADLINE_NEVER };
 }
 
+void channel_wait(struct channel *ch, int64_t us, struct deadline until)
+{
+	ch->wait_us = us;
+	ch->until = until;
+	ch->stepped = 0;
+	ch->deadline = deadline_min(deadline_in(us), until);
+}
+
+void channel_until(struct channel *ch, struct deadline d)
+{
+	ch->wait_us = 0;
+	ch->deadline = d;
+}
+
+static void moved(struct channel *ch, size_t n)
+{
+	ch->stepped += n;
+	if (ch->wait_us && ch->stepped >= CHANNEL_STEP_BYTES)
+		channel_wait(ch, ch->wait_us, ch->until);
+}
+
 /* Waits until the stream is ready for `events`, the interrupt comes or time is up. */
 static struct err *wait_ready(const struct channel *ch, const struct stream *s, short events)
 {
@@ -33,13 +54,15 @@ static struct err *wait_ready(const struct channel *ch, const struct stream *s, 
 		if (n > 0)
 			return NULL;
 		if (n == 0 && deadline_passed(ch->deadline))
-			return err_new(ERR_TIMEOUT, "the other host did not answer in time");
+			return err_hint(
+				err_new(ERR_TIMEOUT, "the other host did not answer in time"),
+				"see how busy that host is, and the link between the two");
 	}
 }
 
 /* What a call on the stream returned: an error, or NULL with *n > 0, or with *n 0 after a wait. */
 static struct err *settle(
-	const struct channel *ch, ssize_t ret, short events, const char *doing, size_t *n)
+	struct channel *ch, ssize_t ret, short events, const char *doing, size_t *n)
 {
 	const struct stream *s = events == POLLIN ? ch->in : ch->out;
 
@@ -47,7 +70,7 @@ static struct err *settle(
 	if (ret < 0 && s->ops->explain)
 		TRY(s->ops->explain(s, (int)-ret));
 	if (ret > 0)
-		*n = (size_t)ret;
+		moved(ch, *n = (size_t)ret);
 	else if (ret == 0)
 		return err_new(ERR_PEER, "the other host closed the connection");
 	else if (ret == -EAGAIN)
@@ -341,9 +364,12 @@ struct err *channel_head(struct channel *ch, struct frame_head *h)
 	for (;;) {
 		TRY(channel_read(ch, buf, sizeof(buf)));
 		TRY(frame_decode(buf, &head));
-		if (head.type != FRAME_NEXT)
+		if (head.type == FRAME_ALIVE)
+			moved(ch, CHANNEL_STEP_BYTES);
+		else if (head.type == FRAME_NEXT)
+			TRY(follow(ch, head.arg));
+		else
 			break;
-		TRY(follow(ch, head.arg));
 	}
 	*h = head;
 	return NULL;
