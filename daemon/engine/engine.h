@@ -69,14 +69,17 @@ void notes_fini(struct notes *n);
  * long as somebody uses it: one that is not is a dead worker's. */
 #define ENGINE_SCRATCH "moving-"
 
+struct engine_hook;
+
 struct engine_io {
 	struct stream *stream; /* frames; NULL for a check without a host */
 	int interrupt_fd;      /* readable: cancel; -1 for none */
 	void *arg;
 	/* A state was entered, a round ended, or some time passed. */
 	void (*on_progress)(void *arg, const struct engine_stats *s);
-	/* A hook event ("pre-freeze", ...): an error vetoes before COMMIT. May be NULL. */
-	struct err *(*on_hook)(void *arg, const char *event, const struct engine_stats *s);
+	/* A hook event (engine/hook.h): an error vetoes before COMMIT. May be NULL. */
+	struct err *(*on_hook)(
+		void *arg, const struct engine_hook *h, const struct engine_stats *s);
 	/* Source: the process is held, COMMIT goes out next. When this returns without an error,
 	 * somebody who survives us knows that from now on the peer may run it. May be NULL. */
 	struct err *(*on_commit)(void *arg, const struct engine_stats *s);
@@ -96,6 +99,8 @@ struct send_options {
 	bool force_switch;     /* freeze after max_rounds even so */
 	uint32_t max_rounds;   /* 0: default */
 	int64_t timeout_us;    /* whole migration until the freeze; 0: none */
+	int64_t spent_us;      /* of that, before the engine had it */
+	int64_t frozen_us;     /* how long it may stand still; 0: default (patience.h) */
 	uint64_t bandwidth;    /* bytes/s, 0: no limit */
 	bool dry_run;          /* check */
 	const char *unit;      /* systemd unit around it, "" for none */
@@ -108,9 +113,6 @@ struct send_options {
 #define ENGINE_STREAMS_MAX         8
 #define ENGINE_DOWNTIME_US_DEFAULT 50000
 #define ENGINE_ROUNDS_DEFAULT      30
-/* Bounds of one wait for the peer. */
-#define ENGINE_PEER_TIMEOUT_US   30000000
-#define ENGINE_FROZEN_TIMEOUT_US 10000000
 
 struct engine_outcome {
 	enum engine_result result;

@@ -93,7 +93,7 @@ static struct err *send_all(const struct lanes_round *r, unsigned number, struct
 	bool any;
 
 	do {
-		lane->ch.deadline = deadline_in(r->timeout_us);
+		channel_wait(&lane->ch, r->timeout_us, r->until);
 		TRY(r->send(r->arg, number, &lane->ch, &any));
 		lanes_count(lane);
 	} while (any);
@@ -107,7 +107,7 @@ static struct err *take_all(const struct lanes_round *r, unsigned number, struct
 	struct frame_head h;
 
 	for (;;) {
-		lane->ch.deadline = deadline_in(r->timeout_us);
+		channel_wait(&lane->ch, r->timeout_us, r->until);
 		TRY(channel_head(&lane->ch, &h));
 		if (h.type == FRAME_ROUND && h.arg == r->number)
 			break;

@@ -11,14 +11,14 @@
 
 #include "engine/clocks.h"
 #include "engine/facts.h"
+#include "engine/hook.h"
 #include "engine/late.h"
 #include "engine/machine.h"
+#include "engine/patience.h"
 #include "kernel/trace.h"
 #include "kinds/cache.h"
 #include "session.pb-c.h"
 #include "wire/err_wire.h"
-
-#define ENDING_US 100000
 
 enum source_state {
 	S_BUG,
@@ -49,12 +49,7 @@ void source_progress(struct source *s)
 
 static struct err *hook(struct source *s, const char *event)
 {
-	return s->io->on_hook ? s->io->on_hook(s->io->arg, event, &s->out->stats) : NULL;
-}
-
-static void wait_at_most(struct source *s, int64_t us)
-{
-	s->peer.ch.deadline = deadline_in(us);
+	return hook_veto(&s->peer, event, s->until, &s->out->stats);
 }
 
 struct err *source_blocked(struct source *s)
@@ -160,7 +155,7 @@ static struct err *hello(void *ctx)
 	m.streams = source_streams_offer(s, facts.cpus);
 	if (!s->io->stream)
 		return NULL;
-	wait_at_most(s, ENGINE_PEER_TIMEOUT_US);
+	source_wait(s);
 	TRY(peer_sync_clock(&s->peer, &s->clock));
 	m.monotonic_offset_ns -= s->clock.offset_ns;
 	m.boottime_offset_ns -= s->clock.boottime_offset_ns;
@@ -195,7 +190,7 @@ static struct err *rehearse_stopped(struct source *s)
 	int64_t stopped;
 	struct err *e, *let;
 
-	TRY_IN(task_hold(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US)), "stop %d for a moment",
+	TRY_IN(task_hold(s->task, deadline_in(ENGINE_STOP_US)), "stop %d for a moment",
 		s->opt->pid);
 	stopped = clock_us();
 	e = capture_stopped(s->task, &s->sent);
@@ -324,7 +319,7 @@ static struct err *precopy(void *ctx)
 	struct precopy_trend trend = { 0 };
 	struct precopy_forecast f;
 
-	wait_at_most(s, ENGINE_PEER_TIMEOUT_US);
+	source_wait(s);
 	TRY(source_streams_open(s));
 	TRY(source_pages_open(s));
 	s->first_round_us = clock_us();
@@ -332,7 +327,7 @@ static struct err *precopy(void *ctx)
 	for (;; s->round.number++) {
 		enum precopy_step step;
 
-		wait_at_most(s, ENGINE_PEER_TIMEOUT_US);
+		source_wait(s);
 		TRY(task_check_alive(s->task));
 		TRY(channel_interrupted(&s->peer.ch));
 		if (s->round.number)
@@ -347,10 +342,7 @@ static struct err *precopy(void *ctx)
 		s->out->stats.predicted_downtime_us =
 			f.downtime_us == INT64_MAX ? 0 : f.downtime_us;
 		source_progress(s);
-		if (s->opt->timeout_us &&
-			clock_us() - s->out->stats.started_us > s->opt->timeout_us)
-			return err_new(ERR_TIMEOUT, "not ready to freeze after %jd s",
-				(intmax_t)(s->opt->timeout_us / 1000000));
+		TRY(source_in_time(s));
 		if (step == PRECOPY_FREEZE)
 			return NULL;
 		if (step == PRECOPY_GIVE_UP)
@@ -397,8 +389,8 @@ static struct err *freeze(void *ctx)
 		notes_warn(
 			&s->out->notes, "no cgroup v2 here: the process is held by ptrace alone");
 	err_free(e);
-	wait_at_most(s, ENGINE_FROZEN_TIMEOUT_US);
-	TRY_IN(task_hold(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US)), "freeze %d", s->opt->pid);
+	source_begin_still(s);
+	TRY_IN(task_hold(s->task, deadline_in(ENGINE_STOP_US)), "freeze %d", s->opt->pid);
 	s->frozen_ns = clock_ns();
 	s->peer.ch.hurried = true;
 	s->out->stats.bytes_sent_frozen = source_bytes(s);
@@ -490,13 +482,15 @@ static struct err *offered(void *ctx)
 	autoarena struct arena *a = arena_new();
 	void *msg;
 
+	source_wait(s);
 	TRY(peer_expect(&s->peer, a, FRAME_READY, &migrate__ready__descriptor, &msg));
 	TRY(hook(s, "pre-commit"));
 	TRY(channel_interrupted(&s->peer.ch));
+	TRY(source_in_time(s));
 	/* Hooks take their time: a peer that is gone by now must not get the process. */
 	if (!channel_readable(&s->peer.ch))
 		return NULL;
-	wait_at_most(s, ENGINE_FROZEN_TIMEOUT_US);
+	source_wait(s);
 	return peer_next(&s->peer, a);
 }
 
@@ -561,7 +555,7 @@ static struct err *commit(void *ctx)
 	void *msg;
 
 	s->peer.ch.interrupt_fd = -1;
-	wait_at_most(s, ENGINE_FROZEN_TIMEOUT_US);
+	channel_wait(&s->peer.ch, ENGINE_FROZEN_TIMEOUT_US, DEADLINE_NEVER);
 	TRY(channel_send(&s->peer.ch, FRAME_COMMIT, 0, NULL, 0));
 	TRY(peer_expect(&s->peer, a, FRAME_RUNNING, &migrate__running__descriptor, &msg));
 	m = msg;
@@ -599,7 +593,7 @@ static struct err *done(void *ctx)
 	capture_release(s->task, &s->frozen, s->frozen.objects.n, OUTCOME_MOVED);
 	e = task_kill(s->task);
 	if (!e)
-		e = task_wait_end(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US));
+		e = task_wait_end(s->task, deadline_in(ENGINE_STOP_US));
 	if (e) {
 		autofree char *line = err_line(e);
 
@@ -609,7 +603,7 @@ static struct err *done(void *ctx)
 	remove_groups(s);
 	s->out->result = RESULT_MOVED;
 	err_free(channel_send(&s->peer.ch, FRAME_BYE, 0, NULL, 0));
-	err_free(hook(s, "committed"));
+	hook_tell(&s->peer, "committed", &s->out->stats);
 	return NULL;
 }
 
@@ -628,7 +622,7 @@ static struct err *resumed(void *ctx)
 	s->out->result = RESULT_KEPT;
 	if (s->out->error)
 		peer_give_up(&s->peer, FRAME_ABORT, s->out->error, s->out->side, s->out->state);
-	err_free(hook(s, "failed"));
+	hook_tell(&s->peer, "failed", &s->out->stats);
 	return NULL;
 }
 
@@ -713,29 +707,6 @@ static void on_state(void *ctx, const struct state_row *row)
 	source_progress(s);
 }
 
-/* When the process ends, any of our calls may be the one that finds nothing: what the user has to
- * know is that it has ended, which takes a moment after its threads are gone. Takes and returns e.
- */
-static struct err *ended_instead(const struct source *s, struct err *e)
-{
-	struct deadline d = deadline_in(ENDING_US);
-	int no = err_sysno(e);
-
-	if (s->peer.failed_there || !s->task ||
-		(err_code(e) != ERR_GONE && no != ESRCH && no != ENOENT))
-		return e;
-	do {
-		autoerr struct err *gone = task_check_alive(s->task);
-
-		if (gone) {
-			err_free(e);
-			return err_new(ERR_GONE, "process %d has ended", s->opt->pid);
-		}
-		usleep(1000);
-	} while (!deadline_passed(d));
-	return e;
-}
-
 static void on_error(void *ctx, const struct state_row *row, struct err *e)
 {
 	struct source *s = ctx;
@@ -744,7 +715,7 @@ static void on_error(void *ctx, const struct state_row *row, struct err *e)
 		err_free(e);
 		return;
 	}
-	s->out->error = ended_instead(s, e);
+	s->out->error = source_reason(s, e);
 	s->out->side = s->peer.failed_there ? "destination" : "source";
 	snprintf(s->out->state, sizeof(s->out->state), "%s", row->name);
 }
@@ -785,6 +756,7 @@ void engine_send(
 	snapshot_init(&s.frozen, &out->notes, s.cache);
 	snapshot_init(&s.layout_of, &out->notes, s.cache);
 	peer_init(&s.peer, io, true);
+	source_begin_time(&s);
 	machine_run(&m, &s);
 	source_fini(&s);
 }

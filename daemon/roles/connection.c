@@ -162,6 +162,14 @@ static struct hello_join join_of(const Migrate__Dial *d)
 	return j;
 }
 
+/* Of the limits for a step and for the migration, whichever is the shorter. */
+static int64_t within(const struct connection *c, uint64_t us)
+{
+	const Migrate__Dial *d = c->dial;
+
+	return (int64_t)(d && d->limit_us && d->limit_us < us ? d->limit_us : us);
+}
+
 static struct err *dial_tls(
 	struct connection *c, bool kernel, struct hello_peer *peer, struct tls **ret)
 {
@@ -169,7 +177,7 @@ static struct err *dial_tls(
 		.boot_id = c->setup->boot_id,
 		.fixed_keys = kernel,
 		.join = join_of(c->dial) };
-	struct deadline d = deadline_in((int64_t)c->setup->handshake_us);
+	struct deadline d = deadline_in(within(c, c->setup->handshake_us));
 	struct tls *t = NULL;
 	struct err *e;
 
@@ -195,7 +203,7 @@ static struct err *dial(struct connection *c, struct hello_peer *peer, struct tl
 
 	snprintf(a.host, sizeof(a.host), "%s", c->dial->host);
 	address_text(&a, text);
-	TRY_IN(address_dial(&a, deadline_in((int64_t)c->setup->connect_us), &c->tcp_fd),
+	TRY_IN(address_dial(&a, deadline_in(within(c, c->setup->connect_us)), &c->tcp_fd),
 		"connect to %s", text);
 	kernel = kernel_may(c);
 	TRY_IN(dial_tls(c, kernel, peer, t), "connect to %s", text);
@@ -336,7 +344,7 @@ int connection_refuse(int fd, const Migrate__Error *why)
 int connection_main(struct connection *c)
 {
 	/* Blocking name service, and a backstop for all that has deadlines of its own. */
-	uint64_t limit_us = c->setup->handshake_us + (c->dial ? c->setup->connect_us : 0);
+	int64_t limit_us = within(c, c->setup->handshake_us + (c->dial ? c->setup->connect_us : 0));
 
 	alarm((unsigned)(limit_us / 1000000) + 2);
 	if (c->stream_fd >= 0)

@@ -312,6 +312,15 @@ static void on_worker_hook(void *arg, struct ipc_msg *msg)
 	child_post(job->child, &ipc, NULL, 0);
 }
 
+static void on_worker_hook_stop(void *arg, struct ipc_msg *msg)
+{
+	struct move *v = arg;
+
+	/* None: it has just answered. */
+	if (v->hooks)
+		child_post(v->hooks->child, msg->m, NULL, 0);
+}
+
 /* It died without a word. Who runs the process follows from its last state; recover_* make it so.
  */
 static void end_dead(struct move *v, int status, bool heard)
@@ -363,6 +372,7 @@ static const struct child_ops worker_ops = {
 	.by_case = { [MIGRATE__IPC__BODY_PROGRESS] = on_worker_progress,
 		[MIGRATE__IPC__BODY_DONE] = on_worker_done,
 		[MIGRATE__IPC__BODY_HOOK_RUN] = on_worker_hook,
+		[MIGRATE__IPC__BODY_HOOK_STOP] = on_worker_hook_stop,
 		[MIGRATE__IPC__BODY_OPEN] = joins_wanted },
 	.ended = on_worker_ended,
 };
@@ -394,6 +404,8 @@ static void post_work(struct move *v, int interrupt)
 	work.tracker = (char *)(uintptr_t)c->tracker;
 	work.pages = (char *)(uintptr_t)c->pages;
 	work.sink = (char *)(uintptr_t)c->sink;
+	work.spent_us = (uint64_t)(recover_now_us() - v->began_us);
+	work.frozen_us = (uint64_t)c->frozen_us;
 	ipc.body_case = MIGRATE__IPC__BODY_WORK;
 	ipc.work = &work;
 	child_post(v->worker, &ipc, (int[]){ interrupt, v->stream_fd }, v->stream_fd >= 0 ? 2 : 1);
@@ -496,6 +508,7 @@ struct err *move_dial(struct move *v, uint32_t join, int *stream_fd)
 	dial.fingerprint = v->key;
 	dial.name = v->peer;
 	dial.join = join;
+	dial.limit_us = join ? 0 : v->send->timeout_us;
 	dial.token.data = v->joins.token;
 	dial.token.len = join ? JOIN_TOKEN_BYTES : 0;
 	ipc.body_case = MIGRATE__IPC__BODY_DIAL;
