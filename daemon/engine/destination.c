@@ -558,7 +558,8 @@ static struct err *discarded(void *ctx)
 }
 
 #define ANY_FAILURE(next) \
-	[EV_FAILED] = (next), [EV_LOST] = (next), [EV_CANCELLED] = (next), [EV_TIMEOUT] = (next)
+	[EV_FAILED] = (next), [EV_LOST] = (next), [EV_CANCELLED] = (next), [EV_TIMEOUT] = (next), \
+	[EV_REFUSED] = (next)
 
 static const struct state_row rows[] = {
 	[D_BUG] = { "bug", OWNER_UNKNOWN },

@@ -565,6 +565,15 @@ static struct err *commit(void *ctx)
 	return NULL;
 }
 
+/* ERROR in place of RUNNING: it was about to give up when COMMIT was on its way. It says so when
+ * nothing is left there, and does not take COMMIT any more. */
+static enum event commit_event(void *ctx, const struct err *e)
+{
+	const struct source *s = ctx;
+
+	return e && s->peer.failed_there ? EV_REFUSED : event_of(e);
+}
+
 /* Our hold, and the group that was made for the process when it came here by a move itself. */
 static void remove_groups(struct source *s)
 {
@@ -644,7 +653,8 @@ static struct err *checked(void *ctx)
 }
 
 #define ANY_FAILURE(next) \
-	[EV_FAILED] = (next), [EV_LOST] = (next), [EV_CANCELLED] = (next), [EV_TIMEOUT] = (next)
+	[EV_FAILED] = (next), [EV_LOST] = (next), [EV_CANCELLED] = (next), [EV_TIMEOUT] = (next), \
+	[EV_REFUSED] = (next)
 
 static const struct state_row move_rows[] = {
 	[S_BUG] = { "bug", OWNER_UNKNOWN },
@@ -662,10 +672,16 @@ static const struct state_row move_rows[] = {
 		.on = { [EV_OK] = S_HOLD, ANY_FAILURE(UNDO) } },
 	[S_HOLD] = { "hold", OWNER_NOBODY, hold, hold_undo,
 		.on = { [EV_OK] = S_COMMIT, ANY_FAILURE(UNDO) } },
-	/* COMMIT may have arrived whatever went wrong afterwards. */
-	[S_COMMIT] = { "commit", OWNER_UNKNOWN, commit, .cut = true,
-		.on = { [EV_OK] = S_DONE, ANY_FAILURE(S_IN_DOUBT) } },
-	[S_DONE] = { "done", OWNER_DESTINATION, done, .on = { [EV_OK] = END, ANY_FAILURE(END) } },
+	/* COMMIT may have arrived whatever went wrong afterwards, unless the peer has said no. */
+	[S_COMMIT] = { "commit", OWNER_UNKNOWN, commit, .event = commit_event,
+		.on = { [EV_OK] = S_DONE,
+			[EV_FAILED] = S_IN_DOUBT,
+			[EV_LOST] = S_IN_DOUBT,
+			[EV_CANCELLED] = S_IN_DOUBT,
+			[EV_TIMEOUT] = S_IN_DOUBT,
+			[EV_REFUSED] = UNDO } },
+	[S_DONE] = { "done", OWNER_DESTINATION, done, .cut = true,
+		.on = { [EV_OK] = END, ANY_FAILURE(END) } },
 	[S_IN_DOUBT] = { "in_doubt", OWNER_UNKNOWN, in_doubt,
 		.on = { [EV_OK] = END, ANY_FAILURE(END) } },
 	[S_RESUMED] = { "resumed", OWNER_SOURCE, resumed,
