@@ -3,9 +3,14 @@
 
 #include "engine/peer.h"
 
-static void alive(void *arg)
+/* Hooks run where this side has the word: what comes from the other one then is its end. */
+static struct err *alive(void *arg)
 {
-	peer_alive(arg);
+	autoarena struct arena *a = arena_new();
+	struct peer *p = arg;
+
+	peer_alive(p);
+	return p->ch.in && channel_readable(&p->ch) ? peer_next(p, a) : NULL;
 }
 
 struct err *hook_veto(
@@ -16,8 +21,9 @@ struct err *hook_veto(
 	return p->io->on_hook ? p->io->on_hook(p->io->arg, &h, s) : NULL;
 }
 
-static void nothing(void *arg unused_arg)
+static struct err *nothing(void *arg unused_arg)
 {
+	return NULL;
 }
 
 void hook_tell(struct peer *p, const char *event, const struct engine_stats *s)

@@ -10,8 +10,8 @@ struct engine_hook {
 	/* Nothing can be vetoed any more: it is told, and neither cancelled nor broken off. */
 	bool told_only;
 	/* To be called meanwhile, every ENGINE_ALIVE_US or more often: so the peer knows that
-	 * somebody is at work. */
-	void (*alive)(void *arg);
+	 * somebody is at work. An error: it has given up, there is nothing to wait for. */
+	struct err *(*alive)(void *arg);
 	void *arg;
 };
 

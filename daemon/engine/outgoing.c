@@ -190,25 +190,46 @@ struct outflow {
 	uint64_t piece_bytes;
 };
 
-/* Waits until all streams together were allowed to send what they have sent, if there is time. */
-static struct err *throttle(const struct source *s, const struct channel *ch)
+/* The peer has nothing to say in a round but that it fails; its last words must not wait for the
+ * end of that. (While the process stands still it may say that it lives, and nothing is waited
+ * for.) */
+static struct err *listen(struct source *s)
 {
-	int64_t due_us, now = clock_us();
+	autoarena struct arena *a = arena_new();
+
+	if (s->still_us || !channel_readable(&s->peer.ch))
+		return NULL;
+	channel_until(&s->peer.ch, deadline_in(WORDS_US));
+	return peer_next(&s->peer, a);
+}
+
+static int64_t due_us(const struct source *s)
+{
 	uint64_t sent = source_bytes(s) - s->first_round_bytes;
 
-	TRY(source_in_time(s));
 	if (!s->opt->bandwidth || s->task->held)
-		return NULL;
-	due_us = s->first_round_us + (int64_t)((double)sent * 1e6 / (double)s->opt->bandwidth);
-	if (due_us > now) {
-		struct pollfd p = { ch->interrupt_fd, POLLIN, 0 };
+		return 0;
+	return s->first_round_us + (int64_t)((double)sent * 1e6 / (double)s->opt->bandwidth);
+}
 
-		struct deadline due = deadline_min((struct deadline){ due_us }, s->until);
+/* Waits until all streams together were allowed to send what they have sent, if there is time. */
+static struct err *throttle(struct source *s, const struct channel *ch)
+{
+	const struct deadline due = deadline_min((struct deadline){ due_us(s) }, s->until);
+	bool control = ch == &s->peer.ch;
+	struct pollfd p[] = { { ch->interrupt_fd, POLLIN, 0 }, { -1, 0, 0 } };
 
-		if (poll(&p, ch->interrupt_fd >= 0, deadline_poll_ms(due)) > 0)
+	if (control)
+		p[1] = ch->in->ops->wants(ch->in, POLLIN);
+	for (;;) {
+		TRY(source_in_time(s));
+		if (control)
+			TRY(listen(s));
+		if (deadline_passed(due))
+			return NULL;
+		if (poll(p, ARRAY_LEN(p), deadline_poll_ms(due)) > 0 && p[0].revents)
 			return err_new(ERR_CANCELLED, "cancelled");
 	}
-	return NULL;
 }
 
 static void count_piece(

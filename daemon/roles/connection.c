@@ -211,6 +211,14 @@ static struct err *dial(struct connection *c, struct hello_peer *peer, struct tl
 	return NULL;
 }
 
+/* The migration's limit is the one that counts. */
+static bool limited(const struct connection *c)
+{
+	const uint64_t steps_us = c->setup->connect_us + c->setup->handshake_us;
+
+	return within(c, steps_us) < (int64_t)steps_us;
+}
+
 static int dialling(struct connection *c)
 {
 	struct hello_peer peer;
@@ -220,6 +228,9 @@ static int dialling(struct connection *c)
 	autoerr struct err *e = dial(c, &peer, &t, &fd);
 
 	alarm(0);
+	if (e && err_code(e) == ERR_TIMEOUT && limited(c))
+		e = err_in(e, "not ready to freeze after %ju s",
+			(uintmax_t)(c->dial->limit_us / 1000000));
 	if (e) {
 		report_connected(c, &(struct result){ .failed = e, .fd = -1 });
 		return 1;

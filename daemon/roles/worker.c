@@ -280,15 +280,16 @@ static void close_joined(struct worker *w)
 
 /* ---- hooks ---- */
 
-/* Until there is something to read, and the peer hears meanwhile that somebody is at work. An error
- * is the reason for not waiting any more. */
+/* Until there is something to read or `limit`, and the peer hears meanwhile that somebody is at
+ * work. An error is the reason for not waiting any more. */
 static struct err *await_hooks(
-	const struct worker *w, const struct engine_hook *h, struct deadline d)
+	const struct worker *w, const struct engine_hook *h, struct deadline limit)
 {
 	struct pollfd p[] = { { IPC_FD, POLLIN, 0 },
 		{ h->told_only ? -1 : w->interrupt_fd, POLLIN, 0 } };
+	struct deadline d = deadline_min(limit, h->until);
 
-	for (;;) {
+	while (!deadline_passed(limit)) {
 		struct deadline next = deadline_min(deadline_in(ENGINE_ALIVE_US), d);
 
 		if (poll(p, ARRAY_LEN(p), deadline_poll_ms(next)) < 0 && errno != EINTR)
@@ -297,14 +298,15 @@ static struct err *await_hooks(
 			return NULL;
 		if (p[1].revents)
 			return err_new(ERR_CANCELLED, "cancelled");
-		if (deadline_passed(d))
+		if (deadline_passed(h->until))
 			return err_new(ERR_TIMEOUT, "its time is up");
-		h->alive(h->arg);
+		TRY(h->alive(h->arg));
 	}
+	return NULL;
 }
 
 /* Who is cancelled, or has no time left, does not wait for a program that hangs. */
-static struct err *stop_hooks(struct worker *w, struct err *why)
+static struct err *stop_hooks(struct worker *w, const struct engine_hook *h, struct err *why)
 {
 	Migrate__HookStop stop = MIGRATE__HOOK_STOP__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
@@ -318,10 +320,10 @@ static struct err *stop_hooks(struct worker *w, struct err *why)
 	w->no_hooks = e;
 	if (e || msg.m->body_case != MIGRATE__IPC__BODY_HOOK_RESULT || !msg.m->hook_result->error)
 		return why;
-	/* It names the program. */
-	if (err_code(why) == ERR_TIMEOUT && msg.m->hook_result->error->code == ERR_TIMEOUT) {
+	/* It names the program that took all the time. */
+	if (deadline_passed(h->until) && msg.m->hook_result->error->code == ERR_TIMEOUT) {
 		err_free(why);
-		return err_from_wire(msg.m->hook_result->error);
+		return err_in(err_from_wire(msg.m->hook_result->error), "hook %s", h->event);
 	}
 	return why;
 }
@@ -332,19 +334,21 @@ static struct err *hook_result(struct worker *w, const struct engine_hook *h)
 	/* Each program has its time limit, and the monitor some to tell us. */
 	int64_t limit_us =
 		(int64_t)(hooks_count(w->work->hooks_dir) * w->work->hook_limit_us) + SAY_US;
-	struct err *e = await_hooks(w, h, deadline_min(deadline_in(limit_us), h->until));
+	struct deadline limit = deadline_in(limit_us);
+	struct err *e = await_hooks(w, h, limit);
 
-	if (e && (err_code(e) == ERR_CANCELLED || deadline_passed(h->until)))
-		return stop_hooks(w, e);
-	if (!e)
-		e = next_answer(w, 0, deadline_in(limit_us), &msg);
-	if (e) {
+	if (e)
+		return stop_hooks(w, h, e);
+	e = next_answer(w, 0, limit, &msg);
+	if (e) { /* the monitor hangs */
 		w->no_hooks = true;
-		return err_hint(err_in(e, "run hooks"), "see what holds up migrated here");
+		e = err_hint(err_in(e, "run hooks"), "see what holds up migrated here");
+	} else if (msg.m->body_case != MIGRATE__IPC__BODY_HOOK_RESULT) {
+		e = err_new(ERR_BUG, "the monitor answered something else");
+	} else if (msg.m->hook_result->error) {
+		e = err_from_wire(msg.m->hook_result->error);
 	}
-	if (msg.m->body_case != MIGRATE__IPC__BODY_HOOK_RESULT)
-		return err_new(ERR_BUG, "the monitor answered something else");
-	return msg.m->hook_result->error ? err_from_wire(msg.m->hook_result->error) : NULL;
+	return err_in(e, "hook %s", h->event);
 }
 
 static struct err *ask_hooks(
@@ -366,7 +370,7 @@ static struct err *ask_hooks(
 	say(w, &ipc);
 	e = hook_result(w, h);
 	pthread_mutex_unlock(&w->asking);
-	return err_in(e, "hook %s", h->event);
+	return e;
 }
 
 /* What came in is looked at as the kernel shows it, not as the peer described it. */
