@@ -405,11 +405,12 @@ def report(arena, name, status, last, err, monitor_dead=False):
 
 class TroubleLab(Lab):
     """A lab whose hosts have the hook that waits."""
+    hook = HOOK
 
     def __enter__(self):
         super().__enter__()
         for h in ("a", "b"):
             self.exec(h, "/bin/sh", "-c", "mkdir -p /etc/migrated/hooks.d && cd"
                       " /etc/migrated/hooks.d && cat >10-gate && chmod 755 10-gate",
-                      stdin=HOOK % self.dir)
+                      stdin=self.hook % self.dir)
         return self
