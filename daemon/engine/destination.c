@@ -48,6 +48,7 @@ struct destination {
 	struct page_sink *sink;
 	unsigned streams; /* agreed on at most */
 	struct lanes lanes;
+	uint64_t lanes_seen; /* bytes, when it was last told that they move */
 	struct lane_end {
 		struct destination *d;
 		struct placer *placer;
@@ -214,9 +215,23 @@ static struct err *lane_place(
 	return placer_frame(d->ends[lane].placer, h, ch);
 }
 
+static void alive(void *arg)
+{
+	struct destination *d = arg;
+
+	peer_alive(&d->peer);
+}
+
+/* The page streams' threads say nothing on the control stream. */
 static void lane_progress(void *arg)
 {
-	progress(arg);
+	struct destination *d = arg;
+	uint64_t bytes = lanes_bytes(&d->lanes);
+
+	progress(d);
+	if (bytes != d->lanes_seen)
+		alive(d);
+	d->lanes_seen = bytes;
 }
 
 static bool is_end(uint16_t type)
@@ -327,13 +342,6 @@ static struct err *make_scratch(struct destination *d)
 	if (flock(d->scratch_fd, LOCK_EX | LOCK_NB) < 0)
 		return err_errno(errno, "lock %s", d->scratch);
 	return NULL;
-}
-
-static void alive(void *arg)
-{
-	struct destination *d = arg;
-
-	peer_alive(&d->peer);
 }
 
 static struct err *make_site(struct destination *d)
@@ -627,6 +635,8 @@ void engine_receive(
 	*out = (struct engine_outcome){ .result = RESULT_KEPT, .side = "destination" };
 	out->stats.started_us = clock_us();
 	peer_init(&d.peer, io, false);
+	d.peer.ch.on_step = alive;
+	d.peer.ch.step_arg = &d;
 	machine_run(&m, &d);
 	close_sink(&d);
 	lanes_close(&d.lanes);

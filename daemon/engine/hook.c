@@ -10,7 +10,7 @@ static struct err *alive(void *arg)
 	struct peer *p = arg;
 
 	peer_alive(p);
-	return p->ch.in && channel_readable(&p->ch) ? peer_next(p, a) : NULL;
+	return p->ch.in && channel_news(&p->ch) ? peer_next(p, a) : NULL;
 }
 
 struct err *hook_veto(

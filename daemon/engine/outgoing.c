@@ -191,13 +191,12 @@ struct outflow {
 };
 
 /* The peer has nothing to say in a round but that it fails; its last words must not wait for the
- * end of that. (While the process stands still it may say that it lives, and nothing is waited
- * for.) */
+ * end of that. */
 static struct err *listen(struct source *s)
 {
 	autoarena struct arena *a = arena_new();
 
-	if (s->still_us || !channel_readable(&s->peer.ch))
+	if (!channel_news(&s->peer.ch))
 		return NULL;
 	channel_until(&s->peer.ch, deadline_in(WORDS_US));
 	return peer_next(&s->peer, a);

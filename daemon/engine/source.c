@@ -488,7 +488,7 @@ static struct err *offered(void *ctx)
 	TRY(channel_interrupted(&s->peer.ch));
 	TRY(source_in_time(s));
 	/* Hooks take their time: a peer that is gone by now must not get the process. */
-	if (!channel_readable(&s->peer.ch))
+	if (!channel_news(&s->peer.ch))
 		return NULL;
 	source_wait(s);
 	return peer_next(&s->peer, a);

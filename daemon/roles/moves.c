@@ -187,14 +187,18 @@ static void end_with(struct move *v, const char *outcome, struct err *e)
 static void add_cause(struct arena *a, const struct move *v, Migrate__Done *d)
 {
 	Migrate__Error *e;
+	size_t more = 0;
 	char **texts;
 
 	if (!v->lost || !d->error || d->error->code != ERR_PEER)
 		return;
 	e = d->error = arena_dup(a, d->error, sizeof(*d->error));
-	texts = arena_array(a, e->n_texts + 1, sizeof(*texts));
+	while (err_text(v->lost, more))
+		more++;
+	texts = arena_array(a, e->n_texts + more, sizeof(*texts));
 	memcpy(texts, e->texts, e->n_texts * sizeof(*texts));
-	texts[e->n_texts++] = arena_strdup(a, err_text(v->lost, 0));
+	for (size_t i = 0; i < more; i++)
+		texts[e->n_texts++] = arena_strdup(a, err_text(v->lost, i));
 	e->texts = texts;
 }
 

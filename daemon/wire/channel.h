@@ -37,7 +37,12 @@ struct channel {
 	int64_t wait_us;       /* channel_wait; 0: the deadline stays as it is */
 	struct deadline until; /* likewise */
 	size_t stepped;        /* bytes since the deadline was set anew */
-	size_t lent;           /* given back before anything more is read */
+	/* CHANNEL_STEP_BYTES have moved, maybe in the middle of a frame. NULL: nobody cares. */
+	void (*on_step)(void *arg);
+	void *step_arg;
+	uint8_t head[FRAME_HEAD_BYTES]; /* the next one, as far as it has come */
+	size_t head_n;
+	size_t lent; /* given back before anything more is read */
 	struct channel_more more;
 	struct stream *first; /* both ways until one of them goes on; never closed here */
 	struct stream *left_in, *left_out; /* left last; closed when the next one is left */
@@ -104,3 +109,6 @@ struct err *channel_recv(
 struct err *channel_interrupted(const struct channel *ch) must_check;
 /* True if a read would not block. */
 bool channel_readable(const struct channel *ch);
+/* True if the peer has something to say (which may be its end) that is more than ALIVE:
+ * channel_head has it then. Does not wait. */
+bool channel_news(struct channel *ch);
