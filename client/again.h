@@ -5,8 +5,9 @@
 #include "client/follow.h"
 #include "client/look.h"
 
-/* Asks for the migration's outcome again, for a few seconds, and follows it to its end. *ret is
- * NULL when nobody answers, or knows of it any more, or when the user gave up (f->abandoned). */
+/* Asks for the migration's outcome again, as long as there is a daemon, and follows it to its end.
+ * Without an id, it is found by its process. *ret is NULL when nobody can be asked, or nobody knows
+ * of it, or when the user gave up (f->abandoned). */
 void again(struct follow *f, struct arena *a, Migrate__Reply **ret);
 /* Where the process is, once it neither stands still for a moment nor is held: waits for that, a
  * bounded time. */

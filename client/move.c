@@ -57,8 +57,8 @@ static enum exit_status lost_daemon(const struct options *o, const struct follow
 {
 	autotext struct text t = { 0 };
 
-	e = err_hint(e, "look at %s and at migratectl status %s, once migrated runs again",
-		o->args[1] ? o->args[1] : "it", f->id);
+	e = err_hint(e, "look at %s and at migratectl %s %s, once migrated runs again",
+		o->args[1] ? o->args[1] : "it", f->id[0] ? "status" : "list", f->id);
 	if (!o->args[1] || again_look(o->pid) == HERE_RUNS)
 		return not_begun(o, e);
 	if (o->json)
@@ -70,11 +70,18 @@ static enum exit_status lost_daemon(const struct options *o, const struct follow
 	return EXIT_IN_DOUBT;
 }
 
+/* It was told to stay before, so if it runs here it does stay. */
 static enum exit_status gave_up(const struct options *o, const struct follow *f)
 {
-	fprintf(stderr, "%d: the outcome was not waited for\ntry: migratectl status %s\n", o->pid,
-		f->id);
-	return strcmp(f->owner, "unknown") == 0 ? EXIT_IN_DOUBT : EXIT_KEPT;
+	bool runs = look(o->pid) == HERE_RUNS;
+
+	fprintf(stderr,
+		runs ? "%d runs here\n  the end of the migration was not waited for\n"
+		     : "%d stands still here or runs on the other host\n"
+		       "  the outcome was not waited for\n",
+		o->pid);
+	fprintf(stderr, "try: migratectl status %s\n", f->id);
+	return runs ? EXIT_KEPT : EXIT_IN_DOUBT;
 }
 
 static enum exit_status ask(const struct options *o, const Migrate__Request *req)
@@ -91,8 +98,6 @@ static enum exit_status ask(const struct options *o, const Migrate__Request *req
 	if (e)
 		return not_begun(o, e);
 	e = follow(&f, fd, a, &r);
-	if (e && !f.id[0])
-		return not_begun(o, e);
 	if (e) {
 		again(&f, a, &r);
 		if (!r && !f.abandoned)

@@ -131,10 +131,16 @@ static bool was_frozen(const char *state)
 	return false;
 }
 
+static const char *const where_words[] = {
+	[HERE_RUNS] = "keeps running here",
+	[HERE_HELD] = "stands still here",
+	[HERE_GONE] = "does not run here",
+};
+
 static void add_kept(struct text *out, const Migrate__Done *d, int32_t pid, enum whereabouts w)
 {
-	text_addf(out, "%d %s: not moved", pid,
-		w == HERE_GONE ? "does not run here any more" : "keeps running here");
+	text_addf(
+		out, "%d %s%s: not moved", pid, where_words[w], w == HERE_GONE ? " any more" : "");
 	if (d->error && *d->error->state) {
 		text_addf(out, " (ended in ");
 		add_plain(out, d->error->state);
@@ -215,8 +221,7 @@ void render_answers(struct text *out, const Migrate__Done *d)
 
 void render_not_begun(struct text *out, int32_t pid, const struct err *e, enum whereabouts w)
 {
-	text_addf(out, "%d %s: not moved\n", pid,
-		w == HERE_GONE ? "does not run here" : "keeps running here");
+	text_addf(out, "%d %s: not moved\n", pid, where_words[w]);
 	render_error(out, e);
 }
 

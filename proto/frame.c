@@ -34,6 +34,7 @@ static const struct {
 	{ FRAME_RUNNING, "RUNNING", 256 * KIB },
 	{ FRAME_ERROR, "ERROR", 64 * KIB },
 	{ FRAME_PONG, "PONG", 4 * KIB },
+	{ FRAME_ALIVE, "ALIVE", 0 },
 	{ FRAME_NEXT, "NEXT", 0 },
 	{ FRAME_BYE, "BYE", 0 },
 };

@@ -38,6 +38,7 @@ enum frame_type {
 	FRAME_RUNNING = 52,  /* Running */
 	FRAME_ERROR = 53,    /* Error: it failed there; the source keeps the process */
 	FRAME_PONG = 54,     /* Pong */
+	FRAME_ALIVE = 61,    /* either side: still at work; whoever waits, waits anew */
 	FRAME_NEXT = 62,     /* either side: argument: the connection on which it goes on */
 	FRAME_BYE = 63,      /* either side: nothing follows; tells the end from a truncation */
 };

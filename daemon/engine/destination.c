@@ -14,8 +14,10 @@
 #include "base/io.h"
 #include "base/text.h"
 #include "engine/facts.h"
+#include "engine/hook.h"
 #include "engine/lanes.h"
 #include "engine/machine.h"
+#include "engine/patience.h"
 #include "engine/peer.h"
 #include "engine/rebuild.h"
 #include "engine/source.h"
@@ -48,6 +50,7 @@ struct destination {
 	struct page_sink *sink;
 	unsigned streams; /* agreed on at most */
 	struct lanes lanes;
+	uint64_t lanes_seen; /* bytes, when it was last told that they move */
 	struct lane_end {
 		struct destination *d;
 		struct placer *placer;
@@ -74,7 +77,8 @@ static void progress(struct destination *d)
 
 static struct err *hook(struct destination *d, const char *event)
 {
-	return d->io->on_hook ? d->io->on_hook(d->io->arg, event, &d->out->stats) : NULL;
+	/* The source's patience ends earlier than a limit of ours could. */
+	return hook_veto(&d->peer, event, DEADLINE_NEVER, &d->out->stats);
 }
 
 static struct err *mark(const struct destination *d, enum engine_mark m)
@@ -84,7 +88,7 @@ static struct err *mark(const struct destination *d, enum engine_mark m)
 
 static void wait_at_most(struct destination *d, int64_t us)
 {
-	d->peer.ch.deadline = deadline_in(us);
+	channel_wait(&d->peer.ch, us, DEADLINE_NEVER);
 }
 
 /* ---- hello ---- */
@@ -221,9 +225,23 @@ static struct err *lane_place(
 	return placer_frame(d->ends[lane].placer, h, ch);
 }
 
+static void alive(void *arg)
+{
+	struct destination *d = arg;
+
+	peer_alive(&d->peer);
+}
+
+/* The page streams' threads say nothing on the control stream. */
 static void lane_progress(void *arg)
 {
-	progress(arg);
+	struct destination *d = arg;
+	uint64_t bytes = lanes_bytes(&d->lanes);
+
+	progress(d);
+	if (bytes != d->lanes_seen)
+		alive(d);
+	d->lanes_seen = bytes;
 }
 
 static bool is_end(uint16_t type)
@@ -251,6 +269,7 @@ static struct err *take_spread(struct destination *d, const struct frame_head *h
 	const struct lanes_round r = {
 		.number = h->arg,
 		.timeout_us = ENGINE_PEER_TIMEOUT_US,
+		.until = DEADLINE_NEVER,
 		.interrupt_fd = d->peer.ch.interrupt_fd,
 		.control = &d->peer.ch,
 		.arg = d,
@@ -351,6 +370,8 @@ static struct err *make_site(struct destination *d)
 		.cgroup_dir = d->opt->cgroup_dir,
 		.scratch_dir = d->scratch,
 		.notes = &d->notes,
+		.alive = alive,
+		.arg = d,
 	});
 	return NULL;
 }
@@ -360,6 +381,7 @@ static struct err *send_checked(struct destination *d)
 	autoarena struct arena *a = arena_new();
 	Migrate__Checked m = MIGRATE__CHECKED__INIT;
 
+	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
 	m.n_blockers = d->notes.n_blockers;
 	m.blockers = arena_array(a, m.n_blockers, sizeof(*m.blockers));
 	for (size_t i = 0; i < m.n_blockers; i++)
@@ -479,9 +501,11 @@ static struct err *rebuild(void *ctx)
 	/* frozen_ns is on the destination's clock already. */
 	int64_t elapsed = clock_ns() - d->frozen_at_ns;
 
+	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
 	stop_placing(d);
 	TRY(page_sink_leave(d->sink));
 	progress(d);
+	alive(d);
 	close_sink(d);
 	TRY(hook(d, "frozen"));
 	TRY(site_finish(d->site, MAX(elapsed, (int64_t)0)));
@@ -540,7 +564,7 @@ static struct err *running(void *ctx)
 	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
 	err_free(peer_send(&d->peer, FRAME_RUNNING, &m.base));
 	d->out->stats.downtime_us = (d->first_ns - d->frozen_at_ns) / 1000;
-	err_free(hook(d, "running"));
+	hook_tell(&d->peer, "running", &d->out->stats);
 	return NULL;
 }
 
@@ -551,12 +575,13 @@ static struct err *discarded(void *ctx)
 	d->out->result = RESULT_KEPT;
 	if (d->out->error)
 		peer_give_up(&d->peer, FRAME_ERROR, d->out->error, "destination", d->out->state);
-	err_free(hook(d, "failed"));
+	hook_tell(&d->peer, "failed", &d->out->stats);
 	return NULL;
 }
 
 #define ANY_FAILURE(next) \
-	[EV_FAILED] = (next), [EV_LOST] = (next), [EV_CANCELLED] = (next), [EV_TIMEOUT] = (next)
+	[EV_FAILED] = (next), [EV_LOST] = (next), [EV_CANCELLED] = (next), [EV_TIMEOUT] = (next), \
+	[EV_REFUSED] = (next)
 
 static const struct state_row rows[] = {
 	[D_BUG] = { "bug", OWNER_UNKNOWN },
@@ -637,6 +662,8 @@ void engine_receive(
 	*out = (struct engine_outcome){ .result = RESULT_KEPT, .side = "destination" };
 	out->stats.started_us = clock_us();
 	peer_init(&d.peer, io, false);
+	d.peer.ch.on_step = alive;
+	d.peer.ch.step_arg = &d;
 	machine_run(&m, &d);
 	close_sink(&d);
 	lanes_close(&d.lanes);

@@ -61,14 +61,7 @@ void notes_warnf(struct notes *n, const char *fmt, ...) printf_like(2, 3);
 void notes_vwarn(struct notes *n, const char *fmt, va_list ap) printf_like(2, 0);
 void notes_fini(struct notes *n);
 
-/* Control groups of the engine's own, by which whoever cleans up after its death finds a process:
- * the source holds it in the first (below the group that it was in; the migration's id), the
- * destination builds it in the second (below receive_options.cgroup_dir; the pid). */
-#define ENGINE_HOLD_GROUP "migrated-hold-"
-#define ENGINE_SITE_GROUP "pid-"
-/* The destination's scratch directory, below receive_options.state_dir, with the migration's id. It
- * is locked (flock) as long as somebody uses it: one that is not is a dead worker's. */
-#define ENGINE_SCRATCH "moving-"
+struct engine_hook;
 
 struct engine_io {
 	struct stream *stream; /* frames; NULL for a check without a host */
@@ -76,8 +69,9 @@ struct engine_io {
 	void *arg;
 	/* A state was entered, a round ended, or some time passed. */
 	void (*on_progress)(void *arg, const struct engine_stats *s);
-	/* A hook event ("pre-freeze", ...): an error vetoes before COMMIT. May be NULL. */
-	struct err *(*on_hook)(void *arg, const char *event, const struct engine_stats *s);
+	/* A hook event (engine/hook.h): an error vetoes before COMMIT. May be NULL. */
+	struct err *(*on_hook)(
+		void *arg, const struct engine_hook *h, const struct engine_stats *s);
 	/* Remembers the mark so that it survives us; an error vetoes, up to MARK_COMMIT and
 	 * MARK_COMMITTED, which go with FRAME_COMMIT. MARK_INTENT and MARK_BUILDING survive a power
 	 * cut as well when it returns; the others have no time for that. May be NULL. */
@@ -100,6 +94,8 @@ struct send_options {
 	bool force_switch;     /* freeze after max_rounds even so */
 	uint32_t max_rounds;   /* 0: default */
 	int64_t timeout_us;    /* whole migration until the freeze; 0: none */
+	int64_t spent_us;      /* of that, before the engine had it */
+	int64_t frozen_us;     /* how long it may stand still; 0: default (patience.h) */
 	uint64_t bandwidth;    /* bytes/s, 0: no limit */
 	bool dry_run;          /* check */
 	const char *unit;      /* systemd unit around it, "" for none */
@@ -112,9 +108,6 @@ struct send_options {
 #define ENGINE_STREAMS_MAX         8
 #define ENGINE_DOWNTIME_US_DEFAULT 50000
 #define ENGINE_ROUNDS_DEFAULT      30
-/* Bounds of one wait for the peer. */
-#define ENGINE_PEER_TIMEOUT_US   30000000
-#define ENGINE_FROZEN_TIMEOUT_US 10000000
 
 struct engine_outcome {
 	enum engine_result result;

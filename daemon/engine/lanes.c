@@ -28,6 +28,11 @@ static struct err *open_one(struct lanes *l, const struct engine_io *io)
 	return NULL;
 }
 
+static void on_step(void *arg)
+{
+	lanes_count(arg);
+}
+
 struct err *lanes_open(
 	struct lanes *l, const struct engine_io *io, unsigned n, const struct channel_more *more)
 {
@@ -46,6 +51,8 @@ struct err *lanes_open(
 	for (unsigned i = 0; i < n; i++) {
 		channel_init(&l->v[i].ch, l->v[i].stream, crew_stop_fd(l->crew));
 		l->v[i].ch.more = *more;
+		l->v[i].ch.on_step = on_step;
+		l->v[i].ch.step_arg = &l->v[i];
 	}
 	return NULL;
 }
@@ -93,7 +100,7 @@ static struct err *send_all(const struct lanes_round *r, unsigned number, struct
 	bool any;
 
 	do {
-		lane->ch.deadline = deadline_in(r->timeout_us);
+		channel_wait(&lane->ch, r->timeout_us, r->until);
 		TRY(r->send(r->arg, number, &lane->ch, &any));
 		lanes_count(lane);
 	} while (any);
@@ -107,7 +114,7 @@ static struct err *take_all(const struct lanes_round *r, unsigned number, struct
 	struct frame_head h;
 
 	for (;;) {
-		lane->ch.deadline = deadline_in(r->timeout_us);
+		channel_wait(&lane->ch, r->timeout_us, r->until);
 		TRY(channel_head(&lane->ch, &h));
 		if (h.type == FRAME_ROUND && h.arg == r->number)
 			break;
@@ -145,7 +152,7 @@ static struct err *meanwhile(void *arg, struct pollfd *also)
 		o->r->progress(o->r->arg);
 	}
 	/* Asked in any case: what wakes us may have been for bytes that were taken long ago. */
-	if (o->spoken || !channel_readable(o->r->control))
+	if (o->spoken || !channel_news(o->r->control))
 		return NULL;
 	o->spoken = true;
 	also->fd = -1;

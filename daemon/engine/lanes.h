@@ -49,7 +49,8 @@ void lanes_count(struct lane *lane);
 /* One round over all streams. */
 struct lanes_round {
 	uint64_t number;
-	int64_t timeout_us; /* of one wait for the peer */
+	int64_t timeout_us;    /* of one wait for the peer */
+	struct deadline until; /* of all of them */
 	int interrupt_fd;
 	struct channel *control;
 	void *arg;

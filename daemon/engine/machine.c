@@ -40,7 +40,7 @@ uint8_t machine_run(const struct machine *m, void *ctx)
 			path[depth++] = state;
 		if (row->enter)
 			e = row->enter(ctx);
-		next = row->on[event_of(e)];
+		next = row->on[row->event ? row->event(ctx, e) : event_of(e)];
 		if (e)
 			m->on_error(ctx, row, e);
 		if (next == UNDO) {

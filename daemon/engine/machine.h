@@ -15,6 +15,7 @@ enum event {
 	EV_LOST,      /* the peer is gone or speaks nonsense */
 	EV_CANCELLED, /* somebody asked for it */
 	EV_TIMEOUT,
+	EV_REFUSED, /* the peer has said that it will never do it: only where a row asks */
 	EV_COUNT,
 };
 
@@ -27,6 +28,8 @@ struct state_row {
 	enum owner owner;
 	struct err *(*enter)(void *ctx);
 	void (*undo)(void *ctx);
+	/* Which event its error is; NULL: event_of. */
+	enum event (*event)(void *ctx, const struct err *e);
 	bool cut; /* entering it makes everything before final: the undo stack is emptied */
 	uint8_t on[EV_COUNT];
 };

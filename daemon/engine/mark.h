@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The points of a migration that are remembered: see engine_io.on_mark. */
+/* What whoever cleans up after us finds us by: the points of a migration that are remembered (see
+ * engine_io.on_mark), and names. */
 #pragma once
 
 /* Of a migration's id, which text_is_id. */
@@ -20,3 +21,12 @@ enum engine_mark {
 	MARK_CONFIRMED, /* and the source knows */
 	MARK_COUNT,
 };
+
+/* Control groups of the engine's own, by which whoever cleans up after its death finds a process:
+ * the source holds it in the first (below the group that it was in; the migration's id), the
+ * destination builds it in the second (below receive_options.cgroup_dir; the pid). */
+#define ENGINE_HOLD_GROUP "migrated-hold-"
+#define ENGINE_SITE_GROUP "pid-"
+/* The destination's scratch directory, below receive_options.state_dir, with the migration's id. It
+ * is locked (flock) as long as somebody uses it: one that is not is a dead worker's. */
+#define ENGINE_SCRATCH "moving-"

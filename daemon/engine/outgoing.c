@@ -190,27 +190,45 @@ struct outflow {
 	uint64_t piece_bytes;
 };
 
-static int64_t timeout_us(const struct source *s)
+/* The peer has nothing to say in a round but that it fails; its last words must not wait for the
+ * end of that. */
+static struct err *listen(struct source *s)
 {
-	return s->task->held ? ENGINE_FROZEN_TIMEOUT_US : ENGINE_PEER_TIMEOUT_US;
+	autoarena struct arena *a = arena_new();
+
+	if (!channel_news(&s->peer.ch))
+		return NULL;
+	channel_until(&s->peer.ch, deadline_in(WORDS_US));
+	return peer_next(&s->peer, a);
 }
 
-/* Waits until all streams together were allowed to send what they have sent. */
-static struct err *throttle(const struct source *s, const struct channel *ch)
+static int64_t due_us(const struct source *s)
 {
-	int64_t due_us, now = clock_us();
 	uint64_t sent = source_bytes(s) - s->first_round_bytes;
 
 	if (!s->opt->bandwidth || s->task->held)
-		return NULL;
-	due_us = s->first_round_us + (int64_t)((double)sent * 1e6 / (double)s->opt->bandwidth);
-	if (due_us > now) {
-		struct pollfd p = { ch->interrupt_fd, POLLIN, 0 };
+		return 0;
+	return s->first_round_us + (int64_t)((double)sent * 1e6 / (double)s->opt->bandwidth);
+}
 
-		if (poll(&p, ch->interrupt_fd >= 0, (int)((due_us - now) / 1000)) > 0)
+/* Waits until all streams together were allowed to send what they have sent, if there is time. */
+static struct err *throttle(struct source *s, const struct channel *ch)
+{
+	const struct deadline due = deadline_min((struct deadline){ due_us(s) }, s->until);
+	bool control = ch == &s->peer.ch;
+	struct pollfd p[] = { { ch->interrupt_fd, POLLIN, 0 }, { -1, 0, 0 } };
+
+	if (control)
+		p[1] = ch->in->ops->wants(ch->in, POLLIN);
+	for (;;) {
+		TRY(source_in_time(s));
+		if (control)
+			TRY(listen(s));
+		if (deadline_passed(due))
+			return NULL;
+		if (poll(p, ARRAY_LEN(p), deadline_poll_ms(due)) > 0 && p[0].revents)
 			return err_new(ERR_CANCELLED, "cancelled");
 	}
-	return NULL;
 }
 
 static void count_piece(
@@ -261,7 +279,7 @@ struct err *outgoing_sent(struct source *s, struct outgoing *o, uint64_t bytes, 
 	o->bytes += bytes;
 	o->sent_bytes += bytes;
 	o->copied_bytes += copied;
-	s->peer.ch.deadline = deadline_in(timeout_us(s));
+	source_wait(s);
 	progress(&f);
 	return throttle(s, &s->peer.ch);
 }
@@ -275,7 +293,7 @@ static struct err *send_over_control(struct outflow *f)
 		TRY(peer_reason(&s->peer, send_piece(f, s->pages, &s->peer.ch, &any)));
 		if (!any)
 			return NULL;
-		s->peer.ch.deadline = deadline_in(timeout_us(s));
+		source_wait(s);
 		progress(f);
 		TRY(throttle(s, &s->peer.ch));
 	}
@@ -300,7 +318,7 @@ static struct err *spoken(void *arg)
 	const struct outflow *f = arg;
 	autoarena struct arena *a = arena_new();
 
-	f->s->peer.ch.deadline = deadline_in(WORDS_US);
+	channel_until(&f->s->peer.ch, deadline_in(WORDS_US));
 	return peer_next(&f->s->peer, a);
 }
 
@@ -309,7 +327,8 @@ static struct err *send_over_lanes(struct outflow *f)
 	struct source *s = f->s;
 	const struct lanes_round r = {
 		.number = s->round.number,
-		.timeout_us = timeout_us(s),
+		.timeout_us = source_silence_us(s),
+		.until = s->until,
 		.interrupt_fd = s->peer.ch.interrupt_fd,
 		.control = &s->peer.ch,
 		.arg = f,
@@ -322,7 +341,7 @@ static struct err *send_over_lanes(struct outflow *f)
 	TRY(peer_reason(
 		&s->peer, channel_send(&s->peer.ch, FRAME_SPREAD, s->round.number, NULL, 0)));
 	e = lanes_send(&s->lanes, &r);
-	s->peer.ch.deadline = deadline_in(timeout_us(s));
+	source_wait(s);
 	progress(f);
 	return peer_reason_of(&s->peer, e, LANES_SOURCE_LISTENS_US);
 }

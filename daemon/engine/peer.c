@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "engine/patience.h"
 #include "session.pb-c.h"
 #include "wire/err_wire.h"
 
@@ -124,7 +125,7 @@ struct err *peer_reason(struct peer *p, struct err *e)
 	if (!e || err_code(e) != ERR_PEER)
 		return e;
 	p->closed = true;
-	p->ch.deadline = deadline_min(p->ch.deadline, deadline_in(LAST_WORDS_US));
+	channel_until(&p->ch, deadline_min(p->ch.deadline, deadline_in(LAST_WORDS_US)));
 	return listen_for_reason(p, e);
 }
 
@@ -132,7 +133,7 @@ struct err *peer_reason_of(struct peer *p, struct err *e, int64_t wait_us)
 {
 	if (!e || err_code(e) != ERR_PEER || p->failed_there)
 		return e;
-	p->ch.deadline = deadline_in(wait_us);
+	channel_until(&p->ch, deadline_in(wait_us));
 	return listen_for_reason(p, e);
 }
 
@@ -147,10 +148,22 @@ void peer_give_up(
 		return;
 	p->closed = true;
 	p->ch.interrupt_fd = -1;
-	p->ch.deadline = deadline_in(LAST_WORDS_US);
+	channel_until(&p->ch, deadline_in(LAST_WORDS_US));
 	kind_pack(a, &err_to_wire(a, e, side, state)->base, &body, &len);
 	err_free(channel_send(&p->ch, type, 0, body, len));
 	err_free(channel_send(&p->ch, FRAME_BYE, 0, NULL, 0));
+}
+
+void peer_alive(struct peer *p)
+{
+	struct channel *ch = &p->ch;
+	int64_t now = clock_us();
+
+	if (!ch->out || p->closed || now - p->alive_us < ENGINE_ALIVE_US)
+		return;
+	p->alive_us = now;
+	/* What is wrong with the connection, the next wait on it says. */
+	err_free(channel_send(ch, FRAME_ALIVE, 0, NULL, 0));
 }
 
 static int64_t boottime_ns(void)

@@ -12,6 +12,7 @@ struct peer {
 	_Atomic unsigned next_number; /* of connections that replace others */
 	bool failed_there;            /* the last error came from the other side */
 	bool closed;                  /* nothing can be sent any more */
+	int64_t alive_us;             /* when peer_alive last said something */
 };
 
 /* `dials`: this side can open connections when it wants to. p must stay where it is. */
@@ -38,6 +39,10 @@ struct err *peer_reason_of(struct peer *p, struct err *e, int64_t wait_us) must_
 /* Tells the peer that it is over (ABORT or ERROR), as far as that is possible. */
 void peer_give_up(
 	struct peer *p, uint16_t type, const struct err *e, const char *side, const char *state);
+
+/* Says that this side is at work, if it has not just said so: for whoever waits for its next frame.
+ * Between two frames only. */
+void peer_alive(struct peer *p);
 
 struct peer_clock {
 	int64_t offset_ns; /* the peer's CLOCK_MONOTONIC minus ours */

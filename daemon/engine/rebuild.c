@@ -257,6 +257,12 @@ static void thread_context(struct site *s, struct rebuild *r, const struct objec
 		r->thread = task_thread(s->task, (pid_t)o->id);
 }
 
+static void alive(const struct site *s)
+{
+	if (s->spec.alive)
+		s->spec.alive(s->spec.arg);
+}
+
 static struct err *build_object(struct site *s, const struct object *o)
 {
 	struct rebuild r;
@@ -265,6 +271,7 @@ static struct err *build_object(struct site *s, const struct object *o)
 
 	if (!o->kind->rebuild)
 		return NULL;
+	alive(s);
 	thread_context(s, &r, o);
 	TRY(object_error(kind_unpack(s->arena, o, &msg), o, "read"));
 	TRY(object_error(o->kind->rebuild(&r, o, msg, &fd), o, "rebuild"));
@@ -285,6 +292,7 @@ static struct err *call_object(
 
 	if (!fn)
 		return NULL;
+	alive(s);
 	thread_context(s, &r, o);
 	r.elapsed_ns = elapsed_ns;
 	TRY(object_error(kind_unpack(s->arena, o, &msg), o, "read"));

@@ -21,6 +21,9 @@ struct site_spec {
 	const char *cgroup_dir;  /* where its group is made; NULL: none */
 	const char *scratch_dir; /* empty directory; site_free removes what kinds left there */
 	struct notes *notes;     /* borrowed */
+	/* Called between two objects: somebody waits for all of them. */
+	void (*alive)(void *arg);
+	void *arg;
 };
 
 /* Nothing is made yet. */

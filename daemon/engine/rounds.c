@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/patience.h"
 #include "engine/source.h"
 #include "kernel/direct_io.h"
 
@@ -89,6 +90,8 @@ static struct err *collect_all(struct source *s, struct outgoing *o)
 			continue;
 		w->vma = &maps->v[i];
 		o->n_work++;
+		if (!s->still_us)
+			peer_alive(&s->peer);
 		TRY(collect_vma(s, w));
 	}
 	s->untrusted = false;
@@ -100,7 +103,7 @@ static struct err *collect_stopped(struct source *s, struct outgoing *o)
 	int64_t stopped;
 	struct err *e, *let;
 
-	TRY(task_hold(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US)));
+	TRY(task_hold(s->task, deadline_in(ENGINE_STOP_US)));
 	stopped = clock_us();
 	e = collect_all(s, o);
 	let = task_let_go(s->task);
@@ -220,7 +223,7 @@ static struct err *count_dirty(struct source *s, uint64_t *bytes)
 
 	*bytes = 0;
 	if (held)
-		TRY(task_hold(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US)));
+		TRY(task_hold(s->task, deadline_in(ENGINE_STOP_US)));
 	s->collect_us = clock_us();
 	if (s->ops->begin)
 		e = s->ops->begin(s->dirty, maps);

@@ -11,14 +11,14 @@
 
 #include "engine/clocks.h"
 #include "engine/facts.h"
+#include "engine/hook.h"
 #include "engine/late.h"
 #include "engine/machine.h"
+#include "engine/patience.h"
 #include "kernel/trace.h"
 #include "kinds/cache.h"
 #include "session.pb-c.h"
 #include "wire/err_wire.h"
-
-#define ENDING_US 100000
 
 enum source_state {
 	S_BUG,
@@ -49,12 +49,7 @@ void source_progress(struct source *s)
 
 static struct err *hook(struct source *s, const char *event)
 {
-	return s->io->on_hook ? s->io->on_hook(s->io->arg, event, &s->out->stats) : NULL;
-}
-
-static void wait_at_most(struct source *s, int64_t us)
-{
-	s->peer.ch.deadline = deadline_in(us);
+	return hook_veto(&s->peer, event, s->until, &s->out->stats);
 }
 
 struct err *source_blocked(struct source *s)
@@ -160,7 +155,7 @@ static struct err *hello(void *ctx)
 	m.streams = source_streams_offer(s, facts.cpus);
 	if (!s->io->stream)
 		return NULL;
-	wait_at_most(s, ENGINE_PEER_TIMEOUT_US);
+	source_wait(s);
 	TRY(peer_sync_clock(&s->peer, &s->clock));
 	m.monotonic_offset_ns -= s->clock.offset_ns;
 	m.boottime_offset_ns -= s->clock.boottime_offset_ns;
@@ -195,7 +190,7 @@ static struct err *rehearse_stopped(struct source *s)
 	int64_t stopped;
 	struct err *e, *let;
 
-	TRY_IN(task_hold(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US)), "stop %d for a moment",
+	TRY_IN(task_hold(s->task, deadline_in(ENGINE_STOP_US)), "stop %d for a moment",
 		s->opt->pid);
 	stopped = clock_us();
 	e = capture_stopped(s->task, &s->sent);
@@ -324,7 +319,7 @@ static struct err *precopy(void *ctx)
 	struct precopy_trend trend = { 0 };
 	struct precopy_forecast f;
 
-	wait_at_most(s, ENGINE_PEER_TIMEOUT_US);
+	source_wait(s);
 	TRY(source_streams_open(s));
 	TRY(source_pages_open(s));
 	s->first_round_us = clock_us();
@@ -332,7 +327,7 @@ static struct err *precopy(void *ctx)
 	for (;; s->round.number++) {
 		enum precopy_step step;
 
-		wait_at_most(s, ENGINE_PEER_TIMEOUT_US);
+		source_wait(s);
 		TRY(task_check_alive(s->task));
 		TRY(channel_interrupted(&s->peer.ch));
 		if (s->round.number)
@@ -347,10 +342,7 @@ static struct err *precopy(void *ctx)
 		s->out->stats.predicted_downtime_us =
 			f.downtime_us == INT64_MAX ? 0 : f.downtime_us;
 		source_progress(s);
-		if (s->opt->timeout_us &&
-			clock_us() - s->out->stats.started_us > s->opt->timeout_us)
-			return err_new(ERR_TIMEOUT, "not ready to freeze after %jd s",
-				(intmax_t)(s->opt->timeout_us / 1000000));
+		TRY(source_in_time(s));
 		if (step == PRECOPY_FREEZE)
 			return NULL;
 		if (step == PRECOPY_GIVE_UP)
@@ -371,19 +363,6 @@ static void precopy_undo(void *ctx)
 
 /* ---- freeze and the last round ---- */
 
-/* The group in which it will be held. It moves in while it still runs: that takes the kernel 10 ms
- * and more (it waits for all processors), and freezing the group later takes microseconds. */
-static struct err *join_group(struct source *s)
-{
-	autofree char *parent = NULL;
-	char name[128];
-
-	TRY(freezer_current(s->opt->pid, &parent));
-	snprintf(name, sizeof(name), ENGINE_HOLD_GROUP "%s", s->opt->id);
-	TRY(freezer_make(parent, name, &s->freezer));
-	return freezer_join(&s->freezer, s->opt->pid);
-}
-
 static struct err *mark(const struct source *s, enum engine_mark m)
 {
 	return s->io->on_mark ? s->io->on_mark(s->io->arg, m) : NULL;
@@ -396,42 +375,28 @@ static struct err *freeze(void *ctx)
 
 	TRY(hook(s, "pre-freeze"));
 	TRY(mark(s, MARK_INTENT));
-	e = join_group(s);
+	e = source_join_group(s);
 	if (e && err_code(e) != ERR_UNSUPPORTED)
 		return err_in(e, "prepare to hold %d", s->opt->pid);
 	if (e)
 		notes_warn(
 			&s->out->notes, "no cgroup v2 here: the process is held by ptrace alone");
 	err_free(e);
-	wait_at_most(s, ENGINE_FROZEN_TIMEOUT_US);
-	TRY_IN(task_hold(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US)), "freeze %d", s->opt->pid);
+	source_begin_still(s);
+	TRY_IN(task_hold(s->task, deadline_in(ENGINE_STOP_US)), "freeze %d", s->opt->pid);
 	s->frozen_ns = clock_ns();
 	s->peer.ch.hurried = true;
 	s->out->stats.bytes_sent_frozen = source_bytes(s);
 	return hook(s, "frozen");
 }
 
-/* Takes e, of something that should have made the process run on: nobody else will say it. */
-static void not_undone(struct source *s, struct err *e)
-{
-	autofree char *line = e ? err_line(e) : NULL;
-	autoerr struct err *gone = e ? task_check_alive(s->task) : NULL;
-
-	if (line && !gone)
-		notes_warnf(&s->out->notes,
-			"process %d may stand still here or be in a control group of migrated: %s; "
-			"restart migrated, which cleans up after itself",
-			s->opt->pid, line);
-	err_free(e);
-}
-
 static void freeze_undo(void *ctx)
 {
 	struct source *s = ctx;
 
-	not_undone(s, task_let_go(s->task));
+	source_not_undone(s, task_let_go(s->task));
 	if (s->freezer.dir)
-		not_undone(s, freezer_undo(&s->freezer, s->opt->pid));
+		source_not_undone(s, freezer_undo(&s->freezer, s->opt->pid));
 }
 
 /* Guard pages that were put up since the last look at all of its memory. */
@@ -456,29 +421,6 @@ static struct err *send_late_guards(struct source *s)
 	return peer_reason(&s->peer, channel_send(&s->peer.ch, FRAME_LAYOUT, 0, bytes, len));
 }
 
-static struct err *hold_by_group(struct source *s)
-{
-	autofree char *now = NULL;
-
-	if (!s->freezer.dir)
-		return NULL;
-	/* Somebody may have moved it: then freezing the group would hold nobody. */
-	TRY(freezer_current(s->opt->pid, &now));
-	if (strcmp(now, s->freezer.dir) != 0)
-		return err_new(ERR_KERNEL, "%d was moved to control group %s", s->opt->pid, now);
-	if (!s->group_frozen)
-		TRY(freezer_set(&s->freezer, true, false));
-	s->group_frozen = true;
-	return NULL;
-}
-
-static void thaw(struct source *s)
-{
-	if (s->group_frozen)
-		not_undone(s, freezer_set(&s->freezer, false, false));
-	s->group_frozen = false;
-}
-
 static struct err *send_last(void *ctx)
 {
 	struct source *s = ctx;
@@ -500,7 +442,7 @@ static struct err *send_last(void *ctx)
 	TRY(source_pages_leave(s));
 	/* That was the last remote call. What has given something up must not run when we die. */
 	if (s->gives)
-		TRY(hold_by_group(s));
+		TRY(source_hold_group(s));
 	TRY(send_late_guards(s));
 	m.frozen_ns = s->frozen_ns + s->clock.offset_ns;
 	m.rounds = s->round.number + 1;
@@ -511,7 +453,7 @@ static void send_last_undo(void *ctx)
 {
 	struct source *s = ctx;
 
-	thaw(s); /* ptrace holds it */
+	source_thaw(s); /* ptrace holds it */
 	/* What was given up can only be taken back when the peer has let go of it. */
 	if (s->yielded && s->out->error)
 		peer_give_up(&s->peer, FRAME_ABORT, s->out->error, s->out->side, s->out->state);
@@ -524,13 +466,15 @@ static struct err *offered(void *ctx)
 	autoarena struct arena *a = arena_new();
 	void *msg;
 
+	source_wait(s);
 	TRY(peer_expect(&s->peer, a, FRAME_READY, &migrate__ready__descriptor, &msg));
 	TRY(hook(s, "pre-commit"));
 	TRY(channel_interrupted(&s->peer.ch));
+	TRY(source_in_time(s));
 	/* Hooks take their time: a peer that is gone by now must not get the process. */
-	if (!channel_readable(&s->peer.ch))
+	if (!channel_news(&s->peer.ch))
 		return NULL;
-	wait_at_most(s, ENGINE_FROZEN_TIMEOUT_US);
+	source_wait(s);
 	return peer_next(&s->peer, a);
 }
 
@@ -552,7 +496,7 @@ static struct err *hold(void *ctx)
 	struct source *s = ctx;
 
 	TRY(still_there(s));
-	TRY(hold_by_group(s));
+	TRY(source_hold_group(s));
 	if (s->group_frozen)
 		return mark(s, MARK_COMMIT);
 	if (syscall(SYS_pidfd_send_signal, s->task->pidfd, SIGSTOP, NULL, 0) < 0)
@@ -565,7 +509,9 @@ static void hold_undo(void *ctx)
 {
 	struct source *s = ctx;
 
-	thaw(s);
+	/* Only behind COMMIT is there anything to take back; then the peer has refused it. */
+	err_free(mark(s, MARK_INTENT));
+	source_thaw(s);
 	if (s->stopped) /* it was not delivered yet: this takes it back */
 		(void)syscall(SYS_pidfd_send_signal, s->task->pidfd, SIGCONT, NULL, 0);
 	s->stopped = false;
@@ -581,7 +527,7 @@ static struct err *commit(void *ctx)
 	void *msg;
 
 	s->peer.ch.interrupt_fd = -1;
-	wait_at_most(s, ENGINE_FROZEN_TIMEOUT_US);
+	channel_wait(&s->peer.ch, ENGINE_FROZEN_TIMEOUT_US, DEADLINE_NEVER);
 	TRY(channel_send(&s->peer.ch, FRAME_COMMIT, 0, NULL, 0));
 	TRY(peer_expect(&s->peer, a, FRAME_RUNNING, &migrate__running__descriptor, &msg));
 	m = msg;
@@ -592,18 +538,13 @@ static struct err *commit(void *ctx)
 	return NULL;
 }
 
-/* Our hold, and the group that was made for the process when it came here by a move itself. */
-static void remove_groups(struct source *s)
+/* ERROR in place of RUNNING: it was about to give up when COMMIT was on its way. It says so when
+ * nothing is left there, and does not take COMMIT any more. */
+static enum event commit_event(void *ctx, const struct err *e)
 {
-	char name[32];
-	const char *base = s->freezer.home ? strrchr(s->freezer.home, '/') : NULL;
+	const struct source *s = ctx;
 
-	if (!s->freezer.dir)
-		return;
-	err_free(freezer_remove(&s->freezer));
-	snprintf(name, sizeof(name), "/" ENGINE_SITE_GROUP "%d", s->opt->pid);
-	if (base && strcmp(base, name) == 0)
-		rmdir(s->freezer.home); /* stays if somebody else is in it */
+	return e && s->peer.failed_there ? EV_REFUSED : event_of(e);
 }
 
 static struct err *done(void *ctx)
@@ -620,17 +561,17 @@ static struct err *done(void *ctx)
 	capture_release(s->task, &s->frozen, s->frozen.objects.n, OUTCOME_MOVED);
 	e = task_kill(s->task);
 	if (!e)
-		e = task_wait_end(s->task, deadline_in(ENGINE_FROZEN_TIMEOUT_US));
+		e = task_wait_end(s->task, deadline_in(ENGINE_STOP_US));
 	if (e) {
 		autofree char *line = err_line(e);
 
 		notes_warn(&s->out->notes, line);
 		err_free(e);
 	}
-	remove_groups(s);
+	source_remove_groups(s);
 	s->out->result = RESULT_MOVED;
 	err_free(channel_send(&s->peer.ch, FRAME_BYE, 0, NULL, 0));
-	err_free(hook(s, "committed"));
+	hook_tell(&s->peer, "committed", &s->out->stats);
 	return NULL;
 }
 
@@ -649,7 +590,7 @@ static struct err *resumed(void *ctx)
 	s->out->result = RESULT_KEPT;
 	if (s->out->error)
 		peer_give_up(&s->peer, FRAME_ABORT, s->out->error, s->out->side, s->out->state);
-	err_free(hook(s, "failed"));
+	hook_tell(&s->peer, "failed", &s->out->stats);
 	return NULL;
 }
 
@@ -671,7 +612,8 @@ static struct err *checked(void *ctx)
 }
 
 #define ANY_FAILURE(next) \
-	[EV_FAILED] = (next), [EV_LOST] = (next), [EV_CANCELLED] = (next), [EV_TIMEOUT] = (next)
+	[EV_FAILED] = (next), [EV_LOST] = (next), [EV_CANCELLED] = (next), [EV_TIMEOUT] = (next), \
+	[EV_REFUSED] = (next)
 
 static const struct state_row move_rows[] = {
 	[S_BUG] = { "bug", OWNER_UNKNOWN },
@@ -689,10 +631,16 @@ static const struct state_row move_rows[] = {
 		.on = { [EV_OK] = S_HOLD, ANY_FAILURE(UNDO) } },
 	[S_HOLD] = { "hold", OWNER_NOBODY, hold, hold_undo,
 		.on = { [EV_OK] = S_COMMIT, ANY_FAILURE(UNDO) } },
-	/* COMMIT may have arrived whatever went wrong afterwards. */
-	[S_COMMIT] = { "commit", OWNER_UNKNOWN, commit, .cut = true,
-		.on = { [EV_OK] = S_DONE, ANY_FAILURE(S_IN_DOUBT) } },
-	[S_DONE] = { "done", OWNER_DESTINATION, done, .on = { [EV_OK] = END, ANY_FAILURE(END) } },
+	/* COMMIT may have arrived whatever went wrong afterwards, unless the peer has said no. */
+	[S_COMMIT] = { "commit", OWNER_UNKNOWN, commit, .event = commit_event,
+		.on = { [EV_OK] = S_DONE,
+			[EV_FAILED] = S_IN_DOUBT,
+			[EV_LOST] = S_IN_DOUBT,
+			[EV_CANCELLED] = S_IN_DOUBT,
+			[EV_TIMEOUT] = S_IN_DOUBT,
+			[EV_REFUSED] = UNDO } },
+	[S_DONE] = { "done", OWNER_DESTINATION, done, .cut = true,
+		.on = { [EV_OK] = END, ANY_FAILURE(END) } },
 	[S_IN_DOUBT] = { "in_doubt", OWNER_UNKNOWN, in_doubt,
 		.on = { [EV_OK] = END, ANY_FAILURE(END) } },
 	[S_RESUMED] = { "resumed", OWNER_SOURCE, resumed,
@@ -734,29 +682,6 @@ static void on_state(void *ctx, const struct state_row *row)
 	source_progress(s);
 }
 
-/* When the process ends, any of our calls may be the one that finds nothing: what the user has to
- * know is that it has ended, which takes a moment after its threads are gone. Takes and returns e.
- */
-static struct err *ended_instead(const struct source *s, struct err *e)
-{
-	struct deadline d = deadline_in(ENDING_US);
-	int no = err_sysno(e);
-
-	if (s->peer.failed_there || !s->task ||
-		(err_code(e) != ERR_GONE && no != ESRCH && no != ENOENT))
-		return e;
-	do {
-		autoerr struct err *gone = task_check_alive(s->task);
-
-		if (gone) {
-			err_free(e);
-			return err_new(ERR_GONE, "process %d has ended", s->opt->pid);
-		}
-		usleep(1000);
-	} while (!deadline_passed(d));
-	return e;
-}
-
 static void on_error(void *ctx, const struct state_row *row, struct err *e)
 {
 	struct source *s = ctx;
@@ -765,7 +690,7 @@ static void on_error(void *ctx, const struct state_row *row, struct err *e)
 		err_free(e);
 		return;
 	}
-	s->out->error = ended_instead(s, e);
+	s->out->error = source_reason(s, e);
 	s->out->side = s->peer.failed_there ? "destination" : "source";
 	snprintf(s->out->state, sizeof(s->out->state), "%s", row->name);
 }
@@ -806,6 +731,7 @@ void engine_send(
 	snapshot_init(&s.frozen, &out->notes, s.cache);
 	snapshot_init(&s.layout_of, &out->notes, s.cache);
 	peer_init(&s.peer, io, true);
+	source_begin_time(&s);
 	machine_run(&m, &s);
 	source_fini(&s);
 }

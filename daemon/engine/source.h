@@ -54,6 +54,8 @@ struct source {
 	int64_t frozen_ns;          /* CLOCK_MONOTONIC when the last thread stood still */
 	int64_t first_ns;           /* of the peer: the first instruction there */
 	size_t known_blockers;
+	struct deadline until; /* of the migration up to the freeze, then of the freeze */
+	int64_t still_us;      /* when it was about to be frozen; 0: not yet */
 };
 
 /* Counters to the caller. */
@@ -78,6 +80,17 @@ struct err *source_pages_leave(struct source *s) must_check;
 /* One round: collect, send, barrier. Fills s->round. The last one runs while held. */
 struct err *source_round(struct source *s, bool last) must_check;
 
+/* Limits of time: the whole migration's, until the process is to stand still; then that of the
+ * freeze. */
+void source_begin_time(struct source *s);
+void source_begin_still(struct source *s);
+/* The next wait for the peer begins; how long a silence of it is borne; TIMEOUT when time is up. */
+void source_wait(struct source *s);
+int64_t source_silence_us(const struct source *s);
+struct err *source_in_time(const struct source *s) must_check;
+/* What the user has to know of an error. Takes e. */
+struct err *source_reason(const struct source *s, struct err *e) must_check;
+
 /* Looks for a moment at what the process writes, and predicts from that. Sends nothing. */
 struct err *source_estimate(struct source *s) must_check;
 /* What the options allow. */
@@ -88,3 +101,14 @@ struct state_row;
 const struct state_row *source_move_rows(size_t *n);
 const struct state_row *source_check_rows(size_t *n);
 const struct state_row *destination_rows(size_t *n);
+
+/* source_hold.c */
+/* It moves into a group of its own, below the one that it is in. UNSUPPORTED without cgroup v2. */
+struct err *source_join_group(struct source *s) must_check;
+/* Freezes that group, if there is one and the process is still in it. Idempotent. */
+struct err *source_hold_group(struct source *s) must_check;
+void source_thaw(struct source *s);
+/* The process has been ended: so do its groups. */
+void source_remove_groups(struct source *s);
+/* Takes e, of something that should have made the process run on: nobody else will say it. */
+void source_not_undone(struct source *s, struct err *e);

@@ -9,6 +9,7 @@
 
 #include "base/io.h"
 #include "base/text.h"
+#include "engine/patience.h"
 
 #define FILE_MAX (1 << 20)
 #define SECOND   1000000LL
@@ -18,6 +19,7 @@ void config_init(struct config *c)
 	*c = (struct config){
 		.hooks_dir = xstrdup("/etc/migrated/hooks.d"),
 		.hook_limit_us = 10 * SECOND,
+		.frozen_us = ENGINE_FROZEN_LIMIT_US,
 		.handshake_us = 10 * SECOND,
 		.connect_us = 10 * SECOND,
 		.kernel_tls = true,
@@ -185,6 +187,7 @@ static const struct {
 	{ "cgroup", set_path, FIELD(cgroup_dir), false },
 	{ "connect_timeout", set_seconds, FIELD(connect_us), false },
 	{ "debug", set_bool, FIELD(debug), false },
+	{ "frozen_timeout", set_seconds, FIELD(frozen_us), false },
 	{ "handshake_timeout", set_seconds, FIELD(handshake_us), false },
 	{ "hook_timeout", set_seconds, FIELD(hook_limit_us), false },
 	{ "hooks_dir", set_path, FIELD(hooks_dir), false },

@@ -18,6 +18,7 @@ struct config {
 	bool listen_none; /* no TCP at all: this host only sends */
 	char *hooks_dir;
 	int64_t hook_limit_us;   /* each program */
+	int64_t frozen_us;       /* a process of this host stands still so long at most */
 	int64_t handshake_us;    /* TLS and HELLO together */
 	int64_t connect_us;      /* name service and connect */
 	bool kernel_tls;         /* where the kernel has it */

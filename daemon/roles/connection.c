@@ -165,6 +165,14 @@ static struct hello_join join_of(const Migrate__Dial *d)
 	return j;
 }
 
+/* Of the limits for a step and for the migration, whichever is the shorter. */
+static int64_t within(const struct connection *c, uint64_t us)
+{
+	const Migrate__Dial *d = c->dial;
+
+	return (int64_t)(d && d->limit_us && d->limit_us < us ? d->limit_us : us);
+}
+
 static struct err *dial_tls(
 	struct connection *c, bool kernel, struct hello_peer *peer, struct tls **ret)
 {
@@ -173,7 +181,7 @@ static struct err *dial_tls(
 		.fixed_keys = kernel,
 		.ask = c->dial->ask ? c->dial->id : NULL,
 		.join = join_of(c->dial) };
-	struct deadline d = deadline_in((int64_t)c->setup->handshake_us);
+	struct deadline d = deadline_in(within(c, c->setup->handshake_us));
 	struct tls *t = NULL;
 	struct err *e;
 
@@ -199,12 +207,20 @@ static struct err *dial(struct connection *c, struct hello_peer *peer, struct tl
 
 	snprintf(a.host, sizeof(a.host), "%s", c->dial->host);
 	address_text(&a, text);
-	TRY_IN(address_dial(&a, deadline_in((int64_t)c->setup->connect_us), &c->tcp_fd),
+	TRY_IN(address_dial(&a, deadline_in(within(c, c->setup->connect_us)), &c->tcp_fd),
 		"connect to %s", text);
 	kernel = !c->dial->ask && kernel_may(c);
 	TRY_IN(dial_tls(c, kernel, peer, t), "connect to %s", text);
 	TRY_IN(to_kernel(kernel, t, fd), "connect to %s", text);
 	return NULL;
+}
+
+/* The migration's limit is the one that counts. */
+static bool limited(const struct connection *c)
+{
+	const uint64_t steps_us = c->setup->connect_us + c->setup->handshake_us;
+
+	return within(c, steps_us) < (int64_t)steps_us;
 }
 
 static int dialling(struct connection *c)
@@ -216,6 +232,9 @@ static int dialling(struct connection *c)
 	autoerr struct err *e = dial(c, &peer, &t, &fd);
 
 	alarm(0);
+	if (e && err_code(e) == ERR_TIMEOUT && limited(c))
+		e = err_in(e, "not ready to freeze after %ju s",
+			(uintmax_t)(c->dial->limit_us / 1000000));
 	if (e) {
 		report_connected(c, &(struct result){ .failed = e, .fd = -1 });
 		return 1;
@@ -374,7 +393,7 @@ int connection_refuse(int fd, const Migrate__Error *why)
 int connection_main(struct connection *c)
 {
 	/* Blocking name service, and a backstop for all that has deadlines of its own. */
-	uint64_t limit_us = c->setup->handshake_us + (c->dial ? c->setup->connect_us : 0);
+	int64_t limit_us = within(c, c->setup->handshake_us + (c->dial ? c->setup->connect_us : 0));
 
 	alarm((unsigned)(limit_us / 1000000) + 2);
 	if (c->stream_fd >= 0)

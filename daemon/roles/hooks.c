@@ -96,6 +96,8 @@ struct call {
 	char *json;
 	char *env[ENV_MAX + 2];
 	size_t n_env;
+	int stop_fd; /* a HookStop may come here; -1: no, or one has come */
+	bool stopped;
 };
 
 static void call_fini(struct call *c)
@@ -105,13 +107,13 @@ static void call_fini(struct call *c)
 		free(c->env[i]);
 }
 
-static void call_init(struct call *c, const Migrate__HookRun *run)
+static void call_init(struct call *c, const Migrate__HookRun *run, int stop_fd)
 {
 	struct field f[ENV_MAX];
 	size_t n = fields(run, f);
 	json_t *root = json_object();
 
-	*c = (struct call){ .json = NULL };
+	*c = (struct call){ .json = NULL, .stop_fd = stop_fd };
 	c->env[c->n_env++] = xstrdup(PATH_VALUE);
 	for (size_t i = 0; i < n; i++) {
 		char *entry = NULL;
@@ -205,10 +207,20 @@ static void output_last_line(const struct output *o, char line[256])
 			*c = '?';
 }
 
-/* Until the program ends (not until its output does: it may leave a daemon) or time is up. */
-static bool wait_hook(int pidfd, int out, struct output *o, struct deadline d)
+/* The end of file is none: who has nobody to answer to still ends what was begun. */
+static bool told_to_stop(int fd)
 {
-	struct pollfd p[] = { { pidfd, POLLIN, 0 }, { out, POLLIN, 0 } };
+	autoipc struct ipc_msg msg = { .m = NULL };
+	autoerr struct err *e = ipc_recv(fd, deadline_in(0), &msg);
+
+	return !e && msg.m->body_case == MIGRATE__IPC__BODY_HOOK_STOP;
+}
+
+/* Until the program ends (not until its output does: it may leave a daemon), time is up or somebody
+ * says so (c->stopped). */
+static bool wait_hook(struct call *c, int pidfd, int out, struct output *o, struct deadline d)
+{
+	struct pollfd p[] = { { pidfd, POLLIN, 0 }, { out, POLLIN, 0 }, { c->stop_fd, POLLIN, 0 } };
 
 	for (;;) {
 		int n = poll(p, ARRAY_LEN(p), deadline_poll_ms(d));
@@ -219,6 +231,12 @@ static bool wait_hook(int pidfd, int out, struct output *o, struct deadline d)
 			p[1].fd = -1;
 		if (n > 0 && p[0].revents && !(p[1].fd >= 0 && p[1].revents & POLLIN))
 			return true;
+		if (n > 0 && p[2].revents) {
+			c->stopped = told_to_stop(c->stop_fd);
+			c->stop_fd = p[2].fd = -1;
+			if (c->stopped)
+				return false;
+		}
 		if (deadline_passed(d))
 			return n > 0 && p[0].revents;
 	}
@@ -241,7 +259,7 @@ static struct err *verdict(const char *name, int status, const struct output *o)
 }
 
 static struct err *run_one(
-	const char *path, const char *name, const Migrate__HookRun *run, const struct call *c)
+	const char *path, const char *name, const Migrate__HookRun *run, struct call *c)
 {
 	autoclose int in = memfd_create("hook", MFD_CLOEXEC), out = -1, theirs = -1, pidfd = -1;
 	struct output o = { .len = 0 };
@@ -265,23 +283,26 @@ static struct err *run_one(
 		exec_hook(path, run->event, c, in, theirs);
 	fd_closep(&theirs);
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	ended = pidfd >= 0 && wait_hook(pidfd, out, &o, deadline_in((int64_t)run->limit_us));
+	ended = pidfd >= 0 && wait_hook(c, pidfd, out, &o, deadline_in((int64_t)run->limit_us));
 	if (!ended) {
 		kill(-pid, SIGKILL); /* its own group, made above; pid > 1 is ours and unreaped */
 		kill(pid, SIGKILL);
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
+	if (c->stopped)
+		return err_new(
+			ERR_TIMEOUT, "hook %s was killed: nobody waits for it any more", name);
 	if (!ended)
 		return err_new(ERR_TIMEOUT, "hook %s took longer than %ju ms and was killed", name,
 			(uintmax_t)run->limit_us / 1000);
 	return verdict(name, status, &o);
 }
 
-struct err *hooks_run(const Migrate__HookRun *run)
+struct err *hooks_run(const Migrate__HookRun *run, int stop_fd)
 {
 	autoarena struct arena *a = arena_new();
-	AUTO(call_fini) struct call c = { .json = NULL };
+	AUTO(call_fini) struct call c = { .json = NULL, .stop_fd = -1 };
 	struct dirent **list = NULL;
 	struct err *e = NULL;
 	int n = scandir(run->hooks_dir, &list, looks_like_hook, alphasort);
@@ -290,7 +311,7 @@ struct err *hooks_run(const Migrate__HookRun *run)
 		return errno == ENOENT ? NULL : err_errno(errno, "list %s", run->hooks_dir);
 	if (n > 0)
 		e = check_owner(run->hooks_dir);
-	call_init(&c, run);
+	call_init(&c, run, stop_fd);
 	for (int i = 0; i < n; i++) {
 		const char *path = arena_printf(a, "%s/%s", run->hooks_dir, list[i]->d_name);
 		struct stat st;
@@ -314,7 +335,7 @@ int hooks_main(void)
 
 	if (e || msg.m->body_case != MIGRATE__IPC__BODY_HOOK_RUN)
 		return 1;
-	e = hooks_run(msg.m->hook_run);
+	e = hooks_run(msg.m->hook_run, IPC_FD);
 	if (e)
 		result.error = err_to_wire(
 			a, e, msg.m->hook_run->progress->side, msg.m->hook_run->progress->state);

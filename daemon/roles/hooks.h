@@ -13,5 +13,6 @@
 
 /* How many there are to run. Cheap: asked while the process stands still. */
 size_t hooks_count(const char *dir);
-/* Runs all of them. DENIED: one said no; TIMEOUT: one took longer and was killed. */
-struct err *hooks_run(const Migrate__HookRun *run) must_check;
+/* Runs all of them. DENIED: one said no; TIMEOUT: one took longer and was killed, or a HookStop
+ * came by stop_fd (-1: none can). */
+struct err *hooks_run(const Migrate__HookRun *run, int stop_fd) must_check;

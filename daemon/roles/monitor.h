@@ -28,6 +28,7 @@ struct move {
 	uint32_t asker; /* uid; 0 for what comes in */
 	pid_t pid;      /* source: pinned by start_time */
 	uint64_t start_time;
+	int64_t began_us;
 	Migrate__SendRequest *send; /* source; owned */
 	char *comm, *peer;          /* owned; peer: its name */
 	int stream_fd; /* the worker's end: until it has it, or (receive) until it ends; -1: none */

@@ -112,7 +112,8 @@ static struct move *move_new(struct monitor *m, bool receive)
 		.monitor = m,
 		.receive = receive,
 		.stream_fd = -1,
-		.interrupt_fd = -1 };
+		.interrupt_fd = -1,
+		.began_us = clock_us() };
 	m->moves = v;
 	m->n_moves++;
 	return v;
@@ -188,14 +189,18 @@ static void end_with(struct move *v, const char *outcome, struct err *e)
 static void add_cause(struct arena *a, const struct move *v, Migrate__Done *d)
 {
 	Migrate__Error *e;
+	size_t more = 0;
 	char **texts;
 
 	if (!v->lost || !d->error || d->error->code != ERR_PEER)
 		return;
 	e = d->error = arena_dup(a, d->error, sizeof(*d->error));
-	texts = arena_array(a, e->n_texts + 1, sizeof(*texts));
+	while (err_text(v->lost, more))
+		more++;
+	texts = arena_array(a, e->n_texts + more, sizeof(*texts));
 	memcpy(texts, e->texts, e->n_texts * sizeof(*texts));
-	texts[e->n_texts++] = arena_strdup(a, err_text(v->lost, 0));
+	for (size_t i = 0; i < more; i++)
+		texts[e->n_texts++] = arena_strdup(a, err_text(v->lost, i));
 	e->texts = texts;
 }
 
@@ -318,6 +323,15 @@ static void on_worker_hook(void *arg, struct ipc_msg *msg)
 	child_post(job->child, &ipc, NULL, 0);
 }
 
+static void on_worker_hook_stop(void *arg, struct ipc_msg *msg)
+{
+	struct move *v = arg;
+
+	/* None: it has just answered. */
+	if (v->hooks)
+		child_post(v->hooks->child, msg->m, NULL, 0);
+}
+
 /* Why it is over, if it has not said so itself. */
 static struct err *reason(struct move *v, int status)
 {
@@ -370,6 +384,7 @@ static const struct child_ops worker_ops = {
 	.by_case = { [MIGRATE__IPC__BODY_PROGRESS] = on_worker_progress,
 		[MIGRATE__IPC__BODY_DONE] = on_worker_done,
 		[MIGRATE__IPC__BODY_HOOK_RUN] = on_worker_hook,
+		[MIGRATE__IPC__BODY_HOOK_STOP] = on_worker_hook_stop,
 		[MIGRATE__IPC__BODY_OPEN] = joins_wanted },
 	.ended = on_worker_ended,
 };
@@ -406,6 +421,8 @@ static void post_work(struct move *v, int interrupt)
 	work.tracker = (char *)(uintptr_t)c->tracker;
 	work.pages = (char *)(uintptr_t)c->pages;
 	work.sink = (char *)(uintptr_t)c->sink;
+	work.spent_us = (uint64_t)(clock_us() - v->began_us);
+	work.frozen_us = (uint64_t)c->frozen_us;
 	ipc.body_case = MIGRATE__IPC__BODY_WORK;
 	ipc.work = &work;
 	child_post(v->worker, &ipc, (int[]){ interrupt, v->stream_fd }, v->stream_fd >= 0 ? 2 : 1);
@@ -515,6 +532,7 @@ struct err *move_dial(struct move *v, uint32_t join, int *stream_fd)
 	dial.fingerprint = v->key;
 	dial.name = v->peer;
 	dial.join = join;
+	dial.limit_us = join ? 0 : v->send->timeout_us;
 	dial.token.data = v->joins.token;
 	dial.token.len = join ? JOIN_TOKEN_BYTES : 0;
 	ipc.body_case = MIGRATE__IPC__BODY_DIAL;

@@ -19,6 +19,8 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "engine/engine.h"
+#include "engine/hook.h"
+#include "engine/patience.h"
 #include "engine/undo.h"
 #include "roles/hooks.h"
 #include "roles/ipc.h"
@@ -327,24 +329,79 @@ static void close_joined(struct worker *w)
 
 /* ---- hooks ---- */
 
-static struct err *hook_result(struct worker *w)
+/* Until there is something to read or `limit`, and the peer hears meanwhile that somebody is at
+ * work. An error is the reason for not waiting any more. */
+static struct err *await_hooks(
+	const struct worker *w, const struct engine_hook *h, struct deadline limit)
+{
+	struct pollfd p[] = { { IPC_FD, POLLIN, 0 },
+		{ h->told_only ? -1 : w->interrupt_fd, POLLIN, 0 } };
+	struct deadline d = deadline_min(limit, h->until);
+
+	while (!deadline_passed(limit)) {
+		struct deadline next = deadline_min(deadline_in(ENGINE_ALIVE_US), d);
+
+		if (poll(p, ARRAY_LEN(p), deadline_poll_ms(next)) < 0 && errno != EINTR)
+			return err_errno(errno, "wait for the hooks");
+		if (p[0].revents)
+			return NULL;
+		if (p[1].revents)
+			return err_new(ERR_CANCELLED, "cancelled");
+		if (deadline_passed(h->until))
+			return err_new(ERR_TIMEOUT, "its time is up");
+		TRY(h->alive(h->arg));
+	}
+	return NULL;
+}
+
+/* Who is cancelled, or has no time left, does not wait for a program that hangs. */
+static struct err *stop_hooks(struct worker *w, const struct engine_hook *h, struct err *why)
+{
+	Migrate__HookStop stop = MIGRATE__HOOK_STOP__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	autoipc struct ipc_msg msg = { .m = NULL };
+	autoerr struct err *e = NULL;
+
+	ipc.body_case = MIGRATE__IPC__BODY_HOOK_STOP;
+	ipc.hook_stop = &stop;
+	say(w, &ipc);
+	e = next_answer(w, 0, deadline_in(SAY_US), &msg);
+	w->no_hooks = e;
+	if (e || msg.m->body_case != MIGRATE__IPC__BODY_HOOK_RESULT || !msg.m->hook_result->error)
+		return why;
+	/* It names the program that took all the time. */
+	if (deadline_passed(h->until) && msg.m->hook_result->error->code == ERR_TIMEOUT) {
+		err_free(why);
+		return err_in(err_from_wire(msg.m->hook_result->error), "hook %s", h->event);
+	}
+	return why;
+}
+
+static struct err *hook_result(struct worker *w, const struct engine_hook *h)
 {
 	autoipc struct ipc_msg msg = { .m = NULL };
 	/* Each program has its time limit, and the monitor some to tell us. */
 	int64_t limit_us =
 		(int64_t)(hooks_count(w->work->hooks_dir) * w->work->hook_limit_us) + SAY_US;
-	struct err *e = next_answer(w, 0, deadline_in(limit_us), &msg);
+	struct deadline limit = deadline_in(limit_us);
+	struct err *e = await_hooks(w, h, limit);
 
-	if (e) {
+	if (e)
+		return stop_hooks(w, h, e);
+	e = next_answer(w, 0, limit, &msg);
+	if (e) { /* the monitor hangs */
 		w->no_hooks = true;
-		return err_hint(err_in(e, "run hooks"), "see what holds up migrated here");
+		e = err_hint(err_in(e, "run hooks"), "see what holds up migrated here");
+	} else if (msg.m->body_case != MIGRATE__IPC__BODY_HOOK_RESULT) {
+		e = err_new(ERR_BUG, "the monitor answered something else");
+	} else if (msg.m->hook_result->error) {
+		e = err_from_wire(msg.m->hook_result->error);
 	}
-	if (msg.m->body_case != MIGRATE__IPC__BODY_HOOK_RESULT)
-		return err_new(ERR_BUG, "the monitor answered something else");
-	return msg.m->hook_result->error ? err_from_wire(msg.m->hook_result->error) : NULL;
+	return err_in(e, "hook %s", h->event);
 }
 
-static struct err *ask_hooks(struct worker *w, const char *event, const struct engine_stats *s)
+static struct err *ask_hooks(
+	struct worker *w, const struct engine_hook *h, const struct engine_stats *s)
 {
 	Migrate__HookRun run = MIGRATE__HOOK_RUN__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
@@ -354,15 +411,15 @@ static struct err *ask_hooks(struct worker *w, const char *event, const struct e
 	if (w->no_hooks || w->monitor_gone || !hooks_count(w->work->hooks_dir))
 		return NULL;
 	fill_progress(w, s, &p);
-	run.event = text_of(event);
+	run.event = text_of(h->event);
 	run.progress = &p;
 	ipc.body_case = MIGRATE__IPC__BODY_HOOK_RUN;
 	ipc.hook_run = &run;
 	pthread_mutex_lock(&w->asking);
 	say(w, &ipc);
-	e = hook_result(w);
+	e = hook_result(w, h);
 	pthread_mutex_unlock(&w->asking);
-	return err_in(e, "hook %s", event);
+	return e;
 }
 
 /* What came in is looked at as the kernel shows it, not as the peer described it. */
@@ -386,15 +443,15 @@ static struct err *check_again(const struct worker *w)
 	return policy_send(w->work->asker, w->work->users_own, &s);
 }
 
-static struct err *on_hook(void *arg, const char *event, const struct engine_stats *s)
+static struct err *on_hook(void *arg, const struct engine_hook *h, const struct engine_stats *s)
 {
 	struct worker *w = arg;
 
-	if (w->work->receive && strcmp(event, "pre-commit") == 0)
+	if (w->work->receive && strcmp(h->event, "pre-commit") == 0)
 		TRY(check_rebuilt(w));
-	if (!w->work->receive && strcmp(event, "frozen") == 0)
+	if (!w->work->receive && strcmp(h->event, "frozen") == 0)
 		TRY(check_again(w));
-	return ask_hooks(w, event, s);
+	return ask_hooks(w, h, s);
 }
 
 /* ---- the end ---- */
@@ -476,6 +533,8 @@ static void send_engine(
 		.max_rounds = r->max_rounds,
 		.streams = r->streams,
 		.timeout_us = (int64_t)r->timeout_us,
+		.spent_us = (int64_t)w->work->spent_us,
+		.frozen_us = (int64_t)w->work->frozen_us,
 		.bandwidth = r->bandwidth,
 		.dry_run = r->dry_run,
 		.unit = unit,

@@ -19,6 +19,32 @@ void channel_init(struct channel *ch, struct stream *s, int interrupt_fd)
 		.deadline = DEADLINE_NEVER };
 }
 
+void channel_wait(struct channel *ch, int64_t us, struct deadline until)
+{
+	ch->wait_us = us;
+	ch->until = until;
+	ch->stepped = 0;
+	ch->deadline = deadline_min(deadline_in(us), until);
+}
+
+void channel_until(struct channel *ch, struct deadline d)
+{
+	ch->wait_us = 0;
+	ch->deadline = d;
+}
+
+static void moved(struct channel *ch, size_t n)
+{
+	ch->stepped += n;
+	if (ch->stepped < CHANNEL_STEP_BYTES)
+		return;
+	ch->stepped = 0;
+	if (ch->wait_us)
+		channel_wait(ch, ch->wait_us, ch->until);
+	if (ch->on_step)
+		ch->on_step(ch->step_arg);
+}
+
 /* Waits until the stream is ready for `events`, the interrupt comes or time is up. */
 static struct err *wait_ready(const struct channel *ch, const struct stream *s, short events)
 {
@@ -33,13 +59,15 @@ static struct err *wait_ready(const struct channel *ch, const struct stream *s, 
 		if (n > 0)
 			return NULL;
 		if (n == 0 && deadline_passed(ch->deadline))
-			return err_new(ERR_TIMEOUT, "the other host did not answer in time");
+			return err_hint(
+				err_new(ERR_TIMEOUT, "the other host did not answer in time"),
+				"see how busy that host is, and the link between the two");
 	}
 }
 
 /* What a call on the stream returned: an error, or NULL with *n > 0, or with *n 0 after a wait. */
 static struct err *settle(
-	const struct channel *ch, ssize_t ret, short events, const char *doing, size_t *n)
+	struct channel *ch, ssize_t ret, short events, const char *doing, size_t *n)
 {
 	const struct stream *s = events == POLLIN ? ch->in : ch->out;
 
@@ -47,13 +75,14 @@ static struct err *settle(
 	if (ret < 0 && s->ops->explain)
 		TRY(s->ops->explain(s, (int)-ret));
 	if (ret > 0)
-		*n = (size_t)ret;
+		moved(ch, *n = (size_t)ret);
 	else if (ret == 0)
 		return err_new(ERR_PEER, "the other host closed the connection");
 	else if (ret == -EAGAIN)
 		return wait_ready(ch, s, events);
 	else if (ret == -EPIPE || ret == -ECONNRESET)
-		return err_new(ERR_PEER, "connection lost while %s", doing);
+		return err_hint(err_new(ERR_PEER, "connection lost while %s", doing),
+			"see the link to that host, and what migrated there has logged");
 	else if (ret != -EINTR)
 		return err_errno((int)-ret, "%s", doing);
 	return NULL;
@@ -333,17 +362,57 @@ static struct err *follow(struct channel *ch, uint64_t number)
 	return NULL;
 }
 
+/* What has come of it stays, should the wait end before the rest. */
+static struct err *read_head(struct channel *ch, struct frame_head *h)
+{
+	give_back(ch);
+	for (size_t got; ch->head_n < sizeof(ch->head); ch->head_n += got)
+		TRY(arrived(ch,
+			ch->in->ops->read(
+				ch->in, ch->head + ch->head_n, sizeof(ch->head) - ch->head_n),
+			&got));
+	ch->head_n = 0;
+	return frame_decode(ch->head, h);
+}
+
+bool channel_news(struct channel *ch)
+{
+	give_back(ch);
+	for (;;) {
+		struct frame_head h;
+		ssize_t got;
+
+		if (ch->head_n == sizeof(ch->head)) {
+			autoerr struct err *e = frame_decode(ch->head, &h);
+
+			if (e || h.type != FRAME_ALIVE)
+				return true;
+			ch->head_n = 0;
+			moved(ch, CHANNEL_STEP_BYTES);
+		}
+		got = ch->in->ops->read(
+			ch->in, ch->head + ch->head_n, sizeof(ch->head) - ch->head_n);
+		if (got <= 0 && got != -EINTR)
+			return got != -EAGAIN;
+		if (got > 0) {
+			ch->bytes_in += (size_t)got;
+			ch->head_n += (size_t)got;
+		}
+	}
+}
+
 struct err *channel_head(struct channel *ch, struct frame_head *h)
 {
-	uint8_t buf[FRAME_HEAD_BYTES];
 	struct frame_head head;
 
 	for (;;) {
-		TRY(channel_read(ch, buf, sizeof(buf)));
-		TRY(frame_decode(buf, &head));
-		if (head.type != FRAME_NEXT)
+		TRY(read_head(ch, &head));
+		if (head.type == FRAME_ALIVE)
+			moved(ch, CHANNEL_STEP_BYTES);
+		else if (head.type == FRAME_NEXT)
+			TRY(follow(ch, head.arg));
+		else
 			break;
-		TRY(follow(ch, head.arg));
 	}
 	*h = head;
 	return NULL;
@@ -373,5 +442,5 @@ struct err *channel_interrupted(const struct channel *ch)
 
 bool channel_readable(const struct channel *ch)
 {
-	return stream_readable(ch->in);
+	return ch->head_n || stream_readable(ch->in);
 }

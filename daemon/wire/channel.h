@@ -8,7 +8,8 @@
  * in a NEXT frame, the last one on the old stream, and the reader takes the rest from there.
  *
  * Every wait ends: with the deadline, or when the interrupt descriptor becomes readable (CANCELLED:
- * somebody wants the migration to stop). A peer that closes without BYE is PEER.
+ * somebody wants the migration to stop). A peer that closes without BYE is PEER. What is slow but
+ * moves is waited for (channel_wait).
  */
 #pragma once
 
@@ -33,6 +34,14 @@ struct channel {
 	struct stream *in, *out; /* not owned; NULL: no peer */
 	int interrupt_fd;        /* readable: stop waiting; -1 for none */
 	struct deadline deadline;
+	int64_t wait_us;       /* channel_wait; 0: the deadline stays as it is */
+	struct deadline until; /* likewise */
+	size_t stepped;        /* bytes since the deadline was set anew */
+	/* CHANNEL_STEP_BYTES have moved, maybe in the middle of a frame. NULL: nobody cares. */
+	void (*on_step)(void *arg);
+	void *step_arg;
+	uint8_t head[FRAME_HEAD_BYTES]; /* the next one, as far as it has come */
+	size_t head_n;
 	size_t lent; /* given back before anything more is read */
 	struct channel_more more;
 	struct stream *first; /* both ways until one of them goes on; never closed here */
@@ -45,6 +54,12 @@ struct channel {
 };
 
 void channel_init(struct channel *ch, struct stream *s, int interrupt_fd);
+/* From now on waits end when nothing has moved for `us`, and at `until` whatever moves. "Nothing"
+ * is less than CHANNEL_STEP_BYTES and no ALIVE frame: who trickles does not move. */
+void channel_wait(struct channel *ch, int64_t us, struct deadline until);
+/* From now on waits end at `d`, whatever moves. */
+void channel_until(struct channel *ch, struct deadline d);
+#define CHANNEL_STEP_BYTES (64u << 10)
 /* How long one more connection may take. */
 #define CHANNEL_MORE_US 10000000
 /* A whole frame: header and body pieces in one go. */
@@ -72,7 +87,8 @@ struct err *channel_send_made(
 	struct channel *ch, const struct frame_head *h, uint8_t *body) must_check;
 bool channel_makes(const struct channel *ch);
 
-/* The next header. The body must be read with the calls below (exactly h->length bytes in all). */
+/* The next header, behind those that only say that the peer lives. The body must be read with the
+ * calls below (exactly h->length bytes in all). */
 struct err *channel_head(struct channel *ch, struct frame_head *h) must_check;
 struct err *channel_read(struct channel *ch, void *buf, size_t n) must_check;
 /* n bytes (CHANNEL_BORROW_MAX at most) where they lie, or, where the stream has no such place, read
@@ -93,3 +109,6 @@ struct err *channel_recv(
 struct err *channel_interrupted(const struct channel *ch) must_check;
 /* True if a read would not block. */
 bool channel_readable(const struct channel *ch);
+/* True if the peer has something to say (which may be its end) that is more than ALIVE:
+ * channel_head has it then. Does not wait. */
+bool channel_news(struct channel *ch);

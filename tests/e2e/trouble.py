@@ -110,10 +110,10 @@ class Arena:
 
     # --- the program
 
-    def start(self, mib=16, threads=False):
+    def start(self, mib=16, threads=False, rate=2):
         self.threads = threads
         argv = [shutil.copy(os.path.join(BUILD, "tests/e2e/e2e-threads"), self.lab.dir)] if (
-            threads) else ["/usr/bin/python3", TICKER, str(mib), "2"]
+            threads) else ["/usr/bin/python3", TICKER, str(mib), str(rate)]
         self.pid = self.lab.start("a", *argv, out=self.out)
         wait_for("the program", 30, lambda: "ready" in self.lab.read(self.out))
         time.sleep(0.3)
@@ -370,11 +370,12 @@ def report(arena, name, status, last, err, monitor_dead=False):
 
 class TroubleLab(Lab):
     """A lab whose hosts have the hook that waits."""
+    hook = HOOK
 
     def __enter__(self):
         super().__enter__()
         for h in ("a", "b"):
             self.exec(h, "/bin/sh", "-c", "mkdir -p /etc/migrated/hooks.d && cd"
                       " /etc/migrated/hooks.d && cat >10-gate && chmod 755 10-gate",
-                      stdin=HOOK % self.dir)
+                      stdin=self.hook % self.dir)
         return self

@@ -157,6 +157,7 @@ static struct err *send_round(struct world *w, int64_t timeout_us)
 	const struct lanes_round r = {
 		.number = w->round,
 		.timeout_us = timeout_us,
+		.until = DEADLINE_NEVER,
 		.interrupt_fd = end->interrupt[0],
 		.control = &end->control,
 		.arg = w,
@@ -235,6 +236,7 @@ static struct err *take_round(struct world *w, uint64_t number, int64_t timeout_
 	const struct lanes_round r = {
 		.number = number,
 		.timeout_us = timeout_us,
+		.until = DEADLINE_NEVER,
 		.interrupt_fd = end->interrupt[0],
 		.control = &end->control,
 		.arg = w,

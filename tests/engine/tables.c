@@ -41,16 +41,17 @@ static size_t index_of(const struct table *t, const char *name)
 	return i;
 }
 
-/* Follows EV_OK from the first row; returns the index of the row that cuts, n if none does. */
+/* Follows EV_OK from the first row to "commit"; returns its index, n if it is not met. */
 static size_t until_commit(const struct table *t, void (*each)(const struct state_row *row))
 {
 	size_t i = 1;
 
-	while (!t->rows[i].cut && t->rows[i].on[EV_OK] != END) {
+	while (strcmp(t->rows[i].name, "commit") != 0 && t->rows[i].on[EV_OK] != END) {
+		assert_false(t->rows[i].cut);
 		each(&t->rows[i]);
 		i = t->rows[i].on[EV_OK];
 	}
-	return t->rows[i].cut ? i : t->n;
+	return strcmp(t->rows[i].name, "commit") == 0 ? i : t->n;
 }
 
 static void failure_undoes(const struct state_row *row)
@@ -83,7 +84,8 @@ static void test_rollback_before_commit(void **state)
 	assert_int_equal(until_commit(&dst, failure_undoes), index_of(&dst, "commit"));
 }
 
-/* After COMMIT the source never resumes by itself: nothing leads from there to "resumed". */
+/* After COMMIT the source never resumes by itself: nothing leads from there to "resumed", but for
+ * the peer's word that it has not taken it. What it has taken cannot be undone. */
 static void test_commit_is_final(void **state)
 {
 	struct table src;
@@ -93,9 +95,13 @@ static void test_commit_is_final(void **state)
 	src.rows = source_move_rows(&src.n);
 	commit = index_of(&src, "commit");
 	assert_int_equal(src.rows[commit].owner, OWNER_UNKNOWN);
+	assert_int_equal(src.rows[commit].on[EV_REFUSED], UNDO);
+	assert_true(src.rows[src.rows[commit].on[EV_OK]].cut);
 	for (int e = 0; e < EV_COUNT; e++) {
 		uint8_t next = src.rows[commit].on[e];
 
+		if (e == EV_REFUSED)
+			continue;
 		assert_int_not_equal(next, UNDO);
 		assert_int_not_equal(src.rows[next].owner, OWNER_SOURCE);
 	}
@@ -177,7 +183,8 @@ static void on_error(void *ctx, const struct state_row *row, struct err *e)
 }
 
 #define FAIL(next) \
-	[EV_FAILED] = (next), [EV_LOST] = (next), [EV_CANCELLED] = (next), [EV_TIMEOUT] = (next)
+	[EV_FAILED] = (next), [EV_LOST] = (next), [EV_CANCELLED] = (next), [EV_TIMEOUT] = (next), \
+	[EV_REFUSED] = (next)
 static const struct state_row rows[] = {
 	[T_BUG] = { "bug", OWNER_UNKNOWN },
 	[T_ONE] = { "one", OWNER_SOURCE, enter_one, undo_one, .on = { T_TWO, FAIL(UNDO) } },
@@ -216,6 +223,28 @@ static void test_machine_cut_undoes_nothing(void **state)
 	assert_string_equal(t.text, "123!");
 }
 
+static enum event refused(void *ctx, const struct err *e)
+{
+	(void)ctx;
+	return e ? EV_REFUSED : EV_OK;
+}
+
+static void test_row_knows_its_event(void **state)
+{
+	struct state_row own[ARRAY_LEN(rows)];
+	struct machine m = machine;
+	struct trace t = { .fail_at = 3 };
+
+	(void)state;
+	memcpy(own, rows, sizeof(own));
+	own[T_CUT].cut = false;
+	own[T_CUT].event = refused;
+	own[T_CUT].on[EV_TIMEOUT] = T_END;
+	m.rows = own;
+	assert_int_equal(machine_run(&m, &t), T_UNDONE);
+	assert_string_equal(t.text, "123!ba");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -226,6 +255,7 @@ int main(void)
 		cmocka_unit_test(test_machine_runs_through),
 		cmocka_unit_test(test_machine_undoes_last_first),
 		cmocka_unit_test(test_machine_cut_undoes_nothing),
+		cmocka_unit_test(test_row_knows_its_event),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

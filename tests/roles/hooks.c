@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "roles/hooks.h"
+#include "roles/ipc.h"
 #include "tests/tmp.h"
 
 struct box {
@@ -58,7 +59,7 @@ static void hook(const struct box *b, const char *name, mode_t mode, const char 
 	assert_int_equal(chmod(path, mode), 0);
 }
 
-static struct err *run(struct box *b, int64_t limit_us)
+static struct err *run_stoppable(struct box *b, int64_t limit_us, int stop_fd)
 {
 	Migrate__Progress p = MIGRATE__PROGRESS__INIT;
 	Migrate__HookRun r = MIGRATE__HOOK_RUN__INIT;
@@ -72,7 +73,12 @@ static struct err *run(struct box *b, int64_t limit_us)
 	r.progress = &p;
 	r.hooks_dir = b->hooks;
 	r.limit_us = (uint64_t)limit_us;
-	return hooks_run(&r);
+	return hooks_run(&r, stop_fd);
+}
+
+static struct err *run(struct box *b, int64_t limit_us)
+{
+	return run_stoppable(b, limit_us, -1);
 }
 
 static char *output(struct arena *a, const struct box *b)
@@ -208,6 +214,33 @@ static void talks(void **state)
 	assert_error(run(b, 10000000), ERR_DENIED, ": end");
 }
 
+/* The one that runs is killed, whatever it has begun with it; those behind it are not begun. */
+static void told_to_stop(void **state)
+{
+	Migrate__HookStop stop = MIGRATE__HOOK_STOP__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	struct box *b = *state;
+	char never[160];
+	int fds[2];
+
+	ipc.body_case = MIGRATE__IPC__BODY_HOOK_STOP;
+	ipc.hook_stop = &stop;
+	assert_null(ipc_pair(fds));
+	assert_null(ipc_send(fds[0], &ipc, NULL, 0, deadline_in(1000000)));
+	hook(b, "1", 0755, "sleep 1000");
+	snprintf(never, sizeof(never), "touch %s", b->out);
+	hook(b, "2", 0755, never);
+	assert_error(
+		run_stoppable(b, INT64_C(600000000), fds[1]), ERR_TIMEOUT, "hook 1 was killed");
+	assert_int_equal(access(b->out, F_OK), -1);
+	/* Nobody is left to say anything: it runs to its end. */
+	close(fds[0]);
+	hook(b, "1", 0755, "sleep 0.1; exit 0");
+	hook(b, "2", 0755, "exit 1");
+	assert_error(run_stoppable(b, INT64_C(600000000), fds[1]), ERR_DENIED, "hook 2 said no");
+	close(fds[1]);
+}
+
 static void not_trusted(void **state)
 {
 	struct box *b = *state;
@@ -223,7 +256,7 @@ static void not_trusted(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { T(nothing), T(order), T(told), T(veto), T(cannot_run),
-		T(time_limit), T(daemonizes), T(talks), T(not_trusted) };
+		T(time_limit), T(daemonizes), T(talks), T(told_to_stop), T(not_trusted) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

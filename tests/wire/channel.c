@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Frames and run tables: what is right arrives, what is absurd ends in an error, nothing hangs. */
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -194,6 +196,92 @@ static void test_full_pipe_is_interrupted(void **state)
 	pair_close(&p);
 }
 
+static struct err *read_with(struct channel *ch, int64_t us, struct deadline until, size_t n)
+{
+	autofree char *buf = xcalloc(1, n);
+
+	channel_wait(ch, us, until);
+	return channel_read(ch, buf, n);
+}
+
+struct trickle {
+	struct pair *p;
+	size_t each; /* bytes, each millisecond, until the reader has ended */
+	atomic_bool over;
+};
+
+static void *trickle(void *arg)
+{
+	struct trickle *t = arg;
+	autofree char *buf = xcalloc(1, t->each);
+
+	while (!atomic_load(&t->over)) {
+		(void)send(t->p->sp[0], buf, t->each, MSG_DONTWAIT | MSG_NOSIGNAL);
+		usleep(1000);
+	}
+	return NULL;
+}
+
+#define LONG_US 60000000
+
+/* The reader's own deadline is short. What comes is more than that time has for the slow peer, and
+ * less than moves for the one that trickles. */
+static struct err *read_slowly(struct pair *p, size_t each, struct deadline until)
+{
+	struct trickle t = { .p = p, .each = each };
+	pthread_t thread;
+	struct err *e;
+
+	assert_int_equal(pthread_create(&thread, NULL, trickle, &t), 0);
+	e = read_with(&p->b, 200000, until, 100 * CHANNEL_STEP_BYTES);
+	atomic_store(&t.over, true);
+	pthread_join(thread, NULL);
+	return e;
+}
+
+static void test_slow_is_waited_for(void **state)
+{
+	struct pair p;
+
+	(void)state;
+	pair_open(&p);
+	/* 100 steps of two milliseconds at best, each within 200 ms: longer in all */
+	assert_null(read_slowly(&p, CHANNEL_STEP_BYTES / 2, DEADLINE_NEVER));
+	pair_close(&p);
+	pair_open(&p);
+	assert_code(read_slowly(&p, 1, deadline_in(LONG_US)), ERR_TIMEOUT);
+	pair_close(&p);
+	/* However much moves, there is an end. */
+	pair_open(&p);
+	assert_code(read_slowly(&p, CHANNEL_STEP_BYTES / 2, deadline_in(20000)), ERR_TIMEOUT);
+	pair_close(&p);
+}
+
+static void test_alive(void **state)
+{
+	struct deadline before;
+	struct frame_head h;
+	struct pair p;
+
+	(void)state;
+	pair_open(&p);
+	assert_null(channel_send(&p.a, FRAME_ALIVE, 0, NULL, 0));
+	assert_null(channel_send(&p.a, FRAME_ALIVE, 0, NULL, 0));
+	assert_null(channel_send(&p.a, FRAME_READY, 7, NULL, 0));
+	channel_wait(&p.b, LONG_US, DEADLINE_NEVER);
+	before = p.b.deadline = deadline_in(LONG_US / 2);
+	assert_null(channel_head(&p.b, &h));
+	assert_int_equal(h.type, FRAME_READY);
+	assert_true(p.b.deadline.at_us > before.at_us);
+	/* Who has fixed the end is not held up by it. */
+	channel_until(&p.b, before);
+	assert_null(channel_send(&p.a, FRAME_ALIVE, 0, NULL, 0));
+	assert_null(channel_send(&p.a, FRAME_READY, 7, NULL, 0));
+	assert_null(channel_head(&p.b, &h));
+	assert_int_equal(p.b.deadline.at_us, before.at_us);
+	pair_close(&p);
+}
+
 static void test_runs(void **state)
 {
 	const struct run in = { .start = 0x7f0000001000, .pages = 512, .kind = RUN_ZERO };
@@ -247,6 +335,8 @@ int main(void)
 		cmocka_unit_test(test_truncated),
 		cmocka_unit_test(test_waits_end),
 		cmocka_unit_test(test_full_pipe_is_interrupted),
+		cmocka_unit_test(test_slow_is_waited_for),
+		cmocka_unit_test(test_alive),
 		cmocka_unit_test(test_runs),
 		cmocka_unit_test(test_error_travels),
 	};
