@@ -25,8 +25,9 @@
 
 #define PROC_LOCKS_BYTES_MAX (16u << 20)
 /* How long a lock that was given up is waited for; the target stands still meanwhile, but without
- * its lock it must not run. */
-#define REGAIN_US      5000000
+ * its lock it must not run. A destination that was cut off holds it until it has borne 30 s of
+ * silence. */
+#define REGAIN_US      45000000
 #define REGAIN_STEP_US 2000
 
 /* One line, as /proc/locks and fdinfo have it (fs/locks.c). */

@@ -163,5 +163,5 @@ def judge(m, status, last, code, text):
     expect(status == 1 and re.fullmatch(code, error.get("code", "")) and re.search(
         text, json.dumps(error)),
            "%s: exit %d, not %s \"%s\": %s", m.state, status, code, text, error or last)
-    m.arena.clean_up(last, False)
+    m.arena.clean_up()
     return what, error
