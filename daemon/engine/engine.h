@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "engine/mark.h"
 #include "kinds/kind.h"
 #include "wire/stream.h"
@@ -111,8 +112,8 @@ struct send_options {
 #define ENGINE_DOWNTIME_US_DEFAULT 50000
 #define ENGINE_ROUNDS_DEFAULT      30
 /* Bounds of one wait for the peer. */
-#define ENGINE_PEER_TIMEOUT_US   30000000
-#define ENGINE_FROZEN_TIMEOUT_US 10000000
+#define ENGINE_PEER_TIMEOUT_US   FAULT_LIMIT_US(30000000)
+#define ENGINE_FROZEN_TIMEOUT_US FAULT_LIMIT_US(10000000)
 
 struct engine_outcome {
 	enum engine_result result;
@@ -128,7 +129,7 @@ void engine_outcome_fini(struct engine_outcome *o);
 void engine_send(
 	const struct engine_io *io, const struct send_options *opt, struct engine_outcome *out);
 
-/* What the source says it is going to send. Text from the peer: not checked for what it contains.
+/* What the source says it is going to send. Texts are the peer's, not checked for what they hold.
  */
 struct incoming {
 	const char *id, *comm;

@@ -569,6 +569,7 @@ static struct err *commit(void *ctx)
 	s->peer.ch.interrupt_fd = -1;
 	wait_at_most(s, ENGINE_FROZEN_TIMEOUT_US);
 	TRY(channel_send(&s->peer.ch, FRAME_COMMIT, 0, NULL, 0));
+	FAULT("source.commit-sent");
 	TRY(peer_expect(&s->peer, a, FRAME_RUNNING, &migrate__running__descriptor, &msg));
 	m = msg;
 	err_free(mark(s, MARK_MOVED)); /* else the peer is asked again */
@@ -614,6 +615,7 @@ static struct err *done(void *ctx)
 		err_free(e);
 	}
 	remove_groups(s);
+	FAULT("source.original-ended");
 	s->out->result = RESULT_MOVED;
 	err_free(channel_send(&s->peer.ch, FRAME_BYE, 0, NULL, 0));
 	err_free(hook(s, "committed"));
@@ -718,6 +720,7 @@ static void on_state(void *ctx, const struct state_row *row)
 	s->out->stats.state = row->name;
 	s->out->stats.owner = row->owner;
 	source_progress(s);
+	FAULT_STATE("source", row->name);
 }
 
 /* When the process ends, any of our calls may be the one that finds nothing: what the user has to
