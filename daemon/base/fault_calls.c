@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -22,6 +23,7 @@
 #include "base/fault_map.h"
 
 #define JOURNAL "/journal"
+#define TEMP    ".new" /* what is made is renamed from this */
 
 #define WRAP(type, name, ...) \
 	type __real_##name(__VA_ARGS__); \
@@ -58,26 +60,42 @@ static bool fails_fd(const char *name, int fd)
 
 /* ---- what is durable ---- */
 
-static struct fault_file *file_of(struct fault_map *m, const char *name)
+static struct fault_file *new_file(struct fault_map *m, uint64_t inode, const char *name)
 {
-	for (size_t i = 0; i < FAULT_FILES; i++)
-		if (m->files[i].used && strcmp(m->files[i].name, name) == 0)
-			return &m->files[i];
 	for (size_t i = 0; i < FAULT_FILES; i++) {
 		struct fault_file *f = &m->files[i];
 
 		if (f->used)
 			continue;
-		memset(f, 0, sizeof(*f));
-		snprintf(f->name, sizeof(f->name), "%s", name);
+		memset(f, 0, offsetof(struct fault_file, bytes));
+		snprintf(f->name, sizeof(f->name), "%.127s", name);
+		f->inode = inode;
 		f->used = 1;
 		return f;
 	}
 	return NULL;
 }
 
-static void keep_contents(struct fault_map *m, int fd, const char *path)
+/* By its present name, or by the one that it has been renamed from; an inode number alone may be
+ * that of a file that was removed, which comes back if the power goes before that is on the disk.
+ */
+static struct fault_file *find_file(struct fault_map *m, uint64_t inode, const char *name)
 {
+	size_t len = strlen(name);
+
+	for (size_t i = 0; i < FAULT_FILES; i++) {
+		struct fault_file *f = &m->files[i];
+
+		if (f->used && f->inode == inode && strncmp(f->name, name, len) == 0 &&
+			(!f->name[len] || strcmp(f->name + len, TEMP) == 0))
+			return f;
+	}
+	return NULL;
+}
+
+static void keep_contents(struct fault_map *m, int fd, const char *path, uint64_t inode)
+{
+	const char *name = strrchr(path, '/') + 1;
 	char again[64];
 	struct fault_file *f;
 	ssize_t n = -1;
@@ -86,18 +104,35 @@ static void keep_contents(struct fault_map *m, int fd, const char *path)
 	snprintf(again, sizeof(again), "/proc/self/fd/%d", fd);
 	in = open(again, O_RDONLY | O_CLOEXEC);
 	fault_lock(m);
-	f = file_of(m, strrchr(path, '/') + 1);
+	f = find_file(m, inode, name);
+	if (!f)
+		f = new_file(m, inode, name);
 	if (f && in >= 0)
 		n = pread(in, f->bytes, sizeof(f->bytes), 0);
-	if (n < 0 || n == (ssize_t)sizeof(f->bytes))
+	if (n < 0 || n == (ssize_t)sizeof(f->bytes)) {
 		m->broken = 2;
-	else {
+	} else {
 		f->size = (uint32_t)n;
 		f->synced = 1;
 	}
 	fault_unlock(m);
 	if (in >= 0)
 		close(in);
+}
+
+/* Names without contents are those of files that were never synced. */
+static void keep_name(struct fault_map *m, const struct dirent *de)
+{
+	struct fault_file *f = find_file(m, de->d_ino, de->d_name);
+
+	if (!f)
+		f = new_file(m, de->d_ino, de->d_name);
+	if (!f) {
+		m->broken = 3;
+		return;
+	}
+	snprintf(f->name, sizeof(f->name), "%.127s", de->d_name);
+	f->named = 1;
 }
 
 static void keep_names(struct fault_map *m, const char *path)
@@ -108,14 +143,11 @@ static void keep_names(struct fault_map *m, const char *path)
 	m->directory_synced++;
 	for (size_t i = 0; i < FAULT_FILES; i++)
 		m->files[i].named = 0;
-	for (const struct dirent *de; d && (de = readdir(d));) {
-		struct fault_file *f = de->d_name[0] == '.' ? NULL : file_of(m, de->d_name);
-
-		if (f)
-			f->named = 1;
-		else if (de->d_name[0] != '.')
-			m->broken = 3;
-	}
+	for (const struct dirent *de; d && (de = readdir(d));)
+		if (de->d_name[0] != '.')
+			keep_name(m, de);
+	for (size_t i = 0; i < FAULT_FILES; i++)
+		m->files[i].used &= m->files[i].named;
 	if (!d)
 		m->broken = 4;
 	fault_unlock(m);
@@ -136,7 +168,7 @@ static void keep(int fd)
 	if (S_ISDIR(st.st_mode) && last && strcmp(last, JOURNAL) == 0)
 		keep_names(m, path);
 	else if (S_ISREG(st.st_mode) && strstr(path, JOURNAL "/"))
-		keep_contents(m, fd, path);
+		keep_contents(m, fd, path, st.st_ino);
 	errno = saved;
 }
 

@@ -42,9 +42,10 @@ struct fault_seen {
 /* The contents of a file below journal/ when it was last synced: what a power cut leaves. */
 struct fault_file {
 	char name[FAULT_PATH_BYTES];
+	uint64_t inode;
 	uint32_t used;
 	uint32_t synced; /* the contents are those of a sync */
-	uint32_t named;  /* it was there when its directory was last synced */
+	uint32_t named;  /* it had this name when its directory was last synced */
 	uint32_t size;
 	uint8_t bytes[FAULT_FILE_BYTES];
 };

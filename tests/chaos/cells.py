@@ -3,23 +3,41 @@
 from collections import namedtuple
 
 # In the order in which a move passes them. Names with a dash lie between states.
-SOURCE = ("hello", "rehearse", "precopy", "freeze", "joined", "final", "offered", "hold",
-          "group-frozen", "commit", "commit-sent", "running-came", "done", "original-ended")
-DESTINATION = ("hello", "check", "built", "receive", "rebuild", "finished", "ready", "ready-sent",
-               "commit", "thawed", "running", "running-sent")
+SOURCE = ("hello", "rehearse", "precopy", "freeze", "intent-due", "intent-written",
+          "intent-synced", "joined", "final", "offered", "hold", "commit-due", "commit-written",
+          "commit", "commit-sent", "moved-due", "moved-written", "done", "original-ended")
+DESTINATION = ("hello", "check", "building-due", "building-written", "building-synced", "receive",
+               "rebuild", "finished", "ready", "ready-sent", "committed-due",
+               "committed-written", "commit", "thawed", "running", "running-due",
+               "running-written", "running-sent", "confirmed-due", "confirmed-written")
+# Points that are system calls: the name of the call, a part of the path, how many pass before it.
+CALLS = {
+    "source.joined": ("write-done", "/migrated-hold-", 0),
+    "source.intent-synced": ("fsync-done", "/journal", 1),  # file, then directory
+    "destination.building-synced": ("fsync-done", "/journal", 1),
+}
+for side, marks in (("source", ("intent", "commit", "moved")),
+                    ("destination", ("building", "committed", "running", "confirmed"))):
+    for n, mark in enumerate(marks):
+        CALLS["%s.%s-due" % (side, mark)] = ("pwrite", "." + side, n)
+        CALLS["%s.%s-written" % (side, mark)] = ("pwrite-done", "." + side, n)
 # States that a move passes only when it fails: it is cancelled, or its peer dies after COMMIT.
 FAILING = {"source.resumed": "cancel", "destination.discarded": "cancel",
            "source.in_doubt": "doubt"}
 POINTS = tuple("source." + s for s in SOURCE) + tuple("destination." + s for s in DESTINATION)
 
 # Where the source can have sent COMMIT, and need not have heard RUNNING: there it may be in doubt.
-DOUBT = {"source.hold", "source.group-frozen", "source.commit", "source.commit-sent",
-         "source.running-came", "source.in_doubt", "destination.ready-sent", "destination.commit",
-         "destination.thawed", "destination.running", "destination.running-sent"}
+DOUBT = {"source." + s for s in ("hold", "commit-due", "commit-written", "commit", "commit-sent",
+                                 "moved-due", "in_doubt")} | {
+    "destination." + s for s in ("ready-sent", "committed-due", "committed-written", "commit",
+                                 "thawed", "running", "running-due", "running-written",
+                                 "running-sent")}
 # The destination has, or may have, begun to run it: its end there is the end of the process.
-BEGUN = {"source.commit-sent", "source.running-came", "source.done", "source.original-ended",
-         "destination.commit", "destination.thawed", "destination.running",
-         "destination.running-sent"}
+BEGUN = {"source." + s for s in ("commit-sent", "moved-due", "moved-written", "done",
+                                 "original-ended")} | {
+    "destination." + s for s in ("committed-written", "commit", "thawed", "running", "running-due",
+                                 "running-written", "running-sent", "confirmed-due",
+                                 "confirmed-written")}
 
 ROLES = ("worker", "net-child", "net", "monitor", "control", "all", "process")
 STOPPED = ("worker", "net-child", "monitor")
@@ -39,7 +57,8 @@ def there_yet(point, side, role):
     """Whether the victim exists at that point."""
     if (side, role) == ("D", "process"):
         return point not in ("source.hello", "source.rehearse", "destination.hello",
-                             "destination.check", "destination.discarded", "source.resumed")
+                             "destination.check", "destination.discarded", "source.resumed",
+                             "source.in_doubt")
     if (side, role) == ("S", "process"):
         return point != "source.original-ended"
     return True
@@ -59,9 +78,9 @@ def matrix():
 
 def fast():
     """A cell of each sort, most of them where it is hardest."""
-    points = ("source.precopy", "source.final", "source.group-frozen", "source.commit",
-              "source.commit-sent", "source.done", "destination.built", "destination.ready",
-              "destination.commit", "destination.thawed")
+    points = ("source.precopy", "source.final", "source.commit-due", "source.commit",
+              "source.commit-sent", "source.done", "destination.building-synced",
+              "destination.ready", "destination.committed-due", "destination.thawed")
     cells = []
     for n, point in enumerate(points):
         for m, (side, role) in enumerate([(s, r) for s in "SD" for r in ("worker", "net-child",

@@ -21,7 +21,7 @@ class Seen(ctypes.Structure):
 
 
 class File(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char * 128), ("used", u32), ("synced", u32), ("named", u32),
+    _fields_ = [("name", ctypes.c_char * 128), ("inode", ctypes.c_uint64), ("used", u32), ("synced", u32), ("named", u32),
                 ("size", u32), ("bytes", ctypes.c_uint8 * 16384)]
 
 
@@ -78,10 +78,10 @@ class Faults:
     # --- what a power cut leaves of the journal
 
     def durable(self):
-        """{name: contents}; None: the name was never synced with its directory."""
+        """{name: contents}; a file whose directory was not synced since has no name."""
         return {f.name.decode(): bytes(f.bytes[:f.size]) if f.synced else b""
-                for f in self.map.files if f.used and (f.named or f.synced)}
+                for f in self.map.files if f.used and f.named}
 
     def forget_files(self):
         for f in self.map.files:
-            f.used = f.synced = f.named = f.size = 0
+            f.used = f.synced = f.named = f.size = f.inode = 0

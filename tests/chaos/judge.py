@@ -142,7 +142,8 @@ class Round:
     def move(self):
         side, _, _ = self.cell.point.partition(".")
         host = self.src if side == "source" else self.dst
-        slot = host.faults.pause(self.cell.point)
+        call, path, skip = cells.CALLS.get(self.cell.point, (self.cell.point, "", 0))
+        slot = host.faults.pause(call, path=path, skip=skip, role="worker")
         try:
             self.client = self.world.send(*self.options)
             self.provoke(host)

@@ -24,6 +24,8 @@ OTHER = {"a": "b", "b": "a"}
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 STATE_DIR = "/var/lib/migrated"
 MS_BIND = 4096
+RECORD_BYTES = 1024
+MARKS = ("none", "intent", "commit", "moved", "building", "committed", "running", "confirmed")
 
 
 class Missed(Exception):
@@ -333,14 +335,33 @@ class Host:
                 f.write(data)
 
     def journal(self):
+        """{name: last mark}"""
         folder = self.path(STATE_DIR + "/journal")
-        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        found = {}
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            try:
+                with open(os.path.join(folder, name), "rb") as f:
+                    data = f.read()
+            except OSError:
+                continue
+            marks = [int.from_bytes(data[at + 12:at + 16], "little")
+                     for at in range(0, len(data), RECORD_BYTES) if data[at:at + 4] == b"MIGR"]
+            found[name] = MARKS[marks[-1]] if marks else "empty"
+        return found
+
+    def forget(self):
+        """Answers that nobody will ask for, and what is known of the disk."""
+        for name, mark in self.journal().items():
+            if mark in ("committed", "running"):
+                os.unlink(self.path(STATE_DIR + "/journal/" + name))
 
     def left_overs(self):
         """What a move may not leave on a host on which nothing goes on."""
         found = ["%s" % os.path.join(STATE_DIR, d) for d in os.listdir(self.path(STATE_DIR))
                  if d.startswith("moving-")]
-        found += ["journal/" + n for n in self.journal()]
+        # what a destination keeps until the source has said that it knows, be it for a month
+        found += ["journal/%s (%s)" % x for x in self.journal().items()
+                  if x[1] not in ("committed", "running")]
         for top, dirs, _ in os.walk(self.group):
             for d in dirs:
                 empty = "populated 0" in read(os.path.join(top, d, "cgroup.events"))
