@@ -253,6 +253,16 @@ int __wrap_openat64(int dir, const char *path, int flags, ...)
 	return fault_map() && fails("open", whole) ? -1 : __real_openat64(dir, path, flags, mode);
 }
 
+WRAP(int, posix_fallocate64, int fd, off_t at, off_t n)
+{
+	return fails_fd("fallocate", fd) ? errno : __real_posix_fallocate64(fd, at, n);
+}
+
+WRAP(int, renameat2, int from, const char *old, int to, const char *new, unsigned flags)
+{
+	return fails("rename", old) ? -1 : __real_renameat2(from, old, to, new, flags);
+}
+
 WRAP(int, mkdir, const char *path, mode_t mode)
 {
 	return fails("mkdir", path) ? -1 : __real_mkdir(path, mode);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One round: a move, something that happens to it, and what is to be found afterwards."""
+import errno
 import os
 import signal
 import subprocess
@@ -7,7 +8,8 @@ import time
 from collections import namedtuple
 
 import cells
-from world import OTHER, Missed, expect, process, read, wait_for
+import faults
+from world import OTHER, Command, Missed, expect, process, read, wait_for
 
 MOMENT_S = 0.3
 LONG_S = 8        # longer than the limits of a build with faults: 6 s, 2 s while frozen
@@ -80,15 +82,44 @@ class Trouble:
 
 
 class Round:
+    """A cell of the matrix."""
+
     def __init__(self, world, cell, options=()):
         self.world, self.cell, self.options = world, cell, options
         self.src, self.dst = world.host[world.where], world.host[OTHER[world.where]]
         self.trouble = Trouble(world)
         self.said, self.doubt_s, self.reached = {}, 0, False
-        self.died = set()
+        self.died, self.resolved = set(), False
 
     def hosts(self):
         return [h for s, h in (("S", self.src), ("D", self.dst)) if s in self.cell.side]
+
+    # --- what this cell allows
+
+    def lost(self):
+        """migratectl may have lost its daemon."""
+        c = self.cell
+        return ("S" in c.side and c.role in ("monitor", "control", "all") and
+                c.trouble in ("kill", "stop"))
+
+    def client_dead(self):
+        return self.cell.role == "client" or self.rebooted("S")
+
+    def rebooted(self, side):
+        return self.cell.role == "host" and side in self.cell.side
+
+    def doubt_allowed(self):
+        return self.cell.point in cells.DOUBT or self.cell.role == "call"
+
+    def may_end(self):
+        """The process itself was killed, and this copy was it, or may have been."""
+        c = self.cell
+        if self.rebooted("S") and self.rebooted("D"):
+            return True
+        if c.role != "host" and (c.trouble, c.role) != ("kill", "process"):
+            return False
+        return "S" in c.side and c.point not in cells.BEGUN or "D" in c.side and (
+            c.point in cells.DOUBT | cells.BEGUN)
 
     # --- the move
 
@@ -104,26 +135,34 @@ class Round:
         return not any(r in ("worker", "net-child") for h in (self.src, self.dst)
                        for _, r in h.roles())
 
-    def act(self):
-        c = self.cell
-        if c.trouble == "kill":
-            self.trouble.kill(self.hosts(), c.role)
-        elif c.role == "link" and c.trouble == "reset":
+    def act(self, side, role, trouble):
+        hosts = [h for s, h in (("S", self.src), ("D", self.dst)) if s in side]
+        if role == "host":
+            for h in hosts:
+                h.end_all()
+            for h in hosts:
+                h.boot_anew("lost" if trouble == "power" else "kept")
+        elif role == "disk":
+            for h in hosts:
+                self.trouble.undo.append(h.fill())
+        elif trouble == "kill":
+            self.trouble.kill(hosts, role)
+        elif trouble == "reset":
             self.trouble.reset(self.src)
-        elif c.role == "link":
+        elif role == "link":
             self.trouble.cut()
         else:
-            for h in self.hosts():
-                self.trouble.stop(h, c.role)
+            for h in hosts:
+                self.trouble.stop(h, role)
 
     def hold_on(self):
         """As long as the trouble lasts."""
         if self.cell.trouble in ("moment", "pause"):
             wait_for(MOMENT_S, lambda: self.client.over() and self.workers_gone(), 0.02)
-        elif self.cell.trouble in ("long", "stop"):
+        elif self.cell.trouble in ("long", "stop", "full"):
             wait_for(LONG_S, lambda: self.client.over() and self.workers_gone(), 0.02)
 
-    def provoke(self, slot_host):
+    def provoke(self):
         """Leads the move to a state that only a failing one has."""
         how = cells.FAILING.get(self.cell.point)
         if how == "cancel":
@@ -140,29 +179,30 @@ class Round:
             self.trouble.kill([self.dst], "worker")
 
     def move(self):
-        side, _, _ = self.cell.point.partition(".")
-        host = self.src if side == "source" else self.dst
+        host = self.src if self.cell.point.startswith("source") else self.dst
         call, path, skip = cells.CALLS.get(self.cell.point, (self.cell.point, "", 0))
         slot = host.faults.pause(call, path=path, skip=skip, role="worker")
         try:
             self.client = self.world.send(*self.options)
-            self.provoke(host)
+            self.provoke()
             wait_for(15, lambda: slot.reached or self.client.over())
             self.reached = bool(slot.reached)
             if self.reached:
                 self.sigcont()
-                self.act()
+                self.act(self.cell.side, self.cell.role, self.cell.trouble)
                 self.sigcont()
-            for h in (self.src, self.dst):
-                h.faults.clear()
+            self.clear()
             self.hold_on()
         finally:
-            for h in (self.src, self.dst):
-                h.faults.clear()
+            self.clear()
             self.trouble.over()
         self.await_client()
         expect(self.reached, "the move does not come to %s: exit %s, %s", self.cell.point,
                self.client.status, self.client.lines()[-1:] or self.client.text(self.client.err))
+
+    def clear(self):
+        for h in (self.src, self.dst):
+            h.faults.clear()
 
     # --- afterwards
 
@@ -182,7 +222,7 @@ class Round:
         for h in (self.src, self.dst):
             if not h.dead():
                 continue
-            if self.cell.role == "monitor":
+            if not self.rebooted("S") and not self.rebooted("D"):
                 wait_for(AGAIN_S, lambda h=h: not h.roles(), 0.02)
             self.died.add(h.name)
             h.revive()
@@ -199,22 +239,25 @@ class Round:
     def none_left(self):
         return self.may_end() and not self.world.copies()
 
-    def may_end(self):
-        """The process itself was killed, and this copy was it, or may have been."""
-        c = self.cell
-        return c.trouble == "kill" and c.role == "process" and (
-            "S" in c.side and c.point not in cells.BEGUN or "D" in c.side and
-            c.point in cells.DOUBT | cells.BEGUN)
-
-    def in_doubt_allowed(self):
-        return self.cell.point in cells.DOUBT or self.client.status not in (0, 1, 3)
+    def resolve(self):
+        """Only the operator can, when the host that may have run it was started anew."""
+        held = [n for n in self.src.journal() if n.endswith(".source")]
+        if self.resolved or not self.rebooted("D") or not held or self.src.dead():
+            return
+        where = "here" if self.src.copy() == "frozen" else "there"
+        c = Command(self.world.hosts, self.src.name,
+                    ["migratectl", "resolve", held[0].split(".")[0], where])
+        expect(c.wait(10) and c.status == 0, "resolve %s: exit %s, %s", where, c.status,
+               c.text(c.err) or c.text(c.out))
+        self.resolved = True
 
     def find_one(self):
         """Where the one copy is at last: a host's name, or "" if the process has ended."""
         began = time.monotonic()
         if not wait_for(2, lambda: self.one_runs() or self.none_left(), 0.02):
-            expect(self.in_doubt_allowed() or self.died, "one copy should run, but there are %s",
+            expect(self.doubt_allowed() or self.died, "one copy should run, but there are %s",
                    self.world.copies())
+            self.resolve()
             done = wait_for(DOUBT_S, lambda: self.one_runs() or self.none_left(), 0.05)
             expect(done, "still in doubt after %d s: %s; journal %s %s", DOUBT_S,
                    self.world.copies(), self.src.journal(), self.dst.journal())
@@ -243,9 +286,8 @@ class Round:
         lines = self.client.lines()
         self.said = lines[-1] if lines else {}
         status, outcome = self.client.status, self.said.get("outcome")
-        lost = (self.cell.role in ("monitor", "control", "all") and "S" in self.cell.side and
-                self.cell.trouble in ("kill", "stop"))
-        if self.cell.role == "client":
+        lost = self.lost()
+        if self.client_dead():
             return
         if status == 0:
             expect(where == self.dst.name or not where, "exit 0, but it runs on %s", where)
@@ -255,8 +297,7 @@ class Round:
                    where, self.said)
             expect(outcome == "kept" or lost, "exit 1, but %s", self.said)
         elif status == 3:
-            expect(self.cell.point in cells.DOUBT or lost, "in doubt at %s: %s", self.cell.point,
-                   self.said)
+            expect(self.doubt_allowed() or lost, "it should not be in doubt: %s", self.said)
             expect(outcome == "in_doubt" or lost, "exit 3, but %s", self.said)
         else:
             raise Missed("migratectl exits %s: %s" % (status, self.client.text(self.client.err)))
@@ -265,6 +306,8 @@ class Round:
         def left():
             return ["%s: %s" % (h.name, l) for h in (self.src, self.dst) for l in h.left_overs()]
         if not wait_for(4, lambda: not left(), 0.02):
+            self.resolve()
+        if not wait_for(1, lambda: not left(), 0.02):
             raise Missed("left behind: " + ", ".join(left()))
 
     def untouched(self, where):
@@ -321,3 +364,69 @@ class Round:
             self.world.start_subject()
         return Verdict("gone" if self.trouble.missing else outcome, self.client.status,
                        self.doubt_s, time.monotonic() - began)
+
+
+class Failing(Round):
+    """A system call fails: "call path role", side, "call", "S ENOSPC #2" or "... always"."""
+
+    def move(self):
+        call, path, role = self.cell.point.split()
+        _, error, which = self.cell.trouble.split()
+        host = self.hosts()[0]
+        slot = host.faults.arm(faults.FAIL, call, error=getattr(errno, error), role=role,
+                               path="" if path == "*" else path,
+                               skip=0 if which == "always" else int(which[1:]),
+                               times=0 if which == "always" else 1)
+        try:
+            self.client = self.world.send(*self.options)
+            self.await_client()
+        finally:
+            self.trouble.missing = slot.hits <= slot.skip
+            self.clear()
+
+
+class AtRandom(Round):
+    """A plan: see cells.plan()."""
+
+    def __init__(self, world, plan):
+        super().__init__(world, cells.Cell("", "", "", ""), plan.options)
+        self.plan = plan
+
+    def move(self):
+        undo = []
+        began = time.monotonic()
+        self.client = self.world.send(*self.options)
+        try:
+            for at, side, role, trouble in self.plan.actions:
+                wait_for(began + at - time.monotonic(), self.client.over, 0.001)
+                self.sigcont()
+                self.act(side, role, trouble)
+                if trouble in ("moment", "pause"):
+                    undo.append(time.monotonic() + MOMENT_S)
+            for at in undo:
+                wait_for(at - time.monotonic(), lambda: False, 0.01)
+        finally:
+            self.trouble.over()
+        self.trouble.missing = False  # what comes too late is no news
+        self.await_client()
+
+    def has(self, side, role):
+        return any(s == side and r == role for _, s, r, t in self.plan.actions if t == "kill")
+
+    def lost(self):
+        return any(self.has("S", r) for r in ("monitor", "control", "all"))
+
+    def client_dead(self):
+        return self.has("S", "client")
+
+    def doubt_allowed(self):
+        return True
+
+    def may_end(self):
+        return self.has("S", "process") or self.has("D", "process")
+
+
+def make(world, item):
+    if isinstance(item, cells.Plan):
+        return AtRandom(world, item)
+    return (Failing if item.role == "call" else Round)(world, item)

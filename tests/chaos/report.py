@@ -52,8 +52,8 @@ def table(rows, columns, get):
     return "\n".join(lines) + "\n"
 
 
-def write(path, items, verdicts):
-    found = {tuple(c): sign(verdicts.get(n)) for n, c in enumerate(items)}
+def write(path, verdicts):
+    found = {tuple(c): sign(v) for c, v in verdicts.items()}
 
     def get(point, key):
         return found.get((point,) + key, "")
@@ -74,5 +74,30 @@ def write(path, items, verdicts):
                for r in cells.STOPPED for t in ("pause", "stop")]
     columns += [("link " + t, ("", "link", t)) for t in cells.CUTS]
     text += table(rows, columns, get)
+    text += ("\n## Hosts that are started anew, or lose power\n\nEverything that ran there has ended, moved "
+             "processes too; after a loss of power the journal holds what was synced alone. Where the "
+             "destination may have run it before that, the operator decides (here: migratectl resolve).\n\n")
+    columns = [("%s%s" % (where, ", power" if t == "power" else ""), (side, "host", t))
+               for side, where in (("S", "source"), ("D", "destination"), ("SD", "both"))
+               for t in ("reboot", "power")]
+    text += table(rows, columns, get)
+    disk = [p for p in rows if (p, "S", "disk", "full") in found]
+    text += "\n## A disk without room for the journal, from that point on\n\n" + table(
+        disk, [("source", ("S", "disk", "full")), ("destination", ("D", "disk", "full"))], get)
+    text += ("\n## System calls that fail\n\nOnce, at their n-th time (from 0) below that path in that role, "
+             "or always.\n\n| call | at | |\n|---|---|---|\n")
+    for call, at, line in failures(found):
+        text += "| %s | %s | %s |\n" % (call, at, line)
     with open(path, "w") as f:
         f.write(text)
+
+
+def failures(found):
+    lines = {}
+    for (point, side, role, trouble), s in found.items():
+        if role == "call":
+            _, error, which = trouble.split()
+            lines.setdefault((point, side, error), []).append("%s %s" % (which, s))
+    for (point, side, error), what in lines.items():
+        yield ("%s: %s" % (point, error), "source" if side == "S" else "destination",
+               ", ".join(what))

@@ -267,15 +267,18 @@ class Host:
         with open(self.boot_file, "w") as f:
             f.write("%s\n" % boot_id)
 
-    def prepare(self):
-        """State on a disk, a boot id that can be changed."""
+    def prepare(self, small):
+        """State on a disk, or a small one; a boot id that can be changed."""
         mount = self.world.hosts.mount
         self.boot(self.world.boot_id)
         os.mkdir(self.state_disk, 0o755)
 
         def mounts():
             mount(self.boot_file, BOOT_ID, None, MS_BIND)
-            mount(self.state_disk, STATE_DIR, None, MS_BIND)
+            if small:
+                mount("tmpfs", STATE_DIR, "tmpfs", 0, "mode=755,size=1m")
+            else:
+                mount(self.state_disk, STATE_DIR, None, MS_BIND)
         self.inside(mounts)
 
     def start(self):
@@ -299,9 +302,8 @@ class Host:
         self.faults.unlock()
         return self.start()
 
-    def reboot(self, journal="kept"):
-        """Everything that runs here ends. journal: "kept": all that was written is there; "lost": only
-        what was synced."""
+    def end_all(self):
+        """Everything that runs here."""
         for _ in range(50):
             left = [p for p in (process(pid) for pid in self.pids() if pid != self.init) if p]
             for p in left:
@@ -311,15 +313,31 @@ class Host:
                 p.close()
             if not left:
                 break
+
+    def boot_anew(self, journal="kept"):
+        """journal: "kept": all that was written is there; "lost": only what was synced."""
         for top, _, _ in os.walk(self.group, topdown=False):
             if top != self.group:
-                wait_for(2, lambda: not os.path.exists(top) or not rmdir(top))
+                wait_for(2, lambda top=top: not rmdir(top))
+        self.faults.clear()
         self.faults.unlock()
         if journal == "lost":
             self.restore()
         shutil.rmtree(self.path("/run/migrated"), ignore_errors=True)
         os.mkdir(self.path("/run/migrated"))
         self.boot(uuid.uuid4())
+
+    def fill(self):
+        """The disk of its state has no room from now on; returns what ends that."""
+        path = os.path.join(self.path(STATE_DIR), "filler")
+        with open(path, "wb", buffering=0) as f:
+            for size in (65536, 4096, 512):
+                try:
+                    while f.write(b"x" * size) == size:
+                        pass
+                except OSError:
+                    pass
+        return lambda: os.unlink(path)
 
     def restore(self):
         """The journal as a disk has it whose power was cut."""
@@ -384,8 +402,9 @@ def rmdir(path):
 
 
 class World:
-    def __init__(self, name):
+    def __init__(self, name, small_disk=False):
         self.name, self.dir, self.pid = name, None, 0
+        self.small_disk = small_disk
         self.where, self.subjects = "a", 0
 
     def __enter__(self):
@@ -405,7 +424,7 @@ class World:
             self.boot_id = uuid.uuid4()
             self.host = {h: Host(self, h) for h in ("a", "b")}
             for h in self.host.values():
-                h.prepare()
+                h.prepare(self.small_disk)
             prints = {n: h.start() for n, h in self.host.items()}
             for n in ("a", "b"):
                 self.output_of(n, "migratectl", "peer", "add", OTHER[n],
@@ -462,7 +481,8 @@ class World:
         self.end_subject()
         for h in self.host.values():
             h.faults.clear()
-            h.reboot()
+            h.end_all()
+            h.boot_anew()
             shutil.rmtree(h.path(STATE_DIR + "/journal"), ignore_errors=True)
             for d in os.listdir(h.path(STATE_DIR)):
                 if d.startswith("moving-"):
