@@ -14,6 +14,7 @@ class Beats:
         self.last = [0] * THREADS     # number
         self.where = [""] * THREADS   # host
         self.when = 0                 # of the newest, ns
+        self.again = ""               # a host on which it goes on from before what was read
 
     def read(self):
         """What is new: ([host of each beat, in order], [what is wrong])."""
@@ -25,6 +26,8 @@ class Beats:
         hosts, wrong = [], []
         for number, when, _, thread, host, bad in BEAT.iter_unpack(data):
             host = chr(host)
+            if host == self.again and self.where[thread] != host and number <= self.last[thread]:
+                self.last[thread] = number - 1
             if number != self.last[thread] + 1:
                 wrong.append("thread %d beats %d on %s after %d on %s" % (
                     thread, number, host, self.last[thread], self.where[thread] or "-"))
@@ -33,6 +36,8 @@ class Beats:
                     thread, " and ".join(t for b, t in WRONG.items() if bad & b), number, host))
             self.last[thread], self.where[thread], self.when = number, host, when
             hosts.append(host)
+        if self.again and set(self.where) == {self.again}:
+            self.again = ""
         return hosts, wrong
 
     def forget(self):

@@ -250,6 +250,8 @@ class Round:
         expect(c.wait(10) and c.status == 0, "resolve %s: exit %s, %s", where, c.status,
                c.text(c.err) or c.text(c.out))
         self.resolved = True
+        # what ran there before its host ended is lost with it, and comes again
+        self.world.beats.again = self.src.name if where == "here" else ""
 
     def find_one(self):
         """Where the one copy is at last: a host's name, or "" if the process has ended."""
@@ -339,7 +341,6 @@ class Round:
 
     def next_move(self, where):
         self.world.where = where
-        self.world.same_boot()
         for last in (False, True):
             c = self.world.send()
             expect(c.wait(END_S), "the next move does not end")
@@ -357,6 +358,7 @@ class Round:
         self.move()
         where = self.judge()
         outcome = "ended" if not where else "kept" if where == self.src.name else "moved"
+        self.world.same_boot()
         if where:
             self.next_move(where)
         else:
