@@ -17,7 +17,6 @@ END_S = 45        # of migratectl
 SETTLE_S = 20
 AGAIN_S = 1       # until an init system starts a daemon again
 DOUBT_S = 30      # to be resolved without anybody's help
-BEATS_S = 5
 
 Verdict = namedtuple("Verdict", "outcome status doubt_s seconds")
 
@@ -251,7 +250,8 @@ class Round:
                c.text(c.err) or c.text(c.out))
         self.resolved = True
         # what ran there before its host ended is lost with it, and comes again
-        self.world.beats.again = self.src.name if where == "here" else ""
+        if where == "here":
+            self.world.subject.rewind(self.src.name)
 
     def find_one(self):
         """Where the one copy is at last: a host's name, or "" if the process has ended."""
@@ -268,21 +268,9 @@ class Round:
             return ""
         return list(self.world.copies())[0]
 
-    def beats_go_on(self, where):
-        beats = self.world.beats
-        found = []
-
-        def enough():
-            hosts, wrong = beats.read()
-            expect(not wrong, "%s", "; ".join(wrong[:4]))
-            found.extend(hosts)
-            return found[-6:] == [where] * 6
-        expect(wait_for(BEATS_S, enough, 0.005), "the copy on %s does not go on: %s", where,
-               self.world.copies())
-
-    def beats_are_right(self):
-        _, wrong = self.world.beats.read()
-        expect(not wrong, "%s", "; ".join(wrong[:4]))
+    def goes_on(self, where):
+        wrong = self.world.subject.goes_on(where)
+        expect(not wrong, "%s: %s, %s", where, wrong, self.world.copies())
 
     def truthful(self, where):
         lines = self.client.lines()
@@ -328,10 +316,10 @@ class Round:
                self.src.names(), self.dst.names())
         where = self.find_one()
         if where:
-            self.beats_go_on(where)
+            self.goes_on(where)
             self.untouched(where)
         else:
-            self.beats_are_right()
+            expect(not self.world.subject.wrong(), "%s", self.world.subject.wrong())
         self.truthful(where)
         if self.doubt_s < 1:
             time.sleep(0.03)
@@ -351,7 +339,7 @@ class Round:
         expect(c.status == 0, "the next move: exit %s, %s", c.status,
                said.get("error") or c.text(c.err))
         self.world.where = OTHER[where]
-        self.beats_go_on(self.world.where)
+        self.goes_on(self.world.where)
 
     def run(self):
         began = time.monotonic()

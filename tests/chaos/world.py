@@ -14,7 +14,6 @@ import tempfile
 import time
 import uuid
 
-from beats import Beats
 from faults import Faults
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -402,8 +401,8 @@ def rmdir(path):
 
 
 class World:
-    def __init__(self, name, small_disk=False):
-        self.name, self.dir, self.pid = name, None, 0
+    def __init__(self, name, kind, small_disk=False):
+        self.name, self.kind, self.dir, self.pid = name, kind, None, 0
         self.small_disk = small_disk
         self.where, self.subjects = "a", 0
 
@@ -452,18 +451,10 @@ class World:
 
     # --- the subject
 
-    def start_subject(self, mib=1):
+    def start_subject(self):
         self.subjects += 1
-        path = os.path.join(self.dir, "beat.%d" % self.subjects)
-        program = os.path.join(self.dir, "beat")
-        if not os.path.exists(program):
-            shutil.copy(os.path.join(BUILD, "tests/chaos/chaos-beat"), program)
-        script = 'cd /; setsid "$@" </dev/null >"$0" 2>&1 & echo $!'
-        self.pid = int(self.output_of("a", "/bin/sh", "-c", script, path + ".out", program, path,
-                                      str(mib)))
-        self.where, self.beats = "a", Beats(path)
-        if not wait_for(10, lambda: os.path.exists(path) and os.path.getsize(path) > 4096):
-            raise RuntimeError("the subject does not start: " + read(path + ".out"))
+        self.subject = self.kind(self, self.subjects)
+        self.where, self.pid = "a", self.subject.start()
         self.threads = len(os.listdir(self.host["a"].proc(self.pid) + "/task"))
 
     def end_subject(self):
