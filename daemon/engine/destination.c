@@ -509,6 +509,7 @@ static struct err *rebuild(void *ctx)
 	close_sink(d);
 	TRY(hook(d, "frozen"));
 	TRY(site_finish(d->site, MAX(elapsed, (int64_t)0)));
+	FAULT("destination.finished");
 	return site_hold(d->site);
 }
 
@@ -522,6 +523,7 @@ static struct err *ready(void *ctx)
 	m.objects = site_objects_count(d->site);
 	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
 	TRY(peer_send(&d->peer, FRAME_READY, &m.base));
+	FAULT("destination.ready-sent");
 	TRY(channel_head(&d->peer.ch, &h));
 	if (h.type != FRAME_COMMIT)
 		return peer_unexpected(&d->peer, d->arena, &h);
@@ -538,6 +540,7 @@ static struct err *commit(void *ctx)
 
 	d->peer.ch.interrupt_fd = -1;
 	e = site_start(d->site);
+	FAULT("destination.thawed");
 	d->first_ns = clock_ns();
 	/* It ran, and ended at once: that is its own affair. */
 	if (e && err_code(e) == ERR_GONE) {
@@ -563,6 +566,7 @@ static struct err *running(void *ctx)
 	m.n_warnings = d->notes.n_warnings;
 	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
 	err_free(peer_send(&d->peer, FRAME_RUNNING, &m.base));
+	FAULT("destination.running-sent");
 	d->out->stats.downtime_us = (d->first_ns - d->frozen_at_ns) / 1000;
 	hook_tell(&d->peer, "running", &d->out->stats);
 	return NULL;
@@ -616,6 +620,7 @@ static void on_state(void *ctx, const struct state_row *row)
 	d->out->stats.state = row->name;
 	d->out->stats.owner = row->owner;
 	progress(d);
+	FAULT_STATE("destination", row->name);
 }
 
 static void on_error(void *ctx, const struct state_row *row, struct err *e)

@@ -123,8 +123,7 @@ void engine_outcome_fini(struct engine_outcome *o);
 void engine_send(
 	const struct engine_io *io, const struct send_options *opt, struct engine_outcome *out);
 
-/* What the source says it is going to send. Text from the peer: not checked for what it contains.
- */
+/* What the source says it is going to send. Texts of the peer: not checked for what they hold. */
 struct incoming {
 	const char *id, *comm;
 	pid_t pid;

@@ -8,11 +8,13 @@
 
 #include <stdint.h>
 
+#include "base/fault.h"
+
 /* Silence of the peer: longer than a processor is kept from anybody, and than TCP takes to send
  * again what was lost four or five times. */
-#define ENGINE_PEER_TIMEOUT_US 30000000
+#define ENGINE_PEER_TIMEOUT_US FAULT_LIMIT_US(30000000)
 /* The same while the process stands still: a hook has its limit (10 s) and says that it runs. */
-#define ENGINE_FROZEN_TIMEOUT_US 10000000
+#define ENGINE_FROZEN_TIMEOUT_US FAULT_LIMIT_US(10000000)
 /* For all threads to stop, or to end: our own kernel's affair. */
 #define ENGINE_STOP_US 10000000
 /* How long the process stands still in all before that is undone, up to COMMIT: this, or what the

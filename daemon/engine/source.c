@@ -529,6 +529,7 @@ static struct err *commit(void *ctx)
 	s->peer.ch.interrupt_fd = -1;
 	channel_wait(&s->peer.ch, ENGINE_FROZEN_TIMEOUT_US, DEADLINE_NEVER);
 	TRY(channel_send(&s->peer.ch, FRAME_COMMIT, 0, NULL, 0));
+	FAULT("source.commit-sent");
 	TRY(peer_expect(&s->peer, a, FRAME_RUNNING, &migrate__running__descriptor, &msg));
 	m = msg;
 	err_free(mark(s, MARK_MOVED)); /* else the peer is asked again */
@@ -569,6 +570,7 @@ static struct err *done(void *ctx)
 		err_free(e);
 	}
 	source_remove_groups(s);
+	FAULT("source.original-ended");
 	s->out->result = RESULT_MOVED;
 	err_free(channel_send(&s->peer.ch, FRAME_BYE, 0, NULL, 0));
 	hook_tell(&s->peer, "committed", &s->out->stats);
@@ -680,6 +682,7 @@ static void on_state(void *ctx, const struct state_row *row)
 	s->out->stats.state = row->name;
 	s->out->stats.owner = row->owner;
 	source_progress(s);
+	FAULT_STATE("source", row->name);
 }
 
 static void on_error(void *ctx, const struct state_row *row, struct err *e)

@@ -9,8 +9,8 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FUNCTION, SOFT, FILE, HEADER, COLUMNS, PARAMETERS = 100, 60, 800, 150, 100, 5
 SKIP = ("build", ".git")
-# Callbacks whose parameters a library demands.
-DEMANDED = {("daemon/session/tls.c", "on_record")}
+# Callbacks whose parameters a library demands, and stand-ins for its functions.
+DEMANDED = {("daemon/session/tls.c", "on_record"), ("daemon/base/fault_calls.c", "WRAP")}
 
 
 def sources():

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docs/faults.md, from the verdicts of a whole matrix."""
+import cells
+
+SIGN = {"kept": "k", "moved": "m", "ended": "e", "gone": "-"}
+HEAD = """# Faults
+
+What became of a move that something was done to: each cell was tried once, by `tests/chaos/run --matrix`,
+which wrote this table. The move is held at a point, the fault happens, the move goes on. Afterwards
+daemons that died are started again.
+
+| | |
+|---|---|
+| **k** | it runs at the source: the move was given up |
+| **m** | it runs at the destination |
+| **e** | the process itself was killed, and no copy of it is left |
+| **K M** | the same, after it had stood still in doubt and the hosts had settled that by themselves |
+| **-** | the victim had done its work and was gone |
+| **!** | the promise was broken |
+
+In each of them at most one copy ever ran: the program numbers its beats in a file, and every number is there
+once. Its memory was as it should be, nothing of the move was left on either host (processes, control groups,
+scratch directories, journals), migratectl's answer and exit status were true, and the next move worked.
+SIGCONT was sent to every copy before and after the fault.
+
+Points: a name without a dash is a state, held when it is entered; the others lie between two states.
+"""
+
+
+def doubtful(v):
+    return v.doubt_s > 0.5 or v.status == 3
+
+
+def sign(v):
+    if v is None:
+        return "!"
+    s = SIGN[v.outcome]
+    return s.upper() if doubtful(v) and s.isalpha() else s
+
+
+def words(v):
+    return "%-6s exit %s%s  %.1f s" % (
+        v.outcome, v.status, "  in doubt for %.1f s" % v.doubt_s if v.doubt_s > 0.5 else "",
+        v.seconds)
+
+
+def table(rows, columns, get):
+    lines = ["| at | " + " | ".join(c[0] for c in columns) + " |",
+             "|---|" + "---|" * len(columns)]
+    for row in rows:
+        lines.append("| %s | %s |" % (row, " | ".join(get(row, key) for _, key in columns)))
+    return "\n".join(lines) + "\n"
+
+
+def write(path, verdicts):
+    found = {tuple(c): sign(v) for c, v in verdicts.items()}
+
+    def get(point, key):
+        return found.get((point,) + key, "")
+    rows = list(cells.POINTS) + list(cells.FAILING)
+    text = HEAD
+    for side, where in (("S", "source"), ("D", "destination")):
+        text += "\n## kill -9 at the %s\n\n" % where
+        columns = [(r, (side, r, "kill")) for r in cells.ROLES]
+        if side == "S":
+            columns += [("migratectl", ("S", "client", "kill")),
+                        ("all, both hosts", ("SD", "all", "kill"))]
+        text += table(rows, columns, get)
+    text += ("\n## Standing still, and the link\n\nSIGSTOP for 0.3 s, or (long) until the other side has "
+             "given up; the link is down for 0.3 s, or (long) until both have given up, or both ends get a "
+             "reset.\n\n")
+    columns = [("%s %s%s" % (where, r, " long" if t == "stop" else ""), (side, r, t))
+               for side, where in (("S", "source"), ("D", "dest."))
+               for r in cells.STOPPED for t in ("pause", "stop")]
+    columns += [("link " + t, ("", "link", t)) for t in cells.CUTS]
+    text += table(rows, columns, get)
+    text += ("\n## Hosts that are started anew, or lose power\n\nEverything that ran there has ended, moved "
+             "processes too; after a loss of power the journal holds what was synced alone. Where the "
+             "destination may have run it before that, the operator decides (here: migratectl resolve).\n\n")
+    columns = [("%s%s" % (where, ", power" if t == "power" else ""), (side, "host", t))
+               for side, where in (("S", "source"), ("D", "destination"), ("SD", "both"))
+               for t in ("reboot", "power")]
+    text += table(rows, columns, get)
+    disk = [p for p in rows if (p, "S", "disk", "full") in found]
+    text += "\n## A disk without room for the journal, from that point on\n\n" + table(
+        disk, [("source", ("S", "disk", "full")), ("destination", ("D", "disk", "full"))], get)
+    text += ("\n## System calls that fail\n\nOnce, at their n-th time (from 0) below that path in that role, "
+             "or always.\n\n| call | at | |\n|---|---|---|\n")
+    for call, at, line in failures(found):
+        text += "| %s | %s | %s |\n" % (call, at, line)
+    with open(path, "w") as f:
+        f.write(text)
+
+
+def failures(found):
+    lines = {}
+    for (point, side, role, trouble), s in found.items():
+        if role == "call":
+            _, error, which = trouble.split()
+            lines.setdefault((point, side, error), []).append("%s %s" % (which, s))
+    for (point, side, error), what in lines.items():
+        yield ("%s: %s" % (point, error), "source" if side == "S" else "destination",
+               ", ".join(what))

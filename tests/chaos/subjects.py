@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs that are moved. The first one can be counted from outside; the others have more in them.
+
+wrong() says what is found wrong without waiting; goes_on(where) waits until the copy there has worked and
+says what is wrong, or that it does not go on.
+"""
+import os
+import shutil
+import sys
+
+from beats import Beats
+from world import BUILD, ROOT, read, wait_for
+
+sys.path.insert(0, os.path.join(ROOT, "tests/e2e"))
+from lab import Failed as LabFailed  # noqa: E402
+from verifying import Verifier as Asked  # noqa: E402
+
+GOES_ON_S = 8
+CLIENT = os.path.join(ROOT, "tests/e2e/redis_client.py")
+
+
+class Subject:
+    def __init__(self, world, number):
+        self.world = world
+        self.dir = os.path.join(world.dir, "subject.%d" % number)
+        os.mkdir(self.dir)
+        os.chmod(self.dir, 0o777)
+        self.out = os.path.join(self.dir, "out")
+
+    def launch(self, *argv):
+        """Its number in host a, in which it is a session of its own."""
+        script = 'cd "$0"; setsid "$@" </dev/null >out 2>&1 & echo $!'
+        return int(self.world.output_of("a", "/bin/sh", "-c", script, self.dir, *argv))
+
+    def program(self, path):
+        """A copy: what is built anew meanwhile is another file."""
+        to = os.path.join(self.world.dir, os.path.basename(path))
+        if not os.path.exists(to):
+            shutil.copy(os.path.join(BUILD, path), to)
+        return to
+
+    def began(self, test):
+        if not wait_for(20, test):
+            raise RuntimeError("the subject does not start: " + read(self.out))
+
+    def wrong(self):
+        return ""
+
+    def forget(self):
+        pass
+
+    def rewind(self, host):
+        """An older state goes on there, by an operator's word."""
+
+
+class Beat(Subject):
+    def start(self):
+        path = os.path.join(self.dir, "beats")
+        self.beats = Beats(path)
+        pid = self.launch(self.program("tests/chaos/chaos-beat"), path, "1")
+        self.began(lambda: os.path.exists(path) and os.path.getsize(path) > 4096)
+        return pid
+
+    def wrong(self):
+        return "; ".join(self.beats.read()[1][:4])
+
+    def goes_on(self, where):
+        found = []
+
+        def enough():
+            hosts, wrong = self.beats.read()
+            found.extend(hosts)
+            return "; ".join(wrong[:4]) or found[-6:] == [where] * 6
+        result = wait_for(GOES_ON_S, enough, 0.005)
+        return result if isinstance(result, str) else "" if result else "it does not go on"
+
+    def forget(self):
+        self.beats.forget()
+
+    def rewind(self, host):
+        self.beats.again = host
+
+
+class Threads(Subject):
+    """16 threads with locks, signals, timers and vector registers (tests/e2e/threads.c)."""
+
+    def counts(self):
+        return [int(n) for n in read(os.path.join(self.dir, "status")).split()]
+
+    def start(self):
+        pid = self.launch(self.program("tests/e2e/e2e-threads"))
+        self.began(lambda: len(self.counts()) == 16 and min(self.counts()) > 2)
+        return pid
+
+    def wrong(self):
+        lines = [l for l in read(self.out).splitlines() if l.startswith(("FAIL", "CHECK"))]
+        return "; ".join(lines[:2])
+
+    def goes_on(self, where):
+        before = self.counts()
+
+        def all_do():
+            now = self.counts()
+            return len(now) == 16 and min(n - o for n, o in zip(now, before)) > 1
+        if not wait_for(GOES_ON_S, all_do, 0.02):
+            return "threads that do not go on: %s, %s; %s" % (before, self.counts(), read(self.out))
+        return self.wrong()
+
+
+class Verifier(Subject):
+    """Knows what must be in each of its pages, and changes them in every way."""
+
+    def exec(self, host, *argv, check=False):
+        try:
+            text = self.world.output_of(host, *argv)
+        except Exception:  # it does not answer yet
+            text = ""
+
+        class Done:
+            stdout = text
+        return Done
+
+    def start(self):
+        with open(os.path.join(self.dir, "file"), "wb") as f:
+            f.write(os.urandom(2 << 20))
+        self.shared = "/dev/shm/chaos.%d" % os.getpid()
+        pid = self.launch(self.program("tests/e2e/e2e-verifier"), "7501", "16", "file", "8",
+                          self.shared)
+        self.asked = Asked(self, "a")
+        self.asked.ready()
+        return pid
+
+    def goes_on(self, where):
+        try:
+            self.asked.goes_on(where, seconds=GOES_ON_S)
+        except LabFailed as e:
+            return str(e)
+        return ""
+
+
+class Redis(Subject):
+    """Keys that stay, keys that expire, and a number that each client raises by one."""
+
+    def ask(self, where, *argv):
+        try:
+            return self.world.output_of(where, "redis-cli", *argv).strip()
+        except Exception as e:
+            return str(e)
+
+    def client(self, where, *argv):
+        return self.world.output_of(where, "/usr/bin/python3", CLIENT, *argv).strip()
+
+    def start(self):
+        pid = self.launch("redis-server", "--port", "6379", "--bind", "127.0.0.1", "--save", "",
+                          "--enable-debug-command", "local", "--dir", self.dir)
+        self.began(lambda: "Ready to accept" in read(self.out))
+        self.client("a", "fill", "3000", "200")
+        self.digest, self.number = self.client("a", "digest"), 0
+        self.deadlines = []
+        return pid
+
+    def goes_on(self, where):
+        self.number += 1
+        got = wait_for(GOES_ON_S, lambda: self.ask(where, "INCR", "number"))
+        if got != str(self.number):
+            return "its number is %s, not %d" % (got, self.number)
+        if self.number % 4 == 0 and self.client(where, "digest") != self.digest:
+            return "its keys are others"
+        return self.expired(where)
+
+    def expired(self, where):
+        """Of keys that live for a second or two; with as much grace as the test of redis has."""
+        words = [float(w) for w in self.client(where, "left").split()]
+        now, left = words[0], set(words[1:])
+        for t in self.deadlines:
+            if (t in left and t < now - 1) or (t not in left and t > now + 1):
+                return "a key of %.3f is %sthere at %.3f" % (t, "" if t in left else "not ", now)
+        self.deadlines = [t for t in self.deadlines if t > now - 2]
+        if len(self.deadlines) < 10:
+            self.deadlines += [float(t) for t in self.client(where, "ttl", "1", "10", "0.5").split()]
+        return ""
+
+
+KINDS = {"beat": Beat, "threads": Threads, "verifier": Verifier, "redis": Redis}
