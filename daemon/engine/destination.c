@@ -527,6 +527,8 @@ static struct err *ready(void *ctx)
 	TRY(channel_head(&d->peer.ch, &h));
 	if (h.type != FRAME_COMMIT)
 		return peer_unexpected(&d->peer, d->arena, &h);
+	/* Somebody may have killed it: the source must not end the original for that. */
+	TRY(task_check_alive(site_task(d->site)));
 	return mark(d, MARK_COMMITTED);
 }
 

@@ -179,6 +179,28 @@ static struct err *read_last(struct journal *j, bool *any)
 	return NULL;
 }
 
+/* Of somebody who died before he had done anything. */
+static void remove_temp(int dir, const char *name)
+{
+	const char *dot = strrchr(name, '.');
+	autoclose int fd = -1;
+
+	if (!dot || strcmp(dot, TEMP) != 0)
+		return;
+	fd = openat(dir, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+		(void)unlinkat(dir, name, 0);
+}
+
+static void remove_temp_of(const char *path)
+{
+	autofree char *temp = NULL;
+
+	if (asprintf(&temp, "%s" TEMP, path) < 0)
+		abort();
+	remove_temp(AT_FDCWD, temp);
+}
+
 struct err *journal_open(
 	const char *state_dir, const char *id, bool destination, struct journal *ret)
 {
@@ -188,8 +210,10 @@ struct err *journal_open(
 	*ret = JOURNAL_NONE;
 	j.path = path_of(state_dir, id, destination);
 	j.fd = open(j.path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-	if (j.fd < 0 && errno == ENOENT)
+	if (j.fd < 0 && errno == ENOENT) {
+		remove_temp_of(j.path);
 		return NULL;
+	}
 	if (j.fd < 0)
 		return err_errno(errno, "open %s", j.path);
 	if (flock(j.fd, LOCK_EX | LOCK_NB) < 0)
@@ -222,19 +246,6 @@ static bool parse_name(const char *file, struct journal_name *ret)
 		return true;
 	}
 	return false;
-}
-
-/* Of somebody who died before he had done anything. */
-static void remove_temp(int dir, const char *name)
-{
-	const char *dot = strrchr(name, '.');
-	autoclose int fd = -1;
-
-	if (!dot || strcmp(dot, TEMP) != 0)
-		return;
-	fd = openat(dir, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
-		(void)unlinkat(dir, name, 0);
 }
 
 struct err *journal_names(

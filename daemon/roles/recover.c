@@ -157,7 +157,8 @@ struct err *recover_keep(const struct journal_record *r)
 	if (without_groups() && syscall(SYS_pidfd_send_signal, fd, SIGCONT, NULL, 0) < 0 &&
 		errno != ESRCH)
 		return err_errno(errno, "let process %d go on", r->pid);
-	return NULL;
+	/* It has left the group, which nobody removed. */
+	return remove_left(r);
 }
 
 struct err *recover_end(const struct journal_record *r)

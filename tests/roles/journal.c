@@ -135,6 +135,11 @@ static void a_file_without_a_record_goes(unused_arg void **state)
 	ok(journal_open(dir, "empty", false, &j));
 	assert_int_equal(j.fd, -1);
 	assert_int_equal(access(path, F_OK), -1);
+	/* Nor one that was never given its name. */
+	strcat(path, ".new");
+	assert_int_equal(close(creat(path, 0600)), 0);
+	ok(journal_open(dir, "empty", false, &j));
+	assert_int_equal(access(path, F_OK), -1);
 }
 
 static bool names_has(const char *id)
