@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/text.h"
+#include "roles/audit.h"
 #include "roles/ipc.h"
 #include "roles/refuse.h"
 #include "session/hello.h"
@@ -50,7 +52,8 @@ static void report_connected(const struct connection *c, const struct result *r)
 		m.error = err_to_wire(a, r->failed, "source", "hello");
 	if (r->who) {
 		m.name = arena_strdup(a, r->who->name);
-		m.fingerprint = arena_strdup(a, r->who->fingerprint);
+		m.fingerprint = arena_strdup(a, c->peer_key);
+		m.own = arena_strdup(a, c->own_key);
 	}
 	if (r->peer) {
 		m.software = arena_strdup(a, r->peer->software);
@@ -87,18 +90,23 @@ static void report_lost(
 	report(c, &ipc, NULL, 0);
 }
 
-/* The one key that may answer. */
+/* The keys that may answer. */
 static struct err *verify_dialled(void *arg, const char *fingerprint)
 {
 	const Migrate__Dial *d = arg;
+	autotext struct text known = { NULL, 0, 0 };
 
-	if (strcmp(fingerprint, d->fingerprint) == 0)
-		return NULL;
+	for (size_t i = 0; i < d->n_fingerprints; i++) {
+		if (strcmp(fingerprint, d->fingerprints[i]) == 0)
+			return NULL;
+		text_addf(&known, "%s%s", i ? " or " : "", d->fingerprints[i]);
+	}
 	return err_hint(err_new(ERR_DENIED, "its key is %s, but %s is known for %s", fingerprint,
-				d->fingerprint, d->name),
-		"if the host was installed anew, compare with migratectl identity there and run "
-		"migratectl peer add %s again; if not, somebody else answers in its place",
-		d->name);
+				text_str(&known), d->name),
+		"if the host was installed anew, compare with migratectl identity there, run "
+		"migratectl peer add %s HOST %s and remove the old key; if not, somebody else "
+		"answers in its place",
+		d->name, fingerprint);
 }
 
 /* Any key in the list may knock. */
@@ -162,45 +170,68 @@ static struct hello_join join_of(const Migrate__Dial *d)
 	return j;
 }
 
-static struct err *dial_tls(
-	struct connection *c, bool kernel, struct hello_peer *peer, struct tls **ret)
+static struct err *dial_tls(struct connection *c, const struct tls_ctx *ctx, bool kernel,
+	struct hello_peer *peer, struct tls **ret)
 {
 	const struct hello_self self = { .software = c->setup->software,
 		.boot_id = c->setup->boot_id,
 		.fixed_keys = kernel,
 		.join = join_of(c->dial) };
-	struct deadline d = deadline_in((int64_t)c->setup->handshake_us);
+	const Migrate__Dial *d = c->dial;
+	const struct tls_verify verify = { verify_dialled, (void *)(uintptr_t)d,
+		/* The one that was added last: a host that changes its key learns that we know
+		 * the new one. */
+		d->n_fingerprints ? d->fingerprints[d->n_fingerprints - 1] : NULL };
+	struct deadline limit = deadline_in((int64_t)c->setup->handshake_us);
 	struct tls *t = NULL;
 	struct err *e;
 
-	TRY(tls_handshake(c->tls, dup(c->tcp_fd),
-		(struct tls_verify){ verify_dialled, (void *)(uintptr_t)c->dial }, d, &t));
-	e = hello_dial(t, &self, d, peer);
+	TRY(tls_handshake(ctx, dup(c->tcp_fd), verify, limit, &t));
+	e = hello_dial(t, &self, limit, peer);
 	if (e) {
 		bool end = err_code(e) == ERR_PEER;
 
+		c->own_refused = t->own_refused;
 		tls_close(t, deadline_in(0));
 		return end ? err_in(e, "agree on the protocol") : e;
 	}
+	snprintf(c->peer_key, sizeof(c->peer_key), "%s", t->peer);
+	snprintf(c->own_key, sizeof(c->own_key), "%s", t->own);
 	*ret = t;
 	return NULL;
 }
 
 /* *fd as to_kernel says. */
+static struct err *dial_with(struct connection *c, const struct tls_ctx *ctx,
+	struct hello_peer *peer, struct tls **t, int *fd)
+{
+	struct address a = { .port = (uint16_t)c->dial->port };
+	bool kernel;
+
+	snprintf(a.host, sizeof(a.host), "%s", c->dial->host);
+	fd_closep(&c->tcp_fd);
+	TRY(address_dial(&a, deadline_in((int64_t)c->setup->connect_us), &c->tcp_fd));
+	kernel = kernel_may(c);
+	TRY(dial_tls(c, ctx, kernel, peer, t));
+	return to_kernel(kernel, t, fd);
+}
+
+/* While our key changes there are peers that know the old one, the new one, or both. */
 static struct err *dial(struct connection *c, struct hello_peer *peer, struct tls **t, int *fd)
 {
 	struct address a = { .port = (uint16_t)c->dial->port };
 	char text[ADDRESS_BYTES];
-	bool kernel;
+	struct err *e = NULL;
 
 	snprintf(a.host, sizeof(a.host), "%s", c->dial->host);
 	address_text(&a, text);
-	TRY_IN(address_dial(&a, deadline_in((int64_t)c->setup->connect_us), &c->tcp_fd),
-		"connect to %s", text);
-	kernel = kernel_may(c);
-	TRY_IN(dial_tls(c, kernel, peer, t), "connect to %s", text);
-	TRY_IN(to_kernel(kernel, t, fd), "connect to %s", text);
-	return NULL;
+	if (c->tls_next)
+		e = dial_with(c, c->tls_next, peer, t, fd);
+	if (!c->tls_next || (e && c->own_refused)) {
+		err_free(e);
+		e = dial_with(c, c->tls, peer, t, fd);
+	}
+	return err_in(e, "connect to %s", text);
 }
 
 static int dialling(struct connection *c)
@@ -217,8 +248,6 @@ static int dialling(struct connection *c)
 		return 1;
 	}
 	snprintf(who.name, sizeof(who.name), "%s", c->dial->name);
-	/* the key that answered is the one that may: verify_dialled */
-	snprintf(who.fingerprint, sizeof(who.fingerprint), "%s", c->dial->fingerprint);
 	report_connected(c, &(struct result){ NULL, &peer, &who, fd, !t });
 	if (t)
 		e = relay(c, t);
@@ -267,6 +296,7 @@ static struct err *accept_tls(
 	TRY(tls_handshake(c->tls, dup(c->tcp_fd),
 		(struct tls_verify){ verify_accepted, (void *)(uintptr_t)c->peers }, d, &t));
 	snprintf(c->peer_key, sizeof(c->peer_key), "%s", t->peer);
+	snprintf(c->own_key, sizeof(c->own_key), "%s", t->own);
 	e = hello_accept(t, &self, d, peer);
 	if (e) {
 		tls_close(t, deadline_min(d, deadline_in(CLOSE_US)));
@@ -307,10 +337,15 @@ static int accepting(struct connection *c)
 	if (!e && t)
 		e = open_relay(c, &t, &fd);
 	if (e) {
-		autofree char *line = err_line(e);
+		const struct peer *who = peers_by_key(c->peers, c->peer_key);
 
 		/* The one line about a stranger. */
-		log_warn("refused from=%s reason=\"%s\"", address, line);
+		if (c->loud)
+			audit(&(struct audit){ .what = "connect",
+				.from = address,
+				.peer = who ? who->name : NULL,
+				.key = who ? c->peer_key : NULL,
+				.denied = e });
 		return 1;
 	}
 	report_connected(
@@ -338,6 +373,7 @@ int connection_main(struct connection *c)
 	/* Blocking name service, and a backstop for all that has deadlines of its own. */
 	uint64_t limit_us = c->setup->handshake_us + (c->dial ? c->setup->connect_us : 0);
 
+	limit_us *= c->tls_next && c->dial ? 2 : 1;
 	alarm((unsigned)(limit_us / 1000000) + 2);
 	if (c->stream_fd >= 0)
 		(void)fcntl(c->stream_fd, F_SETFL, O_NONBLOCK);

@@ -100,7 +100,7 @@ static struct err *remove_left(const struct recover *r)
 static struct err *end(const struct recover *r, struct freezer *f)
 {
 	autoclose int fd = (int)syscall(SYS_pidfd_open, r->pid, 0);
-	struct subject s;
+	AUTO(subject_fini) struct subject s = { .pid = 0 };
 
 	if (fd < 0)
 		return errno == ESRCH ? remove_left(r)
@@ -119,7 +119,7 @@ struct err *recover_source(const struct recover *r, const char **outcome)
 {
 	AUTO(freezer_fini) struct freezer f = { NULL, NULL };
 	bool there, frozen = false;
-	struct subject s;
+	AUTO(subject_fini) struct subject s = { .pid = 0 };
 
 	*outcome = is(r->owner, "destination") ? "moved"
 		   : is(r->owner, "unknown")   ? "in_doubt"
@@ -189,7 +189,7 @@ struct err *recover_destination(const struct recover *r, const char **outcome)
 	AUTO(freezer_fini) struct freezer f = { NULL, NULL };
 	const int64_t tick_us = 1000000 / sysconf(_SC_CLK_TCK);
 	bool committed = is(r->owner, "destination"), there;
-	struct subject s;
+	AUTO(subject_fini) struct subject s = { .pid = 0 };
 	char pid[16];
 
 	*outcome = committed ? "moved" : "kept";
