@@ -106,7 +106,7 @@ static void post_unwanted(struct monitor *m, uint64_t connection)
 	u.connection = connection;
 	ipc.body_case = MIGRATE__IPC__BODY_UNWANTED;
 	ipc.unwanted = &u;
-	if (m->net.child)
+	if (m->net.child && !m->ending)
 		child_post(m->net.child, &ipc, NULL, 0);
 }
 
@@ -146,11 +146,18 @@ void admit_watch(struct move *v)
 		event_add(v->silence, &limit);
 }
 
-void admit_fini(struct move *v)
+static void stop_watching(struct move *v)
 {
 	if (v->silence)
 		event_free(v->silence);
 	v->silence = NULL;
+}
+
+void admit_fini(struct move *v)
+{
+	stop_watching(v);
+	if (v->receive && !v->begun && v->connection)
+		post_unwanted(v->monitor, v->connection);
 }
 
 /* ---- what it announces ---- */
@@ -202,7 +209,7 @@ void admit_reserve(void *move, struct ipc_msg *msg)
 			.uid = r->uid,
 			.denied = e });
 	v->begun = true;
-	admit_fini(v);
+	stop_watching(v);
 	if (e)
 		answer.error = err_to_wire(a, e, "destination", NULL);
 	ipc.body_case = MIGRATE__IPC__BODY_RESERVED;

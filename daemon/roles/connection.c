@@ -20,6 +20,9 @@
 
 #define REPORT_US 5000000
 #define CLOSE_US  5000000
+/* Between attempts, doubled each time. */
+#define AGAIN_US     250000
+#define AGAIN_MAX_US 1000000
 
 static void report(const struct connection *c, const Migrate__Ipc *m, const int *fds, size_t n_fds)
 {
@@ -181,7 +184,7 @@ static struct err *dial_tls(struct connection *c, const struct tls_ctx *ctx, boo
 	const struct tls_verify verify = { verify_dialled, (void *)(uintptr_t)d,
 		/* The one that was added last: a host that changes its key learns that we know
 		 * the new one. */
-		d->n_fingerprints ? d->fingerprints[d->n_fingerprints - 1] : NULL };
+		d->n_fingerprints ? d->fingerprints[d->n_fingerprints - 1] : NULL, &c->cut };
 	struct deadline limit = deadline_in((int64_t)c->setup->handshake_us);
 	struct tls *t = NULL;
 	struct err *e;
@@ -217,19 +220,45 @@ static struct err *dial_with(struct connection *c, const struct tls_ctx *ctx,
 }
 
 /* While our key changes there are peers that know the old one, the new one, or both. */
+static struct err *dial_once(struct connection *c, struct hello_peer *peer, struct tls **t, int *fd)
+{
+	struct err *e = NULL;
+
+	c->own_refused = c->cut = false;
+	if (c->tls_next)
+		e = dial_with(c, c->tls_next, peer, t, fd);
+	if (c->tls_next && !(e && c->own_refused))
+		return e;
+	err_free(e);
+	return dial_with(c, c->tls, peer, t, fd);
+}
+
+/* A host that is flooded closes what it has no room for, without a word: nothing has begun there,
+ * so it is tried again. */
 static struct err *dial(struct connection *c, struct hello_peer *peer, struct tls **t, int *fd)
 {
 	struct address a = { .port = (uint16_t)c->dial->port };
+	struct deadline d = deadline_in((int64_t)c->setup->handshake_us);
 	char text[ADDRESS_BYTES];
-	struct err *e = NULL;
+	struct err *e;
 
 	snprintf(a.host, sizeof(a.host), "%s", c->dial->host);
 	address_text(&a, text);
-	if (c->tls_next)
-		e = dial_with(c, c->tls_next, peer, t, fd);
-	if (!c->tls_next || (e && c->own_refused)) {
+	e = dial_once(c, peer, t, fd);
+	for (int64_t wait_us = AGAIN_US; c->cut && wait_us <= AGAIN_MAX_US; wait_us *= 2) {
+		struct err *again;
+
+		(void)usleep((useconds_t)wait_us);
+		if (deadline_passed(d))
+			break;
+		again = dial_once(c, peer, t, fd);
+		/* That nobody listens any more is no better reason than the first. */
+		if (again && !c->cut && err_sysno(again)) {
+			err_free(again);
+			break;
+		}
 		err_free(e);
-		e = dial_with(c, c->tls, peer, t, fd);
+		e = again;
 	}
 	return err_in(e, "connect to %s", text);
 }

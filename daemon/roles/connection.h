@@ -21,6 +21,7 @@ struct connection {
 	const struct peers *peers;
 	char peer_key[FINGERPRINT_BYTES]; /* who it is */
 	char own_key[FINGERPRINT_BYTES];  /* which of ours it took */
+	bool cut;                         /* dialling: the other side ended without a word */
 	bool own_refused;                 /* dialling: the other side does not know that key */
 	bool loud;                        /* accepting: may write a line about a stranger */
 };

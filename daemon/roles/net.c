@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The net role: an unprivileged parent that listens and forks a child for every connection. The
- * parent never reads a byte from the network. Strangers can use at most UNKNOWN_MAX children at a
- * time, each for the handshake's time limit; whoever comes beyond that takes the place of another
- * one (session/admission.h), so that those who only wait do not keep others out.
+ * The net role: an unprivileged parent that listens and forks a child for every connection that
+ * says something. The parent never reads a byte from the network. Strangers can use at most
+ * DOORS_MAX descriptors and UNKNOWN_MAX children at a time, each for the handshake's time limit;
+ * whoever comes beyond that takes the place of another one (session/admission.h), so that those who
+ * only wait do not keep others out. What is accepted at once is little work, so that nobody waits
+ * in the listen queue.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,13 +20,19 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "roles/audit.h"
 #include "roles/connection.h"
+#include "roles/doors.h"
 #include "roles/ipc.h"
 #include "roles/rates.h"
 #include "roles/role.h"
 #include "session/admission.h"
 #include "wire/err_wire.h"
 
+#define DOORS_MAX          256
+#define DOORS_PER_SOURCE   192
+#define ACCEPT_AT_ONCE     16
+#define STAY_US            1000000
 #define UNKNOWN_MAX        160
 #define UNKNOWN_PER_SOURCE 96 /* more than 64 migrations that begin at once */
 #define CONNECTIONS_MAX    512
@@ -46,6 +54,7 @@ struct child {
 	char *id;      /* dialled for this migration; NULL: accepted */
 	uint32_t join; /* dialled: as in Dial */
 	uint64_t number;
+	int64_t began_us;
 	bool connected;
 	bool stranger; /* is in the list of those */
 	bool loud;     /* may write a line about itself */
@@ -66,6 +75,7 @@ struct net {
 	struct peers peers;
 	struct child *children;
 	size_t n_children;
+	struct doors doors;
 	struct admission strangers;
 	struct bucket lines;
 	size_t silenced; /* since the last line */
@@ -213,7 +223,7 @@ struct task {
 	const Migrate__Dial *dial; /* NULL: accepted */
 	/* Why nobody serves it: fd is the kernel's TLS. NULL: somebody may. */
 	const Migrate__Error *refuse;
-	const struct sockaddr_storage *from; /* accepted: a stranger */
+	const struct in6_addr *from; /* accepted: a stranger; where it comes from */
 	bool loud;
 };
 
@@ -254,6 +264,7 @@ static struct err *start_child(struct net *n, const struct task *t)
 		_exit(child_main(n, t, theirs));
 	c = xcalloc(1, sizeof(*c));
 	*c = (struct child){ .next = n->children, .net = n, .pid = pid, .loud = t->loud };
+	c->began_us = clock_us();
 	c->id = t->dial ? xstrdup(t->dial->id) : NULL;
 	c->join = t->dial ? t->dial->join : 0;
 	c->connected = t->refuse; /* no stranger: its HELLO is over */
@@ -263,7 +274,7 @@ static struct err *start_child(struct net *n, const struct task *t)
 	n->n_children++;
 	if (t->from) {
 		c->stranger = true;
-		c->waiting.source = admission_source(t->from);
+		c->waiting.source = *t->from;
 		admission_add(&n->strangers, &c->waiting);
 	}
 	return NULL;
@@ -282,11 +293,8 @@ static struct child *child_of(struct waiting *w)
 }
 
 /* It is none of ours to wait for any more; the process ends at once. */
-static void make_room(struct net *n, const struct sockaddr_storage *from)
+static void evict(struct waiting *w)
 {
-	struct in6_addr source = admission_source(from);
-	struct waiting *w = admission_victim(&n->strangers, &source);
-
 	if (!w)
 		return;
 	no_stranger(child_of(w));
@@ -317,27 +325,70 @@ static void accept_failed(struct net *n, int no)
 	event_add(n->retry, &soon);
 }
 
-static void on_accept(evutil_socket_t listener, short what unused_arg, void *arg)
+/* Whoever has a process has some time to say who it is, whatever else comes from there. For another
+ * source there is room at once. */
+static bool too_early(const struct waiting *victim, const struct in6_addr *source)
+{
+	return memcmp(&victim->source, source, sizeof(*source)) == 0 &&
+	       clock_us() - child_of((struct waiting *)(uintptr_t)victim)->began_us < STAY_US;
+}
+
+static bool on_knocked(void *arg, int stranger, const struct in6_addr *source)
 {
 	struct net *n = arg;
-	struct sockaddr_storage ss = { .ss_family = AF_UNSPEC };
-	socklen_t len = sizeof(ss);
-	autoclose int fd =
-		accept4(listener, (struct sockaddr *)&ss, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct waiting *victim = admission_victim(&n->strangers, source);
+	autoclose int fd = -1;
 	autoerr struct err *e = NULL;
 
-	if (fd < 0) {
-		accept_failed(n, errno);
-		return;
-	}
-	make_room(n, &ss);
-	e = start_child(n, &(struct task){ .fd = fd, .from = &ss, .loud = take_line(n) });
+	if ((victim && too_early(victim, source)) || n->n_children >= CONNECTIONS_MAX)
+		return false;
+	evict(victim);
+	fd = stranger;
+	e = start_child(n, &(struct task){ .fd = fd, .from = source, .loud = take_line(n) });
 	if (e) {
 		autofree char *line = err_line(e);
 
 		log_warn("accept error=\"%s\"", line);
 	}
 	listen_if_room(n);
+	return true;
+}
+
+static void on_silent(void *arg, int fd)
+{
+	autoerr struct err *e = err_new(ERR_TIMEOUT, "it connected, then said nothing");
+	char address[ADDRESS_BYTES];
+
+	if (!take_line(arg))
+		return;
+	address_of_peer(fd, address);
+	audit(&(struct audit){ .what = "connect", .from = address, .denied = e });
+}
+
+static void on_dropped(void *arg)
+{
+	struct net *n = arg;
+
+	n->silenced++;
+}
+
+static void on_accept(evutil_socket_t listener, short what unused_arg, void *arg)
+{
+	struct net *n = arg;
+
+	for (int i = 0; i < ACCEPT_AT_ONCE && !n->paused; i++) {
+		struct sockaddr_storage ss = { .ss_family = AF_UNSPEC };
+		socklen_t len = sizeof(ss);
+		int fd = accept4(
+			listener, (struct sockaddr *)&ss, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		struct in6_addr source = admission_source(&ss);
+
+		if (fd < 0) {
+			accept_failed(n, errno);
+			return;
+		}
+		doors_open(&n->doors, fd, &source);
+	}
 }
 
 /* ---- the monitor ---- */
@@ -397,6 +448,7 @@ static struct err *set_up(struct net *n, struct ipc_msg *msg)
 	}
 	n->setup_msg = *msg; /* lives as long as the role */
 	n->setup = n->setup_msg.m->net_setup;
+	n->doors.limit_us = (int64_t)n->setup->handshake_us;
 	*msg = (struct ipc_msg){ .m = NULL };
 	return NULL;
 }
@@ -500,6 +552,7 @@ static void on_unwanted(void *arg, struct ipc *from unused_arg, struct ipc_msg *
 	for (struct child *c = n->children; c; c = c->next) {
 		if (c->number != msg->m->unwanted->connection || c->id || c->stranger)
 			continue;
+		evict(admission_victim(&n->strangers, &c->waiting.source));
 		c->stranger = true;
 		admission_add(&n->strangers, &c->waiting);
 	}
@@ -529,6 +582,13 @@ int net_main(void)
 
 	if (!n.base || event_base_priority_init(n.base, PRIORITIES) < 0)
 		return 1;
+	n.doors = (struct doors){ .base = n.base,
+		.priority = PRIORITY_NEW,
+		.arg = &n,
+		.knocked = on_knocked,
+		.silent = on_silent,
+		.dropped = on_dropped };
+	doors_init(&n.doors, DOORS_MAX, DOORS_PER_SOURCE);
 	admission_init(&n.strangers, UNKNOWN_MAX, UNKNOWN_PER_SOURCE);
 	n.retry = evtimer_new(n.base, on_retry, &n);
 	n.monitor = ipc_new(n.base, IPC_FD, &monitor_handlers, &n);

@@ -28,13 +28,14 @@
 
 /* Ours are valid at any time, so no clock can make us refuse one. Whoever made another one has said
  * when it ends, and that counts. */
-static struct err *check_dates(const X509 *cert)
+static struct err *check_dates(const X509 *cert, const char *fingerprint)
 {
 	if (X509_cmp_current_time(X509_get0_notBefore(cert)) < 0 &&
 		X509_cmp_current_time(X509_get0_notAfter(cert)) > 0)
 		return NULL;
 	return err_hint(err_new(ERR_DENIED,
-				"the certificate around its key has expired, or is not valid yet"),
+				"the certificate of the key %s has expired, or is not valid yet",
+				fingerprint),
 		"migrated makes one that does not expire: restart it there");
 }
 
@@ -49,7 +50,7 @@ static int verify_cert(X509_STORE_CTX *store, void *unused unused_arg)
 	if (!e)
 		e = t->verify.fn(t->verify.arg, t->peer);
 	if (!e)
-		e = check_dates(cert);
+		e = check_dates(cert, t->peer);
 	if (!e)
 		return 1;
 	err_free(t->refused);
@@ -268,6 +269,8 @@ static struct err *explain(struct tls *t, enum reason_kind kind)
 	case OLD_TLS:
 		return err_new(ERR_MISMATCH, "it does not speak TLS 1.3 as migrated does");
 	case CUT:
+		if (t->verify.cut)
+			*t->verify.cut = true;
 		return err_new(ERR_PEER, "the other host closed the connection without a word");
 	}
 	return NULL;
@@ -284,6 +287,8 @@ struct err *tls_failure(struct tls *t, int rc)
 	}
 	if (kind == SSL_ERROR_ZERO_RETURN)
 		return err_new(ERR_PEER, "the other host ended the connection");
+	if (kind == SSL_ERROR_SYSCALL && !code && t->verify.cut)
+		*t->verify.cut = true;
 	if (kind == SSL_ERROR_SYSCALL && !code)
 		return saved ? err_errno(saved, "connection lost") : explain(t, CUT);
 	for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {

@@ -21,6 +21,7 @@ struct tls_verify {
 	struct err *(*fn)(void *arg, const char *fingerprint);
 	void *arg;
 	const char *expects; /* dialling: a key that would do, which we ask for; NULL: any */
+	bool *cut;           /* set when the other side ends without a word; may be NULL */
 };
 
 struct tls_ctx {

@@ -55,7 +55,7 @@ static struct err *ours(enum tls_side side, int fd)
 	struct err *e;
 
 	TRY(tls_ctx_init(&ctx, one, side));
-	e = tls_handshake(&ctx, fd, (struct tls_verify){ any, NULL, NULL }, d, &t);
+	e = tls_handshake(&ctx, fd, (struct tls_verify){ any }, d, &t);
 	tls_ctx_fini(&ctx);
 	TRY(e);
 	e = side == TLS_DIAL ? hello_dial(t, &self, d, &peer) : hello_accept(t, &self, d, &peer);
@@ -243,8 +243,8 @@ static void program_that_fits(void **state unused_arg)
 		char fingerprint[FINGERPRINT_BYTES];
 
 		assert_null(tls_ctx_init(&ctx, one, TLS_ACCEPT));
-		e = tls_handshake(&ctx, fds[0], (struct tls_verify){ any, NULL, NULL },
-			deadline_in(LONG_US), &t);
+		e = tls_handshake(
+			&ctx, fds[0], (struct tls_verify){ any }, deadline_in(LONG_US), &t);
 		assert_null(e);
 		assert_string_equal(t->peer, two->fingerprint);
 		assert_null(fingerprint_parse(t->peer, fingerprint));
@@ -366,8 +366,8 @@ static int shown(const struct identity *asks, const struct identity *takes)
 		e = tls_ctx_init(&ctx, one, TLS_ACCEPT);
 		ctx.other = next;
 		if (!e)
-			e = tls_handshake(&ctx, fds[1], (struct tls_verify){ any, NULL, NULL },
-				deadline_in(LONG_US), &t);
+			e = tls_handshake(
+				&ctx, fds[1], (struct tls_verify){ any }, deadline_in(LONG_US), &t);
 		/* it knows which one it has shown */
 		_exit(!e && strcmp(t->own, takes->fingerprint) == 0 ? 0 : 1);
 	}
@@ -423,8 +423,8 @@ static void own_refused(void **state unused_arg)
 	}
 	close(fds[1]);
 	assert_null(tls_ctx_init(&ctx, two, TLS_DIAL));
-	assert_null(tls_handshake(
-		&ctx, fds[0], (struct tls_verify){ any, NULL, NULL }, deadline_in(LONG_US), &t));
+	assert_null(
+		tls_handshake(&ctx, fds[0], (struct tls_verify){ any }, deadline_in(LONG_US), &t));
 	e = hello_dial(t, &self, deadline_in(LONG_US), &peer);
 	assert_non_null(e);
 	assert_int_equal(err_code(e), ERR_DENIED);
