@@ -22,7 +22,11 @@ static void print_done(const Migrate__Reply *r)
 
 static void print_identity(const Migrate__Reply *r)
 {
-	verb_print_json(json_pack("{s:s,s:s}", "event", "identity", "fingerprint", r->fingerprint));
+	json_t *j = json_pack("{s:s,s:s}", "event", "identity", "fingerprint", r->fingerprint);
+
+	if (*r->next_fingerprint)
+		json_object_set_new(j, "next_fingerprint", json_string(r->next_fingerprint));
+	verb_print_json(j);
 }
 
 static void print_peers(const Migrate__Reply *r)
@@ -54,6 +58,8 @@ static void show_done(struct text *t, const Migrate__Reply *r)
 static void show_identity(struct text *t, const Migrate__Reply *r)
 {
 	text_addf(t, "%s\n", r->fingerprint);
+	if (*r->next_fingerprint)
+		text_addf(t, "%s\tnext\n", r->next_fingerprint);
 }
 
 /* What is known of it, and what the two answers would do. */
@@ -77,6 +83,8 @@ static const struct ask {
 	[VERB_CANCEL] = { MIGRATE__REQUEST__VERB_CANCEL },
 	[VERB_RESOLVE] = { MIGRATE__REQUEST__VERB_RESOLVE },
 	[VERB_IDENTITY] = { MIGRATE__REQUEST__VERB_IDENTITY, print_identity, show_identity },
+	[VERB_IDENTITY_ROTATE] = { MIGRATE__REQUEST__VERB_IDENTITY_ROTATE },
+	[VERB_IDENTITY_RETIRE] = { MIGRATE__REQUEST__VERB_IDENTITY_RETIRE },
 	[VERB_PEER_ADD] = { MIGRATE__REQUEST__VERB_PEER_ADD },
 	[VERB_PEER_LIST] = { MIGRATE__REQUEST__VERB_PEER_LIST, print_peers, render_peers },
 	[VERB_PEER_REMOVE] = { MIGRATE__REQUEST__VERB_PEER_REMOVE },
@@ -101,6 +109,10 @@ static void fill(Migrate__Request *req, const struct options *o, struct arena *a
 	d->message_init((ProtobufCMessage *)m);
 	for (int i = 0; i < o->n_args; i++)
 		memcpy(m + d->fields[i].offset, &o->args[i], sizeof(o->args[i]));
+	if (o->verb == VERB_PEER_REMOVE && o->key)
+		((Migrate__PeerRemoveRequest *)(void *)m)->fingerprint = (char *)(uintptr_t)o->key;
+	if (o->verb == VERB_IDENTITY_RETIRE)
+		((Migrate__IdentityRetireRequest *)(void *)m)->force = o->force;
 	req->verb_case = ask_of(o)->request;
 	memcpy((char *)req + f->offset, &m, sizeof(m));
 }

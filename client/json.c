@@ -199,12 +199,21 @@ json_t *json_list(const Migrate__Reply *r)
 
 json_t *json_peer(const Migrate__Peer *p)
 {
-	json_t *j = json_object();
+	json_t *j = json_object(), *keys = json_array();
 
 	json_object_set_new(j, "event", str("peer"));
 	json_object_set_new(j, "name", str(p->name));
 	json_object_set_new(j, "host", str(p->host));
-	json_object_set_new(j, "fingerprint", str(p->fingerprint));
+	for (size_t i = 0; i < p->n_fingerprints; i++)
+		json_array_append_new(keys, str(p->fingerprints[i]));
+	if (p->n_fingerprints)
+		json_object_set_new(j, "fingerprint", str(p->fingerprints[0]));
+	json_object_set_new(j, "fingerprints", keys);
+	if (p->seen_s) {
+		json_object_set_new(j, "seen", json_integer((json_int_t)p->seen_s));
+		json_object_set_new(j, "seen_key", str(p->seen_key));
+		json_object_set_new(j, "seen_own_key", str(p->seen_own));
+	}
 	return j;
 }
 

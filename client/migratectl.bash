@@ -5,7 +5,7 @@ _migratectl() {
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		word=${COMP_WORDS[i]}
 		case $word in
-		--control | --downtime | --max-rounds | --streams | --bandwidth | --timeout | --unit) ((i++)) ;;
+		--control | --downtime | --max-rounds | --streams | --bandwidth | --timeout | --unit | --key) ((i++)) ;;
 		-*) ;;
 		*) [ -z "$verb" ] && verb=$word || ((n++)) ;;
 		esac
@@ -27,9 +27,12 @@ _migratectl() {
 	status:0 | watch:0 | cancel:0 | resolve:0) word=$(eval "$ids") ;;
 	resolve:1) word="here there" ;;
 	peer:0) word="add list remove" ;;
+	identity:0) word="rotate retire" ;;
 	peer:1) [ "$prev" = remove ] && word=$(eval "$peers") || word= ;;
 	*) word= ;;
 	esac
+	[ "$verb" = peer ] && [[ $cur == -* ]] && word=--key
+	[ "$verb" = identity ] && [[ $cur == -* ]] && word=--force
 	[ "$verb" = send ] && [[ $cur == -* ]] && word="--downtime --force-switch --max-rounds
 		--streams --bandwidth --timeout --pid --files --unix-external --unit --tty
 		--take-address --accept-queue --dry-run --json --control"

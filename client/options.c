@@ -21,6 +21,9 @@ static const struct {
 	[VERB_RESOLVE] = { "resolve", "ID [here|there]", "settle a migration that is in doubt", 1,
 		2 },
 	[VERB_IDENTITY] = { "identity", "", "fingerprint of this host's key", 0, 0 },
+	[VERB_IDENTITY_ROTATE] = { "identity rotate", "", "make the key that will follow it", 0,
+		0 },
+	[VERB_IDENTITY_RETIRE] = { "identity retire", "", "destroy the old key", 0, 0 },
 	[VERB_PEER_ADD] = { "peer add", "NAME HOST[:PORT] FINGERPRINT", "trust another host", 3,
 		3 },
 	[VERB_PEER_LIST] = { "peer list", "", "hosts that are trusted", 0, 0 },
@@ -127,6 +130,20 @@ static struct err *set_force(
 	return NULL;
 }
 
+static struct err *set_anyway(
+	const struct option *o unused_arg, const char *value unused_arg, struct options *ret)
+{
+	ret->force = true;
+	return NULL;
+}
+
+static struct err *set_key(
+	const struct option *o unused_arg, const char *value, struct options *ret)
+{
+	ret->key = value;
+	return NULL;
+}
+
 static struct err *set_dry_run(
 	const struct option *o unused_arg, const char *value unused_arg, struct options *ret)
 {
@@ -208,6 +225,10 @@ static const struct option options[] = {
 		set_choice, "none" },
 	{ "--accept-queue", "refuse|reset", "connections nobody has accepted (refuse)",
 		FOR(VERB_SEND), set_choice, "refuse" },
+	{ "--key", "FINGERPRINT", "this key of the peer, not the peer", FOR(VERB_PEER_REMOVE),
+		set_key, NULL },
+	{ "--force", NULL, "though peers have not been seen to know the new one",
+		FOR(VERB_IDENTITY_RETIRE), set_anyway, NULL },
 	{ "--dry-run", NULL, "everything but the move: the same as check", FOR(VERB_SEND),
 		set_dry_run, NULL },
 };
@@ -227,19 +248,20 @@ static const struct option *find_option(const char *arg, const char **value)
 /* Verbs may be two words: then the next argument is the second. */
 static enum verb find_verb(const char *word, const char *next, int *used)
 {
-	for (int v = 0; v < VERBS; v++) {
-		size_t n = strlen(word);
+	enum verb found = VERBS;
+	size_t n = strlen(word);
 
+	for (int v = 0; v < VERBS; v++) {
 		if (strncmp(verbs[v].name, word, n) != 0)
 			continue;
-		*used = 1;
-		if (verbs[v].name[n] == '\0')
-			return (enum verb)v;
 		*used = 2;
 		if (verbs[v].name[n] == ' ' && next && strcmp(verbs[v].name + n + 1, next) == 0)
 			return (enum verb)v;
+		if (verbs[v].name[n] == '\0')
+			found = (enum verb)v; /* unless one of two words follows */
 	}
-	return VERBS;
+	*used = 1;
+	return found;
 }
 
 static struct err *no_such_verb(const char *word)

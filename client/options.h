@@ -29,6 +29,8 @@ enum verb {
 	VERB_CANCEL,
 	VERB_RESOLVE,
 	VERB_IDENTITY,
+	VERB_IDENTITY_ROTATE,
+	VERB_IDENTITY_RETIRE,
 	VERB_PEER_ADD,
 	VERB_PEER_LIST,
 	VERB_PEER_REMOVE,
@@ -47,6 +49,8 @@ struct options {
 	uint32_t streams;                            /* 0: what suits both hosts */
 	bool force_switch, dry_run;
 	const char *unit;
+	const char *key; /* of peer remove: this one only; NULL: the peer */
+	bool force;      /* of identity retire */
 };
 
 /* Strings of *ret point into argv. INVALID for what is unknown, UNSUPPORTED for what is to come. */

@@ -2,6 +2,7 @@
 #include "client/render.h"
 
 #include <string.h>
+#include <time.h>
 
 /* States in which the process stands still: an error there means that a stop was undone. */
 static const char *const frozen_states[] = { "freeze", "final", "offered", "ready", "rebuild",
@@ -33,8 +34,10 @@ void render_us(struct text *out, uint64_t us)
 /* Everything that comes from elsewhere may hold control characters; a terminal obeys those. */
 static void add_plain(struct text *out, const char *s)
 {
-	for (; *s; s++)
-		text_addf(out, "%c", (unsigned char)*s < ' ' || *s == 127 ? '?' : *s);
+	autofree char *plain = xstrdup(s);
+
+	text_plain(plain);
+	text_addf(out, "%s", plain);
 }
 
 void render_progress(struct text *out, const Migrate__Progress *p, unsigned width)
@@ -384,14 +387,38 @@ void render_status(struct text *out, const Migrate__Progress *p)
 		text_addf(out, "pages by     %s\n", p->sink);
 }
 
+static void add_seen(struct text *out, const Migrate__Peer *p)
+{
+	time_t when = (time_t)p->seen_s;
+	struct tm tm;
+	char day[32] = "";
+
+	if (!p->seen_s || !gmtime_r(&when, &tm) ||
+		!strftime(day, sizeof(day), "%Y-%m-%d %H:%M UTC", &tm)) {
+		text_addf(out, "never seen\n");
+		return;
+	}
+	text_addf(out, "seen %s with ", day);
+	add_plain(out, p->seen_key);
+	text_addf(out, ", knows ");
+	add_plain(out, p->seen_own);
+	text_addf(out, "\n");
+}
+
 void render_peers(struct text *out, const Migrate__Reply *r)
 {
 	for (size_t i = 0; i < r->n_peers; i++) {
-		add_plain(out, r->peers[i]->name);
+		const Migrate__Peer *p = r->peers[i];
+
+		add_plain(out, p->name);
 		text_addf(out, "\t");
-		add_plain(out, r->peers[i]->host);
+		add_plain(out, p->host);
 		text_addf(out, "\t");
-		add_plain(out, r->peers[i]->fingerprint);
-		text_addf(out, "\n");
+		for (size_t k = 0; k < p->n_fingerprints; k++) {
+			text_addf(out, k ? "," : "");
+			add_plain(out, p->fingerprints[k]);
+		}
+		text_addf(out, "\t");
+		add_seen(out, p);
 	}
 }

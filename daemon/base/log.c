@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/text.h"
+
 static struct {
 	const char *tag;
 	enum log_level least;
@@ -31,6 +33,7 @@ void log_line(enum log_level level, const char *fmt, ...)
 	va_start(ap, fmt);
 	text = xvprintf(fmt, ap);
 	va_end(ap);
+	text_plain(text); /* whoever wrote parts of it */
 	/* One write, so that lines of several processes do not mix. */
 	if (sink.journal)
 		dprintf(STDERR_FILENO, "%s%s: %s\n", journal_prefixes[level], sink.tag, text);

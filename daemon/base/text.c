@@ -45,6 +45,78 @@ const char *text_str(const struct text *t)
 	return t->len ? t->s : "";
 }
 
+/* ---- plain text ---- */
+
+static const struct code_range {
+	uint32_t first, last;
+} not_plain[] = {
+	{ 0x00, 0x1f },
+	{ 0x7f, 0x9f },
+	{ 0x061c, 0x061c },
+	{ 0x200e, 0x200f },
+	{ 0x2028, 0x202e },
+	{ 0x2066, 0x2069 },
+	{ 0xd800, 0xdfff },
+};
+
+/* Bytes of the well-formed UTF-8 character at s; 0: there is none. */
+static size_t decode(const unsigned char *s, uint32_t *code)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+
+	if (n == 0 || s[0] > 0xf4)
+		return 0;
+	*code = n == 1 ? s[0] : s[0] & (0xffu >> (n + 1));
+	for (size_t i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80) /* the end of the string, too */
+			return 0;
+		*code = *code << 6 | (s[i] & 0x3f);
+	}
+	return *code >= least[n] && *code <= 0x10ffff ? n : 0;
+}
+
+void text_plain(char *s)
+{
+	unsigned char *from = (unsigned char *)s, *to = from;
+
+	while (*from) {
+		uint32_t code = 0;
+		size_t n = decode(from, &code);
+		bool good = n > 0;
+
+		for (size_t i = 0; i < ARRAY_LEN(not_plain); i++)
+			good = good && !(code >= not_plain[i].first && code <= not_plain[i].last);
+		n = n ? n : 1;
+		if (good)
+			memmove(to, from, n);
+		else
+			*to = '?';
+		to += good ? n : 1;
+		from += n;
+	}
+	*to = '\0';
+}
+
+void text_value(struct text *t, const char *s)
+{
+	static const char harmless[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				       "0123456789.:_-+/@%,[]";
+	autofree char *plain = xstrdup(s);
+
+	text_plain(plain);
+	if (plain[0] && plain[strspn(plain, harmless)] == '\0') {
+		text_addf(t, "%s", plain);
+		return;
+	}
+	text_addf(t, "\"");
+	for (const char *c = plain; *c; c++)
+		text_addf(t, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+	text_addf(t, "\"");
+}
+
+/* ---- numbers ---- */
+
 static int digit_of(char c)
 {
 	if (c >= '0' && c <= '9')

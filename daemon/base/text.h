@@ -16,6 +16,14 @@ void text_add(struct text *t, const char *s, size_t n);
 /* The string so far, "" when nothing was added. Owned by t. */
 const char *text_str(const struct text *t);
 
+/* Somebody else's words on their way to a log or a terminal: what a terminal obeys (C0, DEL, C1 in
+ * either form) or shows in another order (bidirectional overrides), line separators, and bytes that
+ * are no UTF-8 become '?'. In place; never longer. */
+void text_plain(char *s);
+/* As the value of key=value in a log line: plain, and in quotes with \ before " and \ unless it is
+ * one word of harmless characters. So a value cannot pass for more keys. */
+void text_value(struct text *t, const char *s);
+
 /* The whole string must be the number: no sign, no blanks, no rest. `what` names it in the error
  * (INVALID). */
 struct err *text_u64(const char *s, unsigned base, const char *what, uint64_t *ret) must_check;

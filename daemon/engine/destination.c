@@ -61,7 +61,9 @@ struct destination {
 	int64_t frozen_at_ns; /* when FINAL came: the freeze is a little older */
 	int64_t first_ns;
 	struct notes notes; /* what this side found; sent to the source */
+	uint64_t told_bytes;
 };
+#define TELL_BYTES (16 << 20) /* of pages, between two reports */
 
 static void progress(struct destination *d)
 {
@@ -175,7 +177,12 @@ static struct err *take_layout(struct destination *d, const struct frame_head *h
 
 static struct err *take_pages(struct destination *d, const struct frame_head *h)
 {
-	return page_sink_frame(d->sink, h, &d->peer.ch);
+	TRY(page_sink_frame(d->sink, h, &d->peer.ch));
+	if (d->peer.ch.bytes_in - d->told_bytes >= TELL_BYTES) {
+		d->told_bytes = d->peer.ch.bytes_in;
+		progress(d);
+	}
+	return NULL;
 }
 
 static struct err *take_ping(struct destination *d, const struct frame_head *h unused_arg)
@@ -633,6 +640,8 @@ static void on_error(void *ctx, const struct state_row *row, struct err *e)
 		err_free(e);
 		return;
 	}
+	if (d->io->why && err_code(e) == ERR_CANCELLED && !d->peer.failed_there)
+		e = d->io->why(d->io->arg, e);
 	d->out->error = e;
 	d->out->side = d->peer.failed_there ? "source" : "destination";
 	snprintf(d->out->state, sizeof(d->out->state), "%s", row->name);

@@ -66,6 +66,8 @@ struct engine_hook;
 struct engine_io {
 	struct stream *stream; /* frames; NULL for a check without a host */
 	int interrupt_fd;      /* readable: cancel; -1 for none */
+	/* Says why, in place of an error: takes and returns one. May be NULL. */
+	struct err *(*why)(void *arg, struct err *cancelled);
 	void *arg;
 	/* A state was entered, a round ended, or some time passed. */
 	void (*on_progress)(void *arg, const struct engine_stats *s);

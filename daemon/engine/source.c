@@ -693,6 +693,8 @@ static void on_error(void *ctx, const struct state_row *row, struct err *e)
 		err_free(e);
 		return;
 	}
+	if (s->io->why && err_code(e) == ERR_CANCELLED && !s->peer.failed_there)
+		e = s->io->why(s->io->arg, e);
 	s->out->error = source_reason(s, e);
 	s->out->side = s->peer.failed_there ? "destination" : "source";
 	snprintf(s->out->state, sizeof(s->out->state), "%s", row->name);

@@ -6,6 +6,7 @@
  * client that it has a socket of could do, and cancel migrations (ClientLeft).
  */
 #include "base/log.h"
+#include "roles/audit.h"
 #include "roles/monitor.h"
 #include "roles/policy.h"
 #include "roles/settle.h"
@@ -31,7 +32,7 @@ static void answer(struct monitor *m, uint64_t cookie, struct err *e, const char
 }
 
 static struct err *ask_send(
-	struct monitor *m, uint32_t who, const Migrate__Request *r, const char **id)
+	struct monitor *m, const struct asker *who, const Migrate__Request *r, const char **id)
 {
 	if (!r->send->host[0])
 		return err_new(ERR_INVALID, "no host to send to");
@@ -40,7 +41,7 @@ static struct err *ask_send(
 
 /* A check is a move that stops before anything is moved. */
 static struct err *ask_check(
-	struct monitor *m, uint32_t who, const Migrate__Request *r, const char **id)
+	struct monitor *m, const struct asker *who, const Migrate__Request *r, const char **id)
 {
 	Migrate__SendRequest send = MIGRATE__SEND_REQUEST__INIT;
 
@@ -50,49 +51,133 @@ static struct err *ask_check(
 	return move_begin_send(m, who, &send, id);
 }
 
-static struct err *ask_cancel(
-	struct monitor *m, uint32_t who, const Migrate__Request *r, const char **id unused_arg)
+static struct err *ask_cancel(struct monitor *m, const struct asker *who, const Migrate__Request *r,
+	const char **id unused_arg)
 {
-	return move_cancel(m, who, r->cancel->id);
+	return move_cancel(m, who->uid, r->cancel->id);
 }
 
-static struct err *ask_resolve(
-	struct monitor *m, uint32_t who, const Migrate__Request *r, const char **id unused_arg)
+static struct err *ask_resolve(struct monitor *m, const struct asker *who,
+	const Migrate__Request *r, const char **id unused_arg)
 {
-	return settle_resolve(m, who, r->resolve->id, r->resolve->where);
+	return settle_resolve(m, who->uid, r->resolve->id, r->resolve->where);
 }
 
-static struct err *ask_peer_add(
-	struct monitor *m, uint32_t who, const Migrate__Request *r, const char **id unused_arg)
+static struct err *ask_peer_add(struct monitor *m, const struct asker *who,
+	const Migrate__Request *r, const char **id unused_arg)
 {
 	const Migrate__PeerAddRequest *p = r->peer_add;
 
-	TRY(policy_peers(who));
+	TRY(policy_may(MAY_CHANGE_PEERS, who->uid, 0));
 	TRY(state_peer_add(&m->state, p->name, p->host, p->fingerprint));
-	log_info("peer-add name=%s host=%s key=%s", p->name, p->host, p->fingerprint);
 	monitor_post_peers(m);
 	return NULL;
 }
 
-static struct err *ask_peer_remove(
-	struct monitor *m, uint32_t who, const Migrate__Request *r, const char **id unused_arg)
+static struct err *ask_peer_remove(struct monitor *m, const struct asker *who,
+	const Migrate__Request *r, const char **id unused_arg)
 {
-	TRY(policy_peers(who));
-	TRY(state_peer_remove(&m->state, r->peer_remove->name));
-	log_info("peer-remove name=%s", r->peer_remove->name);
+	const Migrate__PeerRemoveRequest *p = r->peer_remove;
+
+	TRY(policy_may(MAY_CHANGE_PEERS, who->uid, 0));
+	TRY(state_peer_remove(&m->state, p->name, p->fingerprint[0] ? p->fingerprint : NULL));
 	monitor_post_peers(m);
 	return NULL;
 }
 
-static struct err *(*const asks[])(
-	struct monitor *m, uint32_t who, const Migrate__Request *r, const char **id) = {
-	[MIGRATE__REQUEST__VERB_SEND] = ask_send,
-	[MIGRATE__REQUEST__VERB_CHECK] = ask_check,
-	[MIGRATE__REQUEST__VERB_CANCEL] = ask_cancel,
-	[MIGRATE__REQUEST__VERB_RESOLVE] = ask_resolve,
-	[MIGRATE__REQUEST__VERB_PEER_ADD] = ask_peer_add,
-	[MIGRATE__REQUEST__VERB_PEER_REMOVE] = ask_peer_remove,
+static struct err *ask_rotate(struct monitor *m, const struct asker *who,
+	const Migrate__Request *r unused_arg, const char **id unused_arg)
+{
+	TRY(policy_may(MAY_CHANGE_KEY, who->uid, 0));
+	TRY(state_rotate(&m->state));
+	monitor_post_keys(m);
+	return NULL;
+}
+
+static struct err *ask_retire(struct monitor *m, const struct asker *who, const Migrate__Request *r,
+	const char **id unused_arg)
+{
+	TRY(policy_may(MAY_CHANGE_KEY, who->uid, 0));
+	TRY(state_retire(&m->state, r->identity_retire->force));
+	monitor_post_keys(m);
+	return NULL;
+}
+
+/* ---- what the audit line says of each ---- */
+
+static void audit_send(struct audit *a, const Migrate__Request *r)
+{
+	a->pid = r->send->pid;
+	a->other = r->send->host;
+}
+
+static void audit_check(struct audit *a, const Migrate__Request *r)
+{
+	a->pid = r->check->pid;
+	a->other = r->check->host;
+}
+
+static void audit_cancel(struct audit *a, const Migrate__Request *r)
+{
+	a->id = r->cancel->id;
+}
+
+static void audit_resolve(struct audit *a, const Migrate__Request *r)
+{
+	a->id = r->resolve->id;
+	a->other = r->resolve->where;
+}
+
+static void audit_peer_add(struct audit *a, const Migrate__Request *r)
+{
+	a->peer = r->peer_add->name;
+	a->key = r->peer_add->fingerprint;
+	a->other = r->peer_add->host;
+}
+
+static void audit_peer_remove(struct audit *a, const Migrate__Request *r)
+{
+	a->peer = r->peer_remove->name;
+	a->key = r->peer_remove->fingerprint;
+}
+
+static const struct ask {
+	const char *name;
+	struct err *(*fn)(struct monitor *m, const struct asker *who, const Migrate__Request *r,
+		const char **id);
+	void (*audit)(struct audit *a, const Migrate__Request *r); /* NULL: nothing more to say */
+} asks[] = {
+	[MIGRATE__REQUEST__VERB_SEND] = { "send", ask_send, audit_send },
+	[MIGRATE__REQUEST__VERB_CHECK] = { "check", ask_check, audit_check },
+	[MIGRATE__REQUEST__VERB_CANCEL] = { "cancel", ask_cancel, audit_cancel },
+	[MIGRATE__REQUEST__VERB_RESOLVE] = { "resolve", ask_resolve, audit_resolve },
+	[MIGRATE__REQUEST__VERB_PEER_ADD] = { "peer-add", ask_peer_add, audit_peer_add },
+	[MIGRATE__REQUEST__VERB_PEER_REMOVE] = { "peer-remove", ask_peer_remove,
+		audit_peer_remove },
+	[MIGRATE__REQUEST__VERB_IDENTITY_ROTATE] = { "identity-rotate", ask_rotate, NULL },
+	[MIGRATE__REQUEST__VERB_IDENTITY_RETIRE] = { "identity-retire", ask_retire, NULL },
 };
+
+static void audit_ask(struct monitor *m, const struct asker *who, const Migrate__Request *r,
+	const struct err *e, const char *id)
+{
+	const struct ask *ask = &asks[r->verb_case];
+	const struct move *v = id ? move_find(m, id, false) : NULL;
+	struct audit a = { .what = ask->name, .who = who, .denied = e };
+
+	if (ask->audit)
+		ask->audit(&a, r);
+	if (id)
+		a.id = id;
+	if (v) {
+		const struct peer *p = v->peer ? peers_by_name(&m->state.peers, v->peer) : NULL;
+
+		a.comm = v->comm;
+		a.peer = v->peer;
+		a.key = p ? p->keys[p->n_keys - 1] : NULL;
+	}
+	audit(&a);
+}
 
 void monitor_ask(void *arg, struct ipc_msg *msg)
 {
@@ -100,18 +185,21 @@ void monitor_ask(void *arg, struct ipc_msg *msg)
 	struct monitor *m = control->monitor;
 	const Migrate__Ask *ask = msg->m->ask;
 	const Migrate__Request *r = ask->request;
+	AUTO(asker_fini) struct asker who = { .uid = UINT32_MAX };
 	const char *id = NULL;
 	struct err *e = NULL;
-	uint32_t who;
+	bool sane = msg->n_fds == 1 && r && r->verb_case < ARRAY_LEN(asks) && asks[r->verb_case].fn;
 
-	if (msg->n_fds != 1 || !r || r->verb_case >= ARRAY_LEN(asks) || !asks[r->verb_case])
+	if (!sane)
 		e = err_new(ERR_BUG, "control asked nonsense");
 	if (!e)
-		e = asker_uid(msg->fds[0], &who);
+		e = asker_read(msg->fds[0], &who);
 	if (!e && m->ending)
 		e = err_new(ERR_CANCELLED, "migrated is ending");
 	if (!e)
-		e = asks[r->verb_case](m, who, r, &id);
+		e = asks[r->verb_case].fn(m, &who, r, &id);
+	if (sane)
+		audit_ask(m, &who, r, e, id);
 	answer(m, ask->cookie, e, id);
 	/* Answered first, so that control knows whose progress it is. */
 	if (id)

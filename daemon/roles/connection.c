@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/text.h"
+#include "roles/audit.h"
 #include "roles/ipc.h"
 #include "roles/refuse.h"
 #include "session/hello.h"
@@ -18,6 +20,9 @@
 
 #define REPORT_US 5000000
 #define CLOSE_US  5000000
+/* Between attempts, doubled each time. */
+#define AGAIN_US     250000
+#define AGAIN_MAX_US 1000000
 
 static void report(const struct connection *c, const Migrate__Ipc *m, const int *fds, size_t n_fds)
 {
@@ -50,7 +55,8 @@ static void report_connected(const struct connection *c, const struct result *r)
 		m.error = err_to_wire(a, r->failed, "source", "hello");
 	if (r->who) {
 		m.name = arena_strdup(a, r->who->name);
-		m.fingerprint = arena_strdup(a, r->who->fingerprint);
+		m.fingerprint = arena_strdup(a, c->peer_key);
+		m.own = arena_strdup(a, c->own_key);
 	}
 	if (r->peer) {
 		m.software = arena_strdup(a, r->peer->software);
@@ -90,18 +96,23 @@ static void report_lost(
 	report(c, &ipc, NULL, 0);
 }
 
-/* The one key that may answer. */
+/* The keys that may answer. */
 static struct err *verify_dialled(void *arg, const char *fingerprint)
 {
 	const Migrate__Dial *d = arg;
+	autotext struct text known = { NULL, 0, 0 };
 
-	if (strcmp(fingerprint, d->fingerprint) == 0)
-		return NULL;
+	for (size_t i = 0; i < d->n_fingerprints; i++) {
+		if (strcmp(fingerprint, d->fingerprints[i]) == 0)
+			return NULL;
+		text_addf(&known, "%s%s", i ? " or " : "", d->fingerprints[i]);
+	}
 	return err_hint(err_new(ERR_DENIED, "its key is %s, but %s is known for %s", fingerprint,
-				d->fingerprint, d->name),
-		"if the host was installed anew, compare with migratectl identity there and run "
-		"migratectl peer add %s again; if not, somebody else answers in its place",
-		d->name);
+				text_str(&known), d->name),
+		"if the host was installed anew, compare with migratectl identity there, run "
+		"migratectl peer add %s HOST %s and remove the old key; if not, somebody else "
+		"answers in its place",
+		d->name, fingerprint);
 }
 
 /* Any key in the list may knock. */
@@ -173,46 +184,95 @@ static int64_t within(const struct connection *c, uint64_t us)
 	return (int64_t)(d && d->limit_us && d->limit_us < us ? d->limit_us : us);
 }
 
-static struct err *dial_tls(
-	struct connection *c, bool kernel, struct hello_peer *peer, struct tls **ret)
+static struct err *dial_tls(struct connection *c, const struct tls_ctx *ctx, bool kernel,
+	struct hello_peer *peer, struct tls **ret)
 {
 	const struct hello_self self = { .software = c->setup->software,
 		.boot_id = c->setup->boot_id,
 		.fixed_keys = kernel,
 		.ask = c->dial->ask ? c->dial->id : NULL,
 		.join = join_of(c->dial) };
-	struct deadline d = deadline_in(within(c, c->setup->handshake_us));
+	const Migrate__Dial *d = c->dial;
+	const struct tls_verify verify = { verify_dialled, (void *)(uintptr_t)d,
+		/* The one that was added last: a host that changes its key learns that we know
+		 * the new one. */
+		d->n_fingerprints ? d->fingerprints[d->n_fingerprints - 1] : NULL, &c->cut };
+	struct deadline limit = deadline_in(within(c, c->setup->handshake_us));
 	struct tls *t = NULL;
 	struct err *e;
 
-	TRY(tls_handshake(c->tls, dup(c->tcp_fd),
-		(struct tls_verify){ verify_dialled, (void *)(uintptr_t)c->dial }, d, &t));
-	e = hello_dial(t, &self, d, peer);
+	TRY(tls_handshake(ctx, dup(c->tcp_fd), verify, limit, &t));
+	e = hello_dial(t, &self, limit, peer);
 	if (e) {
 		bool end = err_code(e) == ERR_PEER;
 
+		c->own_refused = t->own_refused;
 		tls_close(t, deadline_in(0));
 		return end ? err_in(e, "agree on the protocol") : e;
 	}
+	snprintf(c->peer_key, sizeof(c->peer_key), "%s", t->peer);
+	snprintf(c->own_key, sizeof(c->own_key), "%s", t->own);
 	*ret = t;
 	return NULL;
 }
 
 /* *fd as to_kernel says. */
-static struct err *dial(struct connection *c, struct hello_peer *peer, struct tls **t, int *fd)
+static struct err *dial_with(struct connection *c, const struct tls_ctx *ctx,
+	struct hello_peer *peer, struct tls **t, int *fd)
 {
 	struct address a = { .port = (uint16_t)c->dial->port };
-	char text[ADDRESS_BYTES];
 	bool kernel;
 
 	snprintf(a.host, sizeof(a.host), "%s", c->dial->host);
-	address_text(&a, text);
-	TRY_IN(address_dial(&a, deadline_in(within(c, c->setup->connect_us)), &c->tcp_fd),
-		"connect to %s", text);
+	fd_closep(&c->tcp_fd);
+	TRY(address_dial(&a, deadline_in(within(c, c->setup->connect_us)), &c->tcp_fd));
 	kernel = !c->dial->ask && kernel_may(c);
-	TRY_IN(dial_tls(c, kernel, peer, t), "connect to %s", text);
-	TRY_IN(to_kernel(kernel, t, fd), "connect to %s", text);
-	return NULL;
+	TRY(dial_tls(c, ctx, kernel, peer, t));
+	return to_kernel(kernel, t, fd);
+}
+
+/* While our key changes there are peers that know the old one, the new one, or both. */
+static struct err *dial_once(struct connection *c, struct hello_peer *peer, struct tls **t, int *fd)
+{
+	struct err *e = NULL;
+
+	c->own_refused = c->cut = false;
+	if (c->tls_next)
+		e = dial_with(c, c->tls_next, peer, t, fd);
+	if (c->tls_next && !(e && c->own_refused))
+		return e;
+	err_free(e);
+	return dial_with(c, c->tls, peer, t, fd);
+}
+
+/* A host that is flooded closes what it has no room for, without a word: nothing has begun there,
+ * so it is tried again. */
+static struct err *dial(struct connection *c, struct hello_peer *peer, struct tls **t, int *fd)
+{
+	struct address a = { .port = (uint16_t)c->dial->port };
+	struct deadline d = deadline_in(within(c, c->setup->handshake_us));
+	char text[ADDRESS_BYTES];
+	struct err *e;
+
+	snprintf(a.host, sizeof(a.host), "%s", c->dial->host);
+	address_text(&a, text);
+	e = dial_once(c, peer, t, fd);
+	for (int64_t wait_us = AGAIN_US; c->cut && wait_us <= AGAIN_MAX_US; wait_us *= 2) {
+		struct err *again;
+
+		(void)usleep((useconds_t)wait_us);
+		if (deadline_passed(d))
+			break;
+		again = dial_once(c, peer, t, fd);
+		/* That nobody listens any more is no better reason than the first. */
+		if (again && !c->cut && err_sysno(again)) {
+			err_free(again);
+			break;
+		}
+		err_free(e);
+		e = again;
+	}
+	return err_in(e, "connect to %s", text);
 }
 
 /* The migration's limit is the one that counts. */
@@ -240,8 +300,6 @@ static int dialling(struct connection *c)
 		return 1;
 	}
 	snprintf(who.name, sizeof(who.name), "%s", c->dial->name);
-	/* the key that answered is the one that may: verify_dialled */
-	snprintf(who.fingerprint, sizeof(who.fingerprint), "%s", c->dial->fingerprint);
 	report_connected(c, &(struct result){ NULL, &peer, &who, fd, !t });
 	if (t && c->dial->ask)
 		tls_close(t, deadline_in(CLOSE_US));
@@ -320,6 +378,7 @@ static struct err *accept_tls(
 	TRY(tls_handshake(c->tls, dup(c->tcp_fd),
 		(struct tls_verify){ verify_accepted, (void *)(uintptr_t)c->peers }, d, &t));
 	snprintf(c->peer_key, sizeof(c->peer_key), "%s", t->peer);
+	snprintf(c->own_key, sizeof(c->own_key), "%s", t->own);
 	e = hello_accept(t, &self, d, peer);
 	if (e) {
 		tls_close(t, deadline_min(d, deadline_in(CLOSE_US)));
@@ -364,10 +423,15 @@ static int accepting(struct connection *c)
 	if (!e && t)
 		e = open_relay(c, &t, &fd);
 	if (e) {
-		autofree char *line = err_line(e);
+		const struct peer *who = peers_by_key(c->peers, c->peer_key);
 
 		/* The one line about a stranger. */
-		log_warn("refused from=%s reason=\"%s\"", address, line);
+		if (c->loud)
+			audit(&(struct audit){ .what = "connect",
+				.from = address,
+				.peer = who ? who->name : NULL,
+				.key = who ? c->peer_key : NULL,
+				.denied = e });
 		return 1;
 	}
 	report_connected(
@@ -395,6 +459,7 @@ int connection_main(struct connection *c)
 	/* Blocking name service, and a backstop for all that has deadlines of its own. */
 	int64_t limit_us = within(c, c->setup->handshake_us + (c->dial ? c->setup->connect_us : 0));
 
+	limit_us *= c->tls_next && c->dial ? 2 : 1;
 	alarm((unsigned)(limit_us / 1000000) + 2);
 	if (c->stream_fd >= 0)
 		(void)fcntl(c->stream_fd, F_SETFL, O_NONBLOCK);

@@ -17,9 +17,13 @@ struct connection {
 	int stream_fd;             /* dialling: the relay's end; -1 when accepting */
 	const Migrate__Dial *dial; /* NULL when accepting */
 	const Migrate__NetSetup *setup;
-	const struct tls_ctx *tls;
+	const struct tls_ctx *tls, *tls_next; /* dialling: tls_next is tried first; or NULL */
 	const struct peers *peers;
-	char peer_key[FINGERPRINT_BYTES]; /* accepting: who it is */
+	char peer_key[FINGERPRINT_BYTES]; /* who it is */
+	char own_key[FINGERPRINT_BYTES];  /* which of ours it took */
+	bool cut;                         /* dialling: the other side ended without a word */
+	bool own_refused;                 /* dialling: the other side does not know that key */
+	bool loud;                        /* accepting: may write a line about a stranger */
 };
 
 /* Another child's life: says why nobody serves a connection whose TLS is the kernel's. Takes fd. */

@@ -23,7 +23,9 @@
 #include "base/log.h"
 #include "roles/ipc.h"
 #include "roles/migrations.h"
+#include "roles/policy.h"
 #include "roles/role.h"
+#include "roles/seen.h"
 #include "session/peers.h"
 #include "wire/err_wire.h"
 
@@ -62,7 +64,8 @@ struct control {
 	uint64_t last_cookie;
 	struct migrations migrations;
 	struct peers peers;
-	char *fingerprint;
+	struct seen seen;
+	char *fingerprint, *next_fingerprint;
 };
 
 /* ---- replies ---- */
@@ -119,11 +122,27 @@ static void reply_error(struct client *c, struct err *e)
 	(void)reply(c, &r);
 }
 
+/* Paths, descriptors and the like in it are nobody's business but of root and of who began it. */
+static Migrate__Done *as_seen_by(struct arena *a, const struct client *c, Migrate__Done *d)
+{
+	autoerr struct err *hidden = policy_may(MAY_DETAILS, c->uid, d->last->asker);
+	Migrate__Done *copy;
+
+	if (!hidden)
+		return d;
+	copy = arena_dup(a, d, sizeof(*d));
+	copy->n_blockers = copy->n_warnings = 0;
+	if (d->error)
+		copy->error = err_to_wire(a, hidden, d->error->side, d->error->state);
+	return copy;
+}
+
 static bool reply_done(struct client *c, Migrate__Done *done, bool last)
 {
+	autoarena struct arena *a = arena_new();
 	Migrate__Reply r = MIGRATE__REPLY__INIT;
 
-	r.done = done;
+	r.done = as_seen_by(a, c, done);
 	r.last = last;
 	return reply(c, &r);
 }
@@ -186,7 +205,7 @@ static void reply_listing(struct client *c, const char *id, bool all)
 		if (!all && strcmp(m->id, id) != 0)
 			continue;
 		if (m->done)
-			r.ended[r.n_ended++] = all ? brief(a, m->done) : m->done;
+			r.ended[r.n_ended++] = as_seen_by(a, c, all ? brief(a, m->done) : m->done);
 		else
 			r.migrations[r.n_migrations++] = m->progress;
 	}
@@ -245,7 +264,29 @@ static void serve_identity(struct client *c, Migrate__Request *request unused_ar
 
 	r.last = true;
 	r.fingerprint = c->control->fingerprint;
+	r.next_fingerprint = c->control->next_fingerprint;
 	(void)reply(c, &r);
+}
+
+static Migrate__Peer *describe_peer(struct arena *a, const struct control *ct, struct peer *peer)
+{
+	const struct seen_peer *seen = seen_find(&ct->seen, peer->name);
+	Migrate__Peer *p = arena_alloc(a, sizeof(*p));
+	char host[ADDRESS_BYTES];
+
+	migrate__peer__init(p);
+	address_text(&peer->address, host);
+	p->name = peer->name;
+	p->host = arena_strdup(a, host);
+	p->fingerprints = arena_array(a, peer->n_keys, sizeof(*p->fingerprints));
+	for (size_t i = 0; i < peer->n_keys; i++)
+		p->fingerprints[p->n_fingerprints++] = peer->keys[i];
+	if (seen) {
+		p->seen_s = seen->when_s;
+		p->seen_key = arena_strdup(a, seen->key);
+		p->seen_own = arena_strdup(a, seen->own);
+	}
+	return p;
 }
 
 static void serve_peer_list(struct client *c, Migrate__Request *request unused_arg)
@@ -256,17 +297,8 @@ static void serve_peer_list(struct client *c, Migrate__Request *request unused_a
 
 	r.last = true;
 	r.peers = arena_array(a, peers->n + 1, sizeof(*r.peers));
-	for (size_t i = 0; i < peers->n; i++) {
-		Migrate__Peer *p = arena_alloc(a, sizeof(*p));
-		char host[ADDRESS_BYTES];
-
-		migrate__peer__init(p);
-		address_text(&peers->v[i].address, host);
-		p->name = peers->v[i].name;
-		p->host = arena_strdup(a, host);
-		p->fingerprint = peers->v[i].fingerprint;
-		r.peers[r.n_peers++] = p;
-	}
+	for (size_t i = 0; i < peers->n; i++)
+		r.peers[r.n_peers++] = describe_peer(a, c->control, &peers->v[i]);
 	(void)reply(c, &r);
 }
 
@@ -282,6 +314,8 @@ static void (*const verbs[])(struct client *c, Migrate__Request *request) = {
 	[MIGRATE__REQUEST__VERB_PEER_LIST] = serve_peer_list,
 	[MIGRATE__REQUEST__VERB_PEER_REMOVE] = post_ask,
 	[MIGRATE__REQUEST__VERB_RESOLVE] = post_ask,
+	[MIGRATE__REQUEST__VERB_IDENTITY_ROTATE] = post_ask,
+	[MIGRATE__REQUEST__VERB_IDENTITY_RETIRE] = post_ask,
 };
 
 static void serve(struct client *c, const uint8_t *data, size_t len)
@@ -487,11 +521,15 @@ static void on_peers(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg
 	autoerr struct err *e = NULL;
 	char *text;
 
-	if (msg->n_fds != 1)
+	if (msg->n_fds != 2)
 		return;
 	e = io_read_fd(a, msg->fds[0], PEERS_TEXT_MAX, "list of peers", &text);
 	if (!e)
 		e = peers_parse(&ct->peers, text);
+	if (!e)
+		e = io_read_fd(a, msg->fds[1], SEEN_TEXT_MAX, "when they were seen", &text);
+	if (!e)
+		seen_parse(&ct->seen, text);
 	if (e) {
 		autofree char *line = err_line(e);
 
@@ -506,7 +544,9 @@ static void on_setup(void *arg, struct ipc *from, struct ipc_msg *msg)
 	Migrate__RoleReady empty = MIGRATE__ROLE_READY__INIT;
 
 	free(ct->fingerprint);
+	free(ct->next_fingerprint);
 	ct->fingerprint = xstrdup(msg->m->control_setup->fingerprint);
+	ct->next_fingerprint = xstrdup(msg->m->control_setup->next_fingerprint);
 	for (size_t i = 0; i < msg->n_fds && ct->n_listeners < ARRAY_LEN(ct->listeners); i++) {
 		struct event *ev = event_new(
 			ct->base, take_fd(&msg->fds[i]), EV_READ | EV_PERSIST, on_accept, ct);

@@ -208,11 +208,19 @@ static bool same_token(const struct joins *s, const ProtobufCBinaryData *token)
 	return !differ;
 }
 
+/* The peer of the first connection, as it is known now: it may be about to change its key. */
+static bool same_peer(const struct move *v, const struct peer *p)
+{
+	return p && strcmp(v->peer, p->name) == 0;
+}
+
 static struct move *find_move(struct monitor *m, const Migrate__JoinAsk *a)
 {
+	const struct peer *p = peers_by_key(&m->state.peers, a->fingerprint);
+
 	for (struct move *v = m->moves; v; v = v->next)
 		if (v->receive && !v->over && v->worker && same_token(&v->joins, &a->token) &&
-			strcmp(v->key, a->fingerprint) == 0)
+			same_peer(v, p))
 			return v;
 	return NULL;
 }

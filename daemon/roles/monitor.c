@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -27,6 +28,7 @@
 #define FORGIVE_S       60
 #define END_WAIT_S      10
 #define CONTROL_BACKLOG 64
+#define SEEN_S          1
 #define SOFTWARE        "migrated " MIGRATED_VERSION
 
 /* ---- sockets ---- */
@@ -156,8 +158,11 @@ static void post_peers_to(struct monitor *m, struct service *s)
 {
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
 	Migrate__PeersList list = MIGRATE__PEERS_LIST__INIT;
-	autoclose int fd = -1;
+	autoclose int fd = -1, seen = -1;
 	autoerr struct err *e = state_peers_fd(&m->state, &fd);
+
+	if (!e)
+		e = state_seen_fd(&m->state, &seen);
 
 	if (e) {
 		autofree char *line = err_line(e);
@@ -168,28 +173,103 @@ static void post_peers_to(struct monitor *m, struct service *s)
 	ipc.body_case = MIGRATE__IPC__BODY_PEERS;
 	ipc.peers = &list;
 	if (s->child)
-		child_post(s->child, &ipc, &fd, 1);
+		child_post(s->child, &ipc, (int[]){ fd, seen }, s->kind == ROLE_CONTROL ? 2 : 1);
 }
 
 void monitor_post_peers(struct monitor *m)
 {
 	post_peers_to(m, &m->control);
 	post_peers_to(m, &m->net);
+	admit_revoke(m);
+}
+
+/* Not with every connection. */
+static void on_seen_later(evutil_socket_t fd unused_arg, short what unused_arg, void *arg)
+{
+	struct monitor *m = arg;
+	autoerr struct err *e = state_save_seen(&m->state);
+
+	if (e) {
+		autofree char *line = err_line(e);
+
+		log_warn("seen error=\"%s\"", line);
+	}
+	post_peers_to(m, &m->control);
+}
+
+void monitor_seen(struct monitor *m, const Migrate__Connected *c)
+{
+	const struct timeval later = { SEEN_S, 0 };
+	const struct peer *p = peers_by_key(&m->state.peers, c->fingerprint);
+
+	if (!p)
+		return;
+	seen_note(&m->state.seen, p->name, (uint64_t)time(NULL), c->fingerprint, c->own);
+	if (!event_pending(m->seen_later, EV_TIMEOUT, NULL))
+		event_add(m->seen_later, &later);
+}
+
+static void say_keys(struct monitor *m, int *fds, size_t n_fds)
+{
+	Migrate__ControlSetup setup = MIGRATE__CONTROL_SETUP__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	char none[] = "";
+
+	setup.fingerprint = m->state.identity->fingerprint;
+	setup.next_fingerprint = m->state.next ? m->state.next->fingerprint : none;
+	ipc.body_case = MIGRATE__IPC__BODY_CONTROL_SETUP;
+	ipc.control_setup = &setup;
+	child_post(m->control.child, &ipc, fds, n_fds);
+}
+
+static void wipe_keys(Migrate__Keys *k)
+{
+	char *pems[] = { k->pem, k->next_pem };
+
+	for (size_t i = 0; i < ARRAY_LEN(pems); i++) {
+		if (!pems[i])
+			continue;
+		explicit_bzero(pems[i], strlen(pems[i]));
+		free(pems[i]);
+	}
+}
+
+/* For wipe_keys. */
+static struct err *fill_keys(const struct monitor *m, Migrate__Keys *k)
+{
+	k->pem = k->next_pem = NULL;
+	TRY(identity_to_pem(m->state.identity, &k->pem));
+	if (m->state.next)
+		return identity_to_pem(m->state.next, &k->next_pem);
+	k->next_pem = xstrdup("");
+	return NULL;
+}
+
+void monitor_post_keys(struct monitor *m)
+{
+	AUTO(wipe_keys) Migrate__Keys keys = MIGRATE__KEYS__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	autoerr struct err *e = fill_keys(m, &keys);
+
+	if (e) {
+		end_loop(m, 1);
+		return;
+	}
+	ipc.body_case = MIGRATE__IPC__BODY_KEYS;
+	ipc.keys = &keys;
+	if (m->net.child)
+		child_post(m->net.child, &ipc, NULL, 0);
+	if (m->control.child)
+		say_keys(m, NULL, 0);
 }
 
 /* The listeners last: nobody is answered before all is known. */
 static void set_up_control(struct monitor *m)
 {
-	Migrate__ControlSetup setup = MIGRATE__CONTROL_SETUP__INIT;
-	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
-
 	post_peers_to(m, &m->control);
 	moves_tell_ended(m);
 	moves_tell(m, NULL);
-	setup.fingerprint = m->state.identity->fingerprint;
-	ipc.body_case = MIGRATE__IPC__BODY_CONTROL_SETUP;
-	ipc.control_setup = &setup;
-	child_post(m->control.child, &ipc, m->unix_fds, m->n_unix);
+	say_keys(m, m->unix_fds, m->n_unix);
 }
 
 /* The peers first: nobody is accepted before they are known. */
@@ -197,16 +277,16 @@ static void set_up_net(struct monitor *m)
 {
 	Migrate__NetSetup setup = MIGRATE__NET_SETUP__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
-	autofree char *pem = NULL;
+	AUTO(wipe_keys) Migrate__Keys keys = MIGRATE__KEYS__INIT;
 	char software[] = SOFTWARE;
-	autoerr struct err *e = identity_to_pem(m->state.identity, &pem);
+	autoerr struct err *e = fill_keys(m, &keys);
 
 	if (e) {
 		end_loop(m, 1);
 		return;
 	}
 	post_peers_to(m, &m->net);
-	setup.key_pem = pem;
+	setup.keys = &keys;
 	setup.software = software;
 	setup.boot_id = m->boot_id;
 	setup.handshake_us = (uint64_t)m->config.handshake_us;
@@ -215,7 +295,6 @@ static void set_up_net(struct monitor *m)
 	ipc.body_case = MIGRATE__IPC__BODY_NET_SETUP;
 	ipc.net_setup = &setup;
 	child_post(m->net.child, &ipc, m->tcp_fds, m->n_tcp);
-	explicit_bzero(pem, strlen(pem));
 }
 
 static void on_ready(void *arg, struct ipc_msg *msg unused_arg)
@@ -344,10 +423,34 @@ static void on_terminate(evutil_socket_t number, short what unused_arg, void *ar
 	monitor_check_end(m);
 }
 
+/* A section of nobody may be a typing error, or come before its peer. */
+static void warn_of_sections(const struct monitor *m)
+{
+	for (size_t i = 0; i < m->config.n_peers; i++)
+		if (!peers_by_name(&m->state.peers, m->config.peers[i].name))
+			log_warn("config section=\"[peer %s]\" is of no known peer",
+				m->config.peers[i].name);
+}
+
+static struct err *reload(struct monitor *m)
+{
+	AUTO(config_fini) struct config next;
+	autofree char *restart = NULL;
+
+	config_init(&next);
+	TRY(config_load(&next, m->options->config_path, m->options->config_required));
+	TRY(state_reload(&m->state));
+	restart = config_reload(&m->config, &next);
+	if (restart)
+		log_warn("reload needs-a-restart=\"%s\"", restart);
+	return NULL;
+}
+
+/* All or nothing: what is wrong leaves what was. */
 static void on_hangup(evutil_socket_t number unused_arg, short what unused_arg, void *arg)
 {
 	struct monitor *m = arg;
-	autoerr struct err *e = state_reload(&m->state);
+	autoerr struct err *e = reload(m);
 
 	if (e) {
 		autofree char *line = err_line(e);
@@ -355,7 +458,8 @@ static void on_hangup(evutil_socket_t number unused_arg, short what unused_arg, 
 		log_error("reload error=\"%s\"", line);
 		return;
 	}
-	log_info("reload peers=%zu", m->state.peers.n);
+	log_info("reload peers=%zu sections=%zu", m->state.peers.n, m->config.n_peers);
+	warn_of_sections(m);
 	monitor_post_peers(m);
 }
 
@@ -420,6 +524,10 @@ static struct err *start(struct monitor *m)
 	if (!m->base)
 		return err_new(ERR_KERNEL, "no event loop");
 	TRY(watch_signals(m));
+	m->seen_later = evtimer_new(m->base, on_seen_later, m);
+	if (!m->seen_later)
+		return err_new(ERR_BUG, "no timer");
+	warn_of_sections(m);
 	m->groups = groups_new(m);
 	load_kernel_tls(m);
 	TRY(init_service(m, &m->control, ROLE_CONTROL));
@@ -431,8 +539,11 @@ static struct err *start(struct monitor *m)
 
 static void finish(struct monitor *m)
 {
+	if (m->seen_later && event_pending(m->seen_later, EV_TIMEOUT, NULL))
+		err_free(state_save_seen(&m->state));
 	moves_fini(m);
 	settle_fini(m);
+	rates_fini(&m->rates);
 	groups_free(m->groups);
 	migrations_fini(&m->ended);
 	child_free(m->control.child);

@@ -9,10 +9,12 @@
 
 #include <event2/event.h>
 
+#include "roles/admit.h"
 #include "roles/child.h"
 #include "roles/config.h"
 #include "roles/joins.h"
 #include "roles/migrations.h"
+#include "roles/rates.h"
 #include "roles/state.h"
 
 #define MOVE_ID_BYTES 65
@@ -25,8 +27,8 @@ struct move {
 	struct monitor *monitor;
 	char id[MOVE_ID_BYTES]; /* "" until an incoming one has said it */
 	bool receive, dry_run;
-	uint32_t asker; /* uid; 0 for what comes in */
-	pid_t pid;      /* source: pinned by start_time */
+	struct asker asker; /* uid 0 for what comes in */
+	pid_t pid;          /* source: pinned by start_time */
 	uint64_t start_time;
 	int64_t began_us;
 	Migrate__SendRequest *send; /* source; owned */
@@ -42,10 +44,15 @@ struct move {
 	struct err *why;         /* with doubtful */
 	struct err *lost;        /* why a connection ended, as net saw it */
 	struct address to;       /* source: whom to dial */
-	char *key;               /* owned; the peer's fingerprint */
+	char *key;               /* owned; the peer's fingerprint; NULL: not connected yet */
 	char peer_boot_id[BOOT_ID_BYTES];
 	bool doubtful;      /* the worker has said so: not told to anybody yet */
 	struct joins joins; /* further connections */
+	/* admit.c: destination */
+	bool begun; /* the peer has said what it wants */
+	int64_t accepted_us;
+	uint64_t reserved_bytes;
+	struct event *silence;
 };
 
 /* control or net, restarted when it dies. */
@@ -79,15 +86,22 @@ struct monitor {
 	size_t n_moves;
 	struct doubt *doubts; /* settle.c's */
 	struct groups *groups;
-	struct migrations ended; /* for a control that is started anew; without their notes */
+	struct rates rates;       /* of peers */
+	struct event *seen_later; /* writes down who was seen */
+	struct migrations ended;  /* for a control that is started anew; without their notes */
 	bool ready, ending;
 	int status;
 };
 
 /* Runs the daemon; returns its exit status. */
 int monitor_main(const struct monitor_options *o);
-/* Sends the list of peers to control and net. */
+/* Sends the list of peers to control and net, and ends the migrations of those that are none now.
+ */
 void monitor_post_peers(struct monitor *m);
+/* Our keys have changed. */
+void monitor_post_keys(struct monitor *m);
+/* A connection to or from a peer is there. */
+void monitor_seen(struct monitor *m, const Migrate__Connected *c);
 /* Ends the loop if the daemon is ending and nothing is left to wait for. */
 void monitor_check_end(struct monitor *m);
 
@@ -101,16 +115,26 @@ void monitor_ask(void *arg, struct ipc_msg *msg);
 
 /* moves.c */
 /* Begins to send; *id is for the client. Takes nothing. `who` may do it: checked here. */
-struct err *move_begin_send(
-	struct monitor *m, uint32_t who, const Migrate__SendRequest *r, const char **id) must_check;
+struct err *move_begin_send(struct monitor *m, const struct asker *who,
+	const Migrate__SendRequest *r, const char **id) must_check;
 /* ERR_INVALID: no such migration goes on. */
 struct err *move_cancel(struct monitor *m, uint32_t who, const char *id) must_check;
+/* Has it end, unless it is committed: an enum why. */
+void move_end(struct move *v, char why);
+/* One that goes on. NULL if there is none. */
+struct move *move_find(struct monitor *m, const char *id, bool receive);
 /* The client of a send closed its connection. */
 void monitor_client_left(void *arg, struct ipc_msg *msg);
 /* Has net dial the peer, for connection `join` (0: the first). *stream_fd is the worker's end, if
  * the answer brings no other. */
 struct err *move_dial(struct move *v, uint32_t join, int *stream_fd) must_check;
 const char *move_side(const struct move *v);
+/* Removes it as soon as it is over and none of its processes is left. */
+void move_check_end(struct move *v);
+/* move_hooks.c: from its worker */
+void move_hook_asked(void *move, struct ipc_msg *msg);
+void move_hook_stop(void *move, struct ipc_msg *msg);
+void move_hooks_fini(struct move *v);
 /* For a control that is started anew. Copies. */
 void moves_remember(struct monitor *m, const Migrate__Done *d);
 /* From net. */

@@ -25,6 +25,7 @@
 #include "roles/refuse.h"
 #include "roles/settle.h"
 #include "roles/subject.h"
+#include "roles/why.h"
 #include "wire/err_wire.h"
 
 const char *move_side(const struct move *v)
@@ -82,6 +83,8 @@ static void move_free(struct move *v)
 	if (v->last)
 		migrate__progress__free_unpacked(v->last, NULL);
 	joins_fini(v);
+	admit_fini(v);
+	asker_fini(&v->asker);
 	free(v->comm);
 	free(v->peer);
 	free(v->key);
@@ -93,7 +96,7 @@ static void move_free(struct move *v)
 }
 
 /* Removes it as soon as it is over and none of its processes is left. */
-static void move_check_end(struct move *v)
+void move_check_end(struct move *v)
 {
 	struct monitor *m = v->monitor;
 
@@ -213,6 +216,7 @@ static void on_worker_progress(void *arg, struct ipc_msg *msg)
 		return;
 	snprintf(v->id, sizeof(v->id), "%s", p->id);
 	v->pid = p->pid;
+	p->asker = v->asker.uid;
 	post_progress(v->monitor, p);
 	if (v->last)
 		migrate__progress__free_unpacked(v->last, NULL);
@@ -229,6 +233,7 @@ static void on_worker_done(void *arg, struct ipc_msg *msg)
 
 	if (!d.last)
 		return;
+	d.last->asker = v->asker.uid;
 	add_cause(a, v, &d);
 	/* The peer is asked first. */
 	v->doubtful = !v->receive && strcmp(d.outcome, verdict_name(VERDICT_DOUBT)) == 0;
@@ -236,100 +241,6 @@ static void on_worker_done(void *arg, struct ipc_msg *msg)
 		v->why = d.error ? err_from_wire(d.error) : NULL;
 	else
 		post_done(v, &d);
-}
-
-/* One run of hooks. It is the move's until it has answered; then it only has to end, and the move
- * may ask for the next one meanwhile. */
-struct hook_job {
-	struct move *move; /* NULL: answered */
-	struct child *child;
-};
-
-static void answer_hooks(struct hook_job *job, const Migrate__Ipc *ipc)
-{
-	struct move *v = job->move;
-
-	job->move = NULL;
-	v->hooks = NULL;
-	if (v->worker)
-		child_post(v->worker, ipc, NULL, 0);
-	move_check_end(v);
-}
-
-static void on_hooks_result(void *arg, struct ipc_msg *msg)
-{
-	struct hook_job *job = arg;
-
-	if (job->move)
-		answer_hooks(job, msg->m);
-}
-
-/* The process that runs hooks could not even say what went wrong. Takes e. */
-static void fail_hooks(struct hook_job *job, struct err *e)
-{
-	autoarena struct arena *a = arena_new();
-	Migrate__HookResult result = MIGRATE__HOOK_RESULT__INIT;
-	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
-
-	result.error = err_to_wire(a, e, move_side(job->move), NULL);
-	err_free(e);
-	ipc.body_case = MIGRATE__IPC__BODY_HOOK_RESULT;
-	ipc.hook_result = &result;
-	answer_hooks(job, &ipc);
-}
-
-static void on_hooks_ended(void *arg, int status, bool heard unused_arg)
-{
-	struct hook_job *job = arg;
-
-	if (job->move)
-		fail_hooks(job, err_new(ERR_BUG, "the process that runs hooks ended (%#x)",
-					(unsigned)status));
-	free(job);
-}
-
-static const struct child_ops hooks_ops = {
-	.by_case = { [MIGRATE__IPC__BODY_HOOK_RESULT] = on_hooks_result },
-	.ended = on_hooks_ended,
-};
-
-/* Directory and limit are ours to say, not the worker's. */
-static void on_worker_hook(void *arg, struct ipc_msg *msg)
-{
-	struct move *v = arg;
-	Migrate__HookRun run = *msg->m->hook_run;
-	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
-	struct hook_job *job;
-	struct err *e;
-
-	if (v->hooks || !run.progress) { /* it waits for an answer before it asks again */
-		child_kill(v->worker);
-		return;
-	}
-	run.hooks_dir = v->monitor->config.hooks_dir;
-	run.limit_us = (uint64_t)v->monitor->config.hook_limit_us;
-	ipc.body_case = MIGRATE__IPC__BODY_HOOK_RUN;
-	ipc.hook_run = &run;
-	job = v->hooks = xcalloc(1, sizeof(*job));
-	job->move = v;
-	e = child_start(v->monitor->base,
-		(struct child_spec){ ROLE_HOOKS, monitor_debug(v->monitor), &hooks_ops }, job,
-		&job->child);
-	if (e) {
-		fail_hooks(job, e);
-		free(job);
-		return;
-	}
-	child_post(job->child, &ipc, NULL, 0);
-}
-
-static void on_worker_hook_stop(void *arg, struct ipc_msg *msg)
-{
-	struct move *v = arg;
-
-	/* None: it has just answered. */
-	if (v->hooks)
-		child_post(v->hooks->child, msg->m, NULL, 0);
 }
 
 /* Why it is over, if it has not said so itself. */
@@ -383,16 +294,18 @@ static void on_worker_ended(void *arg, int status, bool heard unused_arg)
 static const struct child_ops worker_ops = {
 	.by_case = { [MIGRATE__IPC__BODY_PROGRESS] = on_worker_progress,
 		[MIGRATE__IPC__BODY_DONE] = on_worker_done,
-		[MIGRATE__IPC__BODY_HOOK_RUN] = on_worker_hook,
-		[MIGRATE__IPC__BODY_HOOK_STOP] = on_worker_hook_stop,
-		[MIGRATE__IPC__BODY_OPEN] = joins_wanted },
+		[MIGRATE__IPC__BODY_HOOK_RUN] = move_hook_asked,
+		[MIGRATE__IPC__BODY_HOOK_STOP] = move_hook_stop,
+		[MIGRATE__IPC__BODY_OPEN] = joins_wanted,
+		[MIGRATE__IPC__BODY_RESERVE] = admit_reserve },
 	.ended = on_worker_ended,
 };
 
 static void post_work(struct move *v, int interrupt)
 {
 	const struct config *c = &v->monitor->config;
-	autofree char *uids = uid_set_text(&c->receive.uids);
+	const struct receive_policy *receive = config_receive(c, v->peer ? v->peer : "");
+	autofree char *uids = uid_set_text(&receive->uids);
 	Migrate__Work work = MIGRATE__WORK__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
 	char none[] = "";
@@ -409,11 +322,14 @@ static void post_work(struct move *v, int interrupt)
 	work.send = v->send;
 	work.start_time = v->start_time;
 	work.comm = v->comm ? v->comm : none;
-	work.asker = v->asker;
+	work.asker = v->asker.uid;
+	work.asker_gid = v->asker.gid;
+	work.asker_groups = v->asker.groups;
+	work.n_asker_groups = v->asker.n_groups;
 	work.users_own = c->allow_users_own;
-	work.max_memory = c->receive.max_memory;
+	work.max_memory = receive->max_memory;
 	work.allow_uids = uids;
-	work.allow_capabilities = c->receive.allow_capabilities;
+	work.allow_capabilities = receive->allow_capabilities;
 	work.state_dir = v->monitor->state.dir;
 	work.cgroup_dir = c->cgroup_dir ? c->cgroup_dir : none;
 	work.hooks_dir = c->hooks_dir;
@@ -487,11 +403,12 @@ static void first_progress(struct move *v)
 	p->owner = xstrdup("source");
 	p->pid = v->pid;
 	p->comm = xstrdup(v->comm ? v->comm : "");
+	p->asker = v->asker.uid;
 	p->peer = xstrdup(v->peer ? v->peer : "");
 	v->last = p;
 }
 
-static struct err *check_room(const struct monitor *m, const struct subject *s)
+static struct err *check_room(struct monitor *m, const struct subject *s)
 {
 	const char *held = s ? settle_holds(m, s->pid) : NULL;
 
@@ -501,25 +418,27 @@ static struct err *check_room(const struct monitor *m, const struct subject *s)
 				s->pid, s->comm, held),
 			"migratectl status %s tells what is known", held);
 	for (const struct move *v = m->moves; v; v = v->next)
-		if (s && !v->receive && !v->over && v->pid == s->pid)
+		if (!v->receive && !v->over && v->pid == s->pid)
 			return err_hint(err_new(ERR_LIMIT, "%d (%s) is being moved already", s->pid,
 						s->comm),
 				"migratectl watch %s follows it", v->id);
-	if (m->n_moves >= m->config.max_migrations)
-		return err_hint(
-			err_new(ERR_LIMIT, "%zu migrations go on already on this host", m->n_moves),
-			"try again later, or raise max_migrations in migrated.conf");
-	return NULL;
+	return admit_room(m, NULL);
 }
 
 /* A pair for the stream: ours goes to the worker, the other one to net. */
 struct err *move_dial(struct move *v, uint32_t join, int *stream_fd)
 {
+	const struct peer *peer = peers_by_name(&v->monitor->state.peers, v->peer);
 	Migrate__Dial dial = MIGRATE__DIAL__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	char *keys[PEER_KEYS_MAX];
 	autoclose int theirs = -1;
 	int pair[2];
 
+	if (!peer)
+		return why_err(WHY_REVOKED, v->peer, move_side(v));
+	for (size_t i = 0; i < peer->n_keys; i++)
+		keys[i] = (char *)(uintptr_t)peer->keys[i];
 	if (!v->monitor->net.child)
 		return err_new(ERR_BUG, "the net role is not running");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
@@ -529,7 +448,8 @@ struct err *move_dial(struct move *v, uint32_t join, int *stream_fd)
 	dial.id = v->id;
 	dial.host = v->to.host;
 	dial.port = v->to.port;
-	dial.fingerprint = v->key;
+	dial.fingerprints = keys;
+	dial.n_fingerprints = peer->n_keys;
 	dial.name = v->peer;
 	dial.join = join;
 	dial.limit_us = join ? 0 : v->send->timeout_us;
@@ -551,48 +471,53 @@ static struct err *check_request(const Migrate__SendRequest *r)
 	return NULL;
 }
 
-struct err *move_begin_send(
-	struct monitor *m, uint32_t who, const Migrate__SendRequest *r, const char **id)
+static struct move *new_send(struct monitor *m, const struct asker *who, const struct subject *s,
+	const struct peer *peer, const Migrate__SendRequest *r)
 {
+	struct move *v = move_new(m, false);
+
+	new_id(v->id);
+	v->dry_run = r->dry_run;
+	v->asker = asker_copy(who);
+	v->pid = s->pid;
+	v->start_time = s->start_time;
+	v->comm = xstrdup(s->comm);
+	v->peer = peer ? xstrdup(peer->name) : NULL;
+	v->send = copy_request(r);
+	first_progress(v);
+	return v;
+}
+
+struct err *move_begin_send(
+	struct monitor *m, const struct asker *who, const Migrate__SendRequest *r, const char **id)
+{
+	AUTO(subject_fini) struct subject s = { .pid = 0 };
 	const struct peer *peer = NULL;
 	struct address to = { .port = 0 };
-	struct subject s;
 	struct move *v;
 	struct err *e;
 
 	TRY(check_request(r));
 	TRY(subject_read(r->pid, &s));
 	TRY(policy_send(who, m->config.allow_users_own, &s));
-	TRY(check_room(m, &s));
 	if (r->host[0])
 		TRY(peers_find(&m->state.peers, r->host, &peer, &to));
-	v = move_new(m, false);
-	new_id(v->id);
-	v->dry_run = r->dry_run;
-	v->asker = who;
-	v->pid = s.pid;
-	v->start_time = s.start_time;
-	v->comm = xstrdup(s.comm);
-	v->peer = peer ? xstrdup(peer->name) : NULL;
-	v->key = peer ? xstrdup(peer->fingerprint) : NULL;
+	TRY(check_room(m, &s));
+	v = new_send(m, who, &s, peer, r);
 	v->to = to;
-	v->send = copy_request(r);
-	first_progress(v);
 	e = peer ? move_dial(v, 0, &v->stream_fd) : start_worker(v);
 	v->dialling = peer && !e;
 	if (e) {
 		move_free(v);
 		return e;
 	}
-	log_info("%s id=%s pid=%d comm=%s uid=%u peer=%s", r->dry_run ? "check" : "send", v->id,
-		v->pid, v->comm, who, v->peer ? v->peer : "none");
 	*id = v->id;
 	return NULL;
 }
 
 /* ---- net ---- */
 
-static struct move *by_id(struct monitor *m, const char *id, bool receive)
+struct move *move_find(struct monitor *m, const char *id, bool receive)
 {
 	for (struct move *v = m->moves; v; v = v->next)
 		if (!v->over && v->receive == receive && id[0] && strcmp(v->id, id) == 0)
@@ -627,6 +552,7 @@ static void dialled(struct monitor *m, struct ipc_msg *msg)
 	}
 	joins_allow(v, &c->token);
 	snprintf(v->peer_boot_id, sizeof(v->peer_boot_id), "%s", c->boot_id);
+	v->key = xstrdup(c->fingerprint);
 	v->kernel_tls = c->kernel_tls && msg->n_fds == 1;
 	if (v->kernel_tls) {
 		fd_closep(&v->stream_fd);
@@ -650,7 +576,7 @@ static void accepted(struct monitor *m, struct ipc_msg *msg)
 	log_info("accepted peer=%s address=%s software=\"%s\" stream=%s", c->name, c->address,
 		c->software, carrier(c->kernel_tls));
 	settle_poke(m, c->name);
-	e = m->ending ? err_new(ERR_CANCELLED, "migrated is ending there") : check_room(m, NULL);
+	e = m->ending ? err_new(ERR_CANCELLED, "migrated is ending there") : admit_connection(m, c);
 	if (e) {
 		refuse(m, msg->fds[0], c->kernel_tls, e);
 		err_free(e);
@@ -665,6 +591,7 @@ static void accepted(struct monitor *m, struct ipc_msg *msg)
 	v->kernel_tls = c->kernel_tls;
 	v->stream_fd = take_fd(&msg->fds[0]);
 	first_progress(v);
+	admit_watch(v);
 	e = start_worker(v);
 	if (e) {
 		refuse(m, v->stream_fd, v->kernel_tls, e);
@@ -676,6 +603,8 @@ void monitor_connected(void *arg, struct ipc_msg *msg)
 {
 	struct service *net = arg;
 
+	if (!msg->m->connected->error)
+		monitor_seen(net->monitor, msg->m->connected);
 	if (msg->m->connected->asked)
 		settle_answered(net->monitor, msg->m->connected);
 	else if (msg->m->connected->join)
@@ -716,7 +645,7 @@ void moves_net_died(struct monitor *m)
 
 /* ---- cancel ---- */
 
-static void cancel(struct move *v)
+void move_end(struct move *v, char why)
 {
 	Migrate__Drop drop = MIGRATE__DROP__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
@@ -724,9 +653,9 @@ static void cancel(struct move *v)
 	if (v->cancelled || v->over)
 		return;
 	v->cancelled = true;
-	log_info("cancel id=%s side=%s", v->id, move_side(v));
+	log_info("cancel id=%s side=%s why=%c", v->id, move_side(v), why);
 	if (v->worker) {
-		(void)send(v->interrupt_fd, "c", 1, MSG_NOSIGNAL);
+		(void)send(v->interrupt_fd, &why, 1, MSG_NOSIGNAL);
 		return;
 	}
 	drop.id = v->id;
@@ -734,35 +663,37 @@ static void cancel(struct move *v)
 	ipc.drop = &drop;
 	if (v->monitor->net.child)
 		child_post(v->monitor->net.child, &ipc, NULL, 0);
-	end_with(v, "kept", err_new(ERR_CANCELLED, "cancelled while connecting"));
+	end_with(v, "kept",
+		err_in(why_err(why, v->peer ? v->peer : "", move_side(v)),
+			"ended while connecting"));
 }
 
 struct err *move_cancel(struct monitor *m, uint32_t who, const char *id)
 {
-	struct move *out = by_id(m, id, false), *in = by_id(m, id, true);
+	struct move *out = move_find(m, id, false), *in = move_find(m, id, true);
 
 	if (!out && !in)
 		return err_hint(err_new(ERR_INVALID, "no migration %s goes on here", id),
 			"migratectl list shows all of them");
-	TRY(policy_cancel(who, out ? out->asker : 0));
-	cancel(out ? out : in);
+	TRY(policy_may(MAY_CANCEL, who, out ? out->asker.uid : 0));
+	move_end(out ? out : in, WHY_ASKED);
 	return NULL;
 }
 
 void monitor_client_left(void *arg, struct ipc_msg *msg)
 {
 	struct service *control = arg;
-	struct move *v = by_id(control->monitor, msg->m->left->id, false);
+	struct move *v = move_find(control->monitor, msg->m->left->id, false);
 
 	if (v)
-		cancel(v);
+		move_end(v, WHY_ASKED);
 }
 
 void moves_cancel_all(struct monitor *m)
 {
 	for (struct move *v = m->moves, *next; v; v = next) {
 		next = v->next;
-		cancel(v);
+		move_end(v, WHY_ENDING);
 	}
 }
 
@@ -789,9 +720,7 @@ void moves_fini(struct monitor *m)
 {
 	while (m->moves) {
 		child_free(m->moves->worker);
-		if (m->moves->hooks)
-			child_free(m->moves->hooks->child);
-		free(m->moves->hooks);
+		move_hooks_fini(m->moves);
 		move_free(m->moves);
 	}
 }

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The net role: an unprivileged parent that listens and forks a child for every connection. The
- * parent never reads a byte from the network. Strangers can use at most UNKNOWN_MAX children at a
- * time, each for the handshake's time limit; beyond that they wait in the listen queue.
+ * The net role: an unprivileged parent that listens and forks a child for every connection that
+ * says something. The parent never reads a byte from the network. Strangers can use at most
+ * DOORS_MAX descriptors and UNKNOWN_MAX children at a time, each for the handshake's time limit;
+ * whoever comes beyond that takes the place of another one (session/admission.h), so that those who
+ * only wait do not keep others out. What is accepted at once is little work, so that nobody waits
+ * in the listen queue.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,15 +20,29 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "roles/audit.h"
 #include "roles/connection.h"
+#include "roles/doors.h"
 #include "roles/ipc.h"
+#include "roles/rates.h"
 #include "roles/role.h"
+#include "session/admission.h"
 #include "wire/err_wire.h"
 
-#define UNKNOWN_MAX      160
-#define UNKNOWN_PER_HOST 96 /* more than 64 migrations that begin at once */
-#define CONNECTIONS_MAX  512
-#define RETRY_MS         200 /* after accept ran out of descriptors */
+#define DOORS_MAX          256
+#define DOORS_PER_SOURCE   192
+#define ACCEPT_AT_ONCE     16
+#define STAY_US            1000000
+#define UNKNOWN_MAX        160
+#define UNKNOWN_PER_SOURCE 96 /* more than 64 migrations that begin at once */
+#define CONNECTIONS_MAX    512
+#define RETRY_MS           200 /* after accept ran out of descriptors */
+/* Lines in the log about strangers: more would fill a disk at their pleasure. */
+#define LINES_BURST      50
+#define LINES_PER_MINUTE 60
+
+/* Of events; libevent gives all others the one in the middle. */
+enum { PRIORITIES = 3, PRIORITY_NEW = 2 };
 
 struct net;
 
@@ -38,8 +55,11 @@ struct child {
 	uint32_t join; /* dialled: as in Dial */
 	bool ask;      /* dialled: as in Dial */
 	uint64_t number;
+	int64_t began_us;
 	bool connected;
-	struct in6_addr from; /* accepted: IPv4 mapped */
+	bool stranger; /* is in the list of those */
+	bool loud;     /* may write a line about itself */
+	struct waiting waiting;
 };
 
 struct net {
@@ -50,10 +70,16 @@ struct net {
 	struct event *listeners[IPC_FDS_MAX];
 	size_t n_listeners;
 	struct event *retry;
-	struct tls_ctx dial, accept;
+	struct tls_ctx dial, dial_next,
+		accept; /* dial_next: with the key that follows; or nothing */
+	struct identity *identity, *next;
 	struct peers peers;
 	struct child *children;
-	size_t n_children, n_unknown;
+	size_t n_children;
+	struct doors doors;
+	struct admission strangers;
+	struct bucket lines;
+	size_t silenced; /* since the last line */
 	bool paused;
 	uint64_t last_number;
 	int status;
@@ -97,7 +123,16 @@ static void listen_more(struct net *n, bool on)
 
 static void listen_if_room(struct net *n)
 {
-	listen_more(n, n->n_unknown < UNKNOWN_MAX && n->n_children < CONNECTIONS_MAX);
+	listen_more(n, n->n_children < CONNECTIONS_MAX);
+}
+
+/* It has said who it is; a line about it was not needed. */
+static void no_stranger(struct child *c)
+{
+	if (!c->stranger)
+		return;
+	c->stranger = false;
+	admission_remove(&c->net->strangers, &c->waiting);
 }
 
 /* What a dial was for. */
@@ -126,8 +161,10 @@ static void on_child_connected(void *arg, struct ipc *from unused_arg, struct ip
 {
 	struct child *c = arg;
 
-	if (!c->connected && !c->id)
-		c->net->n_unknown--;
+	no_stranger(c);
+	if (c->loud)
+		bucket_give_back(&c->net->lines, LINES_PER_MINUTE);
+	c->loud = false;
 	c->connected = true;
 	msg->m->connected->connection = c->number;
 	ipc_post(c->net->monitor, msg->m, msg->fds, msg->n_fds);
@@ -179,8 +216,7 @@ static void on_child_ended(void *arg, struct ipc *from)
 
 		post_failed_dial(n, &(struct dialled){ c->id, c->join, c->ask }, e);
 	}
-	if (!c->id && !c->connected)
-		n->n_unknown--;
+	no_stranger(c);
 	n->n_children--;
 	while (*link != c)
 		link = &(*link)->next;
@@ -205,12 +241,23 @@ struct task {
 	const Migrate__Dial *dial; /* NULL: accepted */
 	/* Why nobody serves it: fd is the kernel's TLS. NULL: somebody may. */
 	const Migrate__Error *refuse;
+	const struct in6_addr *from; /* accepted: a stranger; where it comes from */
+	bool loud;
 };
 
 static int child_main(struct net *n, const struct task *t, int report)
 {
-	struct connection conn = { report, t->dial ? -1 : t->fd, t->dial ? t->fd : -1, t->dial,
-		n->setup, t->dial ? &n->dial : &n->accept, &n->peers, "" };
+	struct connection conn = {
+		.report_fd = report,
+		.tcp_fd = t->dial ? -1 : t->fd,
+		.stream_fd = t->dial ? t->fd : -1,
+		.dial = t->dial,
+		.setup = n->setup,
+		.tls = t->dial ? &n->dial : &n->accept,
+		.tls_next = n->dial_next.ctx ? &n->dial_next : NULL,
+		.peers = &n->peers,
+		.loud = t->loud,
+	};
 
 	close_all_but((int[]){ report, t->fd }, 2);
 	return t->refuse ? connection_refuse(t->fd, t->refuse) : connection_main(&conn);
@@ -234,7 +281,8 @@ static struct err *start_child(struct net *n, const struct task *t)
 	if (pid == 0)
 		_exit(child_main(n, t, theirs));
 	c = xcalloc(1, sizeof(*c));
-	*c = (struct child){ .next = n->children, .net = n, .pid = pid };
+	*c = (struct child){ .next = n->children, .net = n, .pid = pid, .loud = t->loud };
+	c->began_us = clock_us();
 	c->id = t->dial ? xstrdup(t->dial->id) : NULL;
 	c->join = t->dial ? t->dial->join : 0;
 	c->ask = t->dial && t->dial->ask;
@@ -243,7 +291,11 @@ static struct err *start_child(struct net *n, const struct task *t)
 	c->ipc = ipc_new(n->base, take_fd(&ours), &child_handlers, c);
 	n->children = c;
 	n->n_children++;
-	n->n_unknown += t->dial || t->refuse ? 0 : 1;
+	if (t->from) {
+		c->stranger = true;
+		c->waiting.source = *t->from;
+		admission_add(&n->strangers, &c->waiting);
+	}
 	return NULL;
 }
 
@@ -254,57 +306,108 @@ static void on_retry(evutil_socket_t fd unused_arg, short what unused_arg, void 
 	listen_if_room(arg);
 }
 
-static struct in6_addr address_in6(const struct sockaddr_storage *ss)
+static struct child *child_of(struct waiting *w)
 {
-	struct in6_addr a = IN6ADDR_ANY_INIT;
-
-	if (ss->ss_family == AF_INET6)
-		return ((const struct sockaddr_in6 *)ss)->sin6_addr;
-	if (ss->ss_family == AF_INET)
-		memcpy(a.s6_addr + 12, &((const struct sockaddr_in *)ss)->sin_addr, 4);
-	a.s6_addr[10] = a.s6_addr[11] = 0xff;
-	return a;
+	return (struct child *)(void *)((char *)w - offsetof(struct child, waiting));
 }
 
-/* One stranger cannot take all places. */
-static bool too_many_from(const struct net *n, const struct in6_addr *from)
+/* It is none of ours to wait for any more; the process ends at once. */
+static void evict(struct waiting *w)
 {
-	size_t count = 0;
-
-	for (const struct child *c = n->children; c; c = c->next)
-		if (!c->id && !c->connected && memcmp(&c->from, from, sizeof(*from)) == 0)
-			count++;
-	return count >= UNKNOWN_PER_HOST;
+	if (!w)
+		return;
+	no_stranger(child_of(w));
+	kill(child_of(w)->pid, SIGKILL); /* our child, not yet waited for */
 }
 
-static void on_accept(evutil_socket_t listener, short what unused_arg, void *arg)
+/* Whether the next stranger may have a line in the log. */
+static bool take_line(struct net *n)
+{
+	if (!bucket_take(&n->lines, LINES_BURST, LINES_PER_MINUTE, clock_us(), NULL)) {
+		n->silenced++;
+		return false;
+	}
+	if (n->silenced)
+		log_warn("strangers without-a-line=%zu", n->silenced);
+	n->silenced = 0;
+	return true;
+}
+
+static void accept_failed(struct net *n, int no)
+{
+	const struct timeval soon = { 0, RETRY_MS * 1000 };
+
+	if (no != EMFILE && no != ENFILE && no != ENOMEM && no != ENOBUFS)
+		return; /* the stranger has gone again */
+	log_warn("accept error=\"%s\"", strerror(no));
+	listen_more(n, false);
+	event_add(n->retry, &soon);
+}
+
+/* Whoever has a process has some time to say who it is, whatever else comes from there. For another
+ * source there is room at once. */
+static bool too_early(const struct waiting *victim, const struct in6_addr *source)
+{
+	return memcmp(&victim->source, source, sizeof(*source)) == 0 &&
+	       clock_us() - child_of((struct waiting *)(uintptr_t)victim)->began_us < STAY_US;
+}
+
+static bool on_knocked(void *arg, int stranger, const struct in6_addr *source)
 {
 	struct net *n = arg;
-	struct sockaddr_storage ss = { .ss_family = AF_UNSPEC };
-	socklen_t len = sizeof(ss);
-	autoclose int fd =
-		accept4(listener, (struct sockaddr *)&ss, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	struct in6_addr from = address_in6(&ss);
+	struct waiting *victim = admission_victim(&n->strangers, source);
+	autoclose int fd = -1;
 	autoerr struct err *e = NULL;
 
-	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
-		const struct timeval soon = { 0, RETRY_MS * 1000 };
-
-		log_warn("accept error=\"%s\"", strerror(errno));
-		listen_more(n, false);
-		event_add(n->retry, &soon);
-	}
-	if (fd < 0 || too_many_from(n, &from))
-		return; /* the stranger has gone again, or is one of too many */
-	e = start_child(n, &(struct task){ fd, NULL, NULL });
-	if (!e) {
-		n->children->from = from;
-	} else {
+	if ((victim && too_early(victim, source)) || n->n_children >= CONNECTIONS_MAX)
+		return false;
+	evict(victim);
+	fd = stranger;
+	e = start_child(n, &(struct task){ .fd = fd, .from = source, .loud = take_line(n) });
+	if (e) {
 		autofree char *line = err_line(e);
 
 		log_warn("accept error=\"%s\"", line);
 	}
 	listen_if_room(n);
+	return true;
+}
+
+static void on_silent(void *arg, int fd)
+{
+	autoerr struct err *e = err_new(ERR_TIMEOUT, "it connected, then said nothing");
+	char address[ADDRESS_BYTES];
+
+	if (!take_line(arg))
+		return;
+	address_of_peer(fd, address);
+	audit(&(struct audit){ .what = "connect", .from = address, .denied = e });
+}
+
+static void on_dropped(void *arg)
+{
+	struct net *n = arg;
+
+	n->silenced++;
+}
+
+static void on_accept(evutil_socket_t listener, short what unused_arg, void *arg)
+{
+	struct net *n = arg;
+
+	for (int i = 0; i < ACCEPT_AT_ONCE && !n->paused; i++) {
+		struct sockaddr_storage ss = { .ss_family = AF_UNSPEC };
+		socklen_t len = sizeof(ss);
+		int fd = accept4(
+			listener, (struct sockaddr *)&ss, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		struct in6_addr source = admission_source(&ss);
+
+		if (fd < 0) {
+			accept_failed(n, errno);
+			return;
+		}
+		doors_open(&n->doors, fd, &source);
+	}
 }
 
 /* ---- the monitor ---- */
@@ -318,30 +421,64 @@ static void fatal(struct net *n, const struct err *e)
 	event_base_loopbreak(n->base);
 }
 
+static struct err *read_key(char *pem, struct identity **ret)
+{
+	struct err *e = identity_from_pem(pem, strlen(pem), ret);
+
+	explicit_bzero(pem, strlen(pem));
+	return e;
+}
+
+/* Children have copies of what they use. */
+static struct err *use_keys(struct net *n, const Migrate__Keys *k)
+{
+	identity_freep(&n->identity);
+	identity_freep(&n->next);
+	tls_ctx_fini(&n->dial);
+	tls_ctx_fini(&n->dial_next);
+	tls_ctx_fini(&n->accept);
+	TRY(read_key(k->pem, &n->identity));
+	TRY(tls_ctx_init(&n->dial, n->identity, TLS_DIAL));
+	TRY(tls_ctx_init(&n->accept, n->identity, TLS_ACCEPT));
+	if (!k->next_pem[0])
+		return NULL;
+	TRY(read_key(k->next_pem, &n->next));
+	n->accept.other = n->next;
+	return tls_ctx_init(&n->dial_next, n->next, TLS_DIAL);
+}
+
 static struct err *set_up(struct net *n, struct ipc_msg *msg)
 {
-	AUTO(identity_freep) struct identity *id = NULL;
 	const Migrate__NetSetup *s = msg->m->net_setup;
 
-	if (n->setup)
-		return err_new(ERR_BUG, "set up twice");
-	TRY(identity_from_pem(s->key_pem, strlen(s->key_pem), &id));
-	TRY(tls_ctx_init(&n->dial, id, TLS_DIAL));
-	TRY(tls_ctx_init(&n->accept, id, TLS_ACCEPT));
-	explicit_bzero(s->key_pem, strlen(s->key_pem));
+	if (n->setup || !s->keys)
+		return err_new(ERR_BUG, "set up twice, or without keys");
+	TRY(use_keys(n, s->keys));
 	for (size_t i = 0; i < msg->n_fds; i++) {
 		struct event *ev = event_new(
 			n->base, take_fd(&msg->fds[i]), EV_READ | EV_PERSIST, on_accept, n);
 
 		if (!ev)
 			return err_new(ERR_BUG, "no event for a listener");
+		/* What is there already comes before what is new. */
+		event_priority_set(ev, PRIORITY_NEW);
 		n->listeners[n->n_listeners++] = ev;
 		event_add(ev, NULL);
 	}
 	n->setup_msg = *msg; /* lives as long as the role */
 	n->setup = n->setup_msg.m->net_setup;
+	n->doors.limit_us = (int64_t)n->setup->handshake_us;
 	*msg = (struct ipc_msg){ .m = NULL };
 	return NULL;
+}
+
+static void on_keys(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
+{
+	struct net *n = arg;
+	autoerr struct err *e = use_keys(n, msg->m->keys);
+
+	if (e)
+		fatal(n, e);
 }
 
 static void on_setup(void *arg, struct ipc *from, struct ipc_msg *msg)
@@ -381,7 +518,7 @@ static void on_dial(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
 {
 	struct net *n = arg;
 	const Migrate__Dial *d = msg->m->dial;
-	const struct task t = { msg->n_fds ? msg->fds[0] : -1, d, NULL };
+	const struct task t = { .fd = msg->n_fds ? msg->fds[0] : -1, .dial = d };
 	autoerr struct err *e = msg->n_fds == !d->ask && n->setup
 					? start_child(n, &t)
 					: err_new(ERR_BUG, "dial without a stream");
@@ -397,7 +534,8 @@ static void on_refuse(void *arg, struct ipc *from unused_arg, struct ipc_msg *ms
 	autoerr struct err *e = NULL;
 
 	if (msg->n_fds == 1 && msg->m->refuse->error && n->setup)
-		e = start_child(n, &(struct task){ msg->fds[0], NULL, msg->m->refuse->error });
+		e = start_child(
+			n, &(struct task){ .fd = msg->fds[0], .refuse = msg->m->refuse->error });
 	if (e) {
 		autofree char *line = err_line(e);
 
@@ -434,6 +572,20 @@ static void on_fate_answer(void *arg, struct ipc *from unused_arg, struct ipc_ms
 	pass_to_child(arg, msg->m->fate_answer->connection, msg);
 }
 
+/* Who was refused and does not go must not take the place of others for long. */
+static void on_unwanted(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
+{
+	struct net *n = arg;
+
+	for (struct child *c = n->children; c; c = c->next) {
+		if (c->number != msg->m->unwanted->connection || c->id || c->stranger)
+			continue;
+		evict(admission_victim(&n->strangers, &c->waiting.source));
+		c->stranger = true;
+		admission_add(&n->strangers, &c->waiting);
+	}
+}
+
 /* Without the monitor there is nothing to do; children serve their streams to the end. */
 static void on_monitor_gone(void *arg, struct ipc *from unused_arg)
 {
@@ -447,7 +599,9 @@ static const struct ipc_handlers monitor_handlers = {
 		[MIGRATE__IPC__BODY_DROP] = on_drop,
 		[MIGRATE__IPC__BODY_JOIN_ANSWER] = on_join_answer,
 		[MIGRATE__IPC__BODY_FATE_ANSWER] = on_fate_answer,
-		[MIGRATE__IPC__BODY_REFUSE] = on_refuse },
+		[MIGRATE__IPC__BODY_REFUSE] = on_refuse,
+		[MIGRATE__IPC__BODY_KEYS] = on_keys,
+		[MIGRATE__IPC__BODY_UNWANTED] = on_unwanted },
 	.closed = on_monitor_gone,
 };
 
@@ -455,8 +609,16 @@ int net_main(void)
 {
 	struct net n = { .base = event_base_new() };
 
-	if (!n.base)
+	if (!n.base || event_base_priority_init(n.base, PRIORITIES) < 0)
 		return 1;
+	n.doors = (struct doors){ .base = n.base,
+		.priority = PRIORITY_NEW,
+		.arg = &n,
+		.knocked = on_knocked,
+		.silent = on_silent,
+		.dropped = on_dropped };
+	doors_init(&n.doors, DOORS_MAX, DOORS_PER_SOURCE);
+	admission_init(&n.strangers, UNKNOWN_MAX, UNKNOWN_PER_SOURCE);
 	n.retry = evtimer_new(n.base, on_retry, &n);
 	n.monitor = ipc_new(n.base, IPC_FD, &monitor_handlers, &n);
 	event_base_dispatch(n.base);

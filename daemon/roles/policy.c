@@ -55,6 +55,16 @@ struct err *uid_set_parse(struct uid_set *s, const char *text)
 	return NULL;
 }
 
+void uid_set_copy(struct uid_set *s, const struct uid_set *from)
+{
+	struct uid_range *v = from->n ? xrealloc_array(NULL, from->n, sizeof(*v)) : NULL;
+
+	if (from->n)
+		memcpy(v, from->v, from->n * sizeof(*v));
+	uid_set_fini(s);
+	*s = (struct uid_set){ v, from->n };
+}
+
 bool uid_set_has(const struct uid_set *s, uint32_t uid)
 {
 	for (size_t i = 0; i < s->n; i++)
@@ -93,42 +103,115 @@ static struct err *movable_at_all(const struct subject *s)
 	return NULL;
 }
 
-struct err *policy_send(uint32_t who, bool users_own, const struct subject *s)
+void asker_fini(struct asker *a)
 {
-	bool own = s->owner == who && !s->capabilities;
+	free(a->groups);
+	*a = (struct asker){ .uid = UINT32_MAX };
+}
 
-	TRY(movable_at_all(s));
-	if (who == 0)
+struct asker asker_copy(const struct asker *a)
+{
+	struct asker copy = *a;
+
+	copy.groups = xrealloc_array(NULL, a->n_groups + 1, sizeof(*copy.groups));
+	if (a->n_groups)
+		memcpy(copy.groups, a->groups, a->n_groups * sizeof(*copy.groups));
+	return copy;
+}
+
+void rights_fini(struct rights *r)
+{
+	free(r->uids);
+	free(r->gids);
+	*r = (struct rights){ NULL, 0, NULL, 0, 0, 0 };
+}
+
+void subject_fini(struct subject *s)
+{
+	rights_fini(&s->rights);
+}
+
+/* ---- local users ---- */
+
+enum who { EVERYBODY, OWNER, ROOT };
+
+static const struct {
+	enum who who; /* and root in any case */
+	const char *denied, *hint;
+} may[MAY_VERBS] = {
+	[MAY_LIST] = { EVERYBODY, NULL, NULL },
+	[MAY_IDENTITY] = { EVERYBODY, NULL, NULL },
+	[MAY_PEERS] = { EVERYBODY, NULL, NULL },
+	[MAY_SEND] = { OWNER, "that process is not yours", "ask root of this host" },
+	[MAY_DETAILS] = { OWNER, "reasons are shown to root and to who began the migration",
+		"ask them" },
+	[MAY_CANCEL] = { OWNER, "that migration is not yours", "ask root, or who began it" },
+	[MAY_RESOLVE] = { OWNER, "that migration is not yours", "ask root, or who began it" },
+	[MAY_CHANGE_PEERS] = { ROOT, "only root may change the peers", "run it with sudo" },
+	[MAY_CHANGE_KEY] = { ROOT, "only root may change this host's key", "run it with sudo" },
+};
+
+struct err *policy_may(enum policy_verb verb, uint32_t who, uint32_t owner)
+{
+	if (who == 0 || may[verb].who == EVERYBODY || (may[verb].who == OWNER && who == owner))
 		return NULL;
-	for (size_t i = 0; i < ARRAY_LEN(s->uids); i++)
-		own = own && s->uids[i] == who;
-	if (!own)
-		return err_hint(err_new(ERR_DENIED, "%d (%s) is not yours (you are uid %u)", s->pid,
-					s->comm, who),
-			"ask root of this host");
+	return err_hint(err_new(ERR_DENIED, "%s (you are uid %u)", may[verb].denied, who), "%s",
+		may[verb].hint);
+}
+
+static bool has_group(const struct asker *who, uint32_t gid)
+{
+	bool has = gid == who->gid;
+
+	for (size_t i = 0; i < who->n_groups; i++)
+		has = has || who->groups[i] == gid;
+	return has;
+}
+
+/* Nobody moves what they could not have made: every id of every thread is the asker's, and none has
+ * a capability. That is what the kernel asks of a tracer, and groups besides. */
+static struct err *own(const struct asker *who, const struct subject *s)
+{
+	const struct rights *r = &s->rights;
+
+	for (size_t i = 0; i < r->n_uids; i++)
+		if (r->uids[i] != who->uid)
+			return policy_may(MAY_SEND, who->uid, r->uids[i]);
+	for (size_t i = 0; i < r->n_gids; i++)
+		if (!has_group(who, r->gids[i]))
+			return err_new(ERR_DENIED,
+				"%d (%s) has the group %u, and you have not: it is not yours alone",
+				s->pid, s->comm, r->gids[i]);
+	if (r->capabilities)
+		return err_new(ERR_DENIED, "%d (%s) has capabilities (%#jx): it is not yours alone",
+			s->pid, s->comm, (uintmax_t)r->capabilities);
+	if (s->owner != who->uid)
+		return err_new(ERR_DENIED,
+			"%d (%s) is not dumpable: it has secrets that are not yours", s->pid,
+			s->comm);
+	return NULL;
+}
+
+struct err *policy_send(const struct asker *who, bool users_own, const struct subject *s)
+{
+	TRY(movable_at_all(s));
+	if (who->uid == 0)
+		return NULL;
+	TRY_IN(err_hint(own(who, s), "ask root of this host"), "%d (%s) may not be moved by you",
+		s->pid, s->comm);
 	if (!users_own)
 		return err_hint(err_new(ERR_DENIED, "this host lets only root move processes"),
 			"root can set allow_users = own in migrated.conf");
 	return NULL;
 }
 
-struct err *policy_cancel(uint32_t who, uint32_t owner)
-{
-	if (who == 0 || who == owner)
-		return NULL;
-	return err_new(ERR_DENIED, "that migration is not yours (you are uid %u)", who);
-}
-
-struct err *policy_peers(uint32_t who)
-{
-	if (who == 0)
-		return NULL;
-	return err_hint(err_new(ERR_DENIED, "only root may change the peers (you are uid %u)", who),
-		"run it with sudo");
-}
+/* ---- peers ---- */
 
 struct err *policy_receive(const struct receive_policy *p, uint32_t uid, uint64_t bytes)
 {
+	if (!p->allow)
+		return err_hint(err_new(ERR_DENIED, "no process may come here from your host"),
+			"see allow_receive in migrated.conf of the destination");
 	if (!uid_set_has(&p->uids, uid))
 		return err_hint(err_new(ERR_DENIED, "a process of uid %u may not come here", uid),
 			"see allow_uids in migrated.conf of the destination");
@@ -139,12 +222,6 @@ struct err *policy_receive(const struct receive_policy *p, uint32_t uid, uint64_
 				(uintmax_t)(bytes >> 20), (uintmax_t)(p->max_memory >> 20)),
 			"see max_memory in migrated.conf of the destination");
 	return NULL;
-}
-
-void rights_fini(struct rights *r)
-{
-	free(r->uids);
-	*r = (struct rights){ NULL, 0, 0, 0 };
 }
 
 struct err *policy_rebuilt(const struct receive_policy *p, const struct rights *r)

@@ -17,43 +17,77 @@ struct uid_set { /* n == 0: any */
 void uid_set_fini(struct uid_set *s);
 /* "any" or "0, 1000-1999"; replaces *s. */
 struct err *uid_set_parse(struct uid_set *s, const char *text) must_check;
+/* Replaces *s. */
+void uid_set_copy(struct uid_set *s, const struct uid_set *from);
 bool uid_set_has(const struct uid_set *s, uint32_t uid);
 /* In the form that uid_set_parse reads; the caller frees it. */
 char *uid_set_text(const struct uid_set *s) must_check;
 
 /* What a peer may send us. */
 struct receive_policy {
-	uint64_t max_memory; /* bytes; 0: no limit */
-	struct uid_set uids;
+	bool allow; /* at all */
 	bool allow_capabilities;
+	uint64_t max_memory;     /* bytes of one process; 0: no limit */
+	uint64_t max_total;      /* of all that are coming in from it; 0: no limit */
+	uint64_t max_incoming;   /* at once */
+	uint64_t max_per_minute; /* that begin; 0: no limit */
+	struct uid_set uids;
 };
+
+/* Who is at the other end of a client's socket: the kernel's word (subject.c). */
+struct asker {
+	uint32_t uid, gid;
+	pid_t pid;        /* may have ended; for the log */
+	uint32_t *groups; /* supplementary; owned */
+	size_t n_groups;
+};
+void asker_fini(struct asker *a);
+struct asker asker_copy(const struct asker *a);
+
+/* What a process may, over all of its threads. */
+struct rights {
+	uint32_t *uids; /* real, effective, saved, file system; owned */
+	size_t n_uids;
+	uint32_t *gids; /* the same, and supplementary groups; owned */
+	size_t n_gids;
+	uint64_t capabilities; /* permitted, inheritable and ambient, or'ed */
+	uint64_t memory_bytes;
+};
+void rights_fini(struct rights *r);
 
 /* What is known of a process that somebody wants to move. */
 struct subject {
 	pid_t pid;
 	char comm[64];
-	uint64_t start_time;   /* clock ticks after boot */
-	uint32_t uids[4];      /* real, effective, saved, file system */
-	uint32_t owner;        /* of /proc/PID: root's when the process is not dumpable */
-	uint64_t capabilities; /* permitted */
+	uint64_t start_time; /* clock ticks after boot */
+	uint32_t owner;      /* of /proc/PID: root's when the process is not dumpable */
+	struct rights rights;
 	bool zombie, kernel_thread;
 	bool ours; /* any process of a migrated */
 };
+void subject_fini(struct subject *s);
 
-/* May user `who` move (or check) it? */
-struct err *policy_send(uint32_t who, bool users_own, const struct subject *s) must_check;
-/* May `who` cancel a migration that `owner` began? (What comes in belongs to root.) */
-struct err *policy_cancel(uint32_t who, uint32_t owner) must_check;
-/* May `who` change the peers? */
-struct err *policy_peers(uint32_t who) must_check;
+/* What a local user can ask for. */
+enum policy_verb {
+	MAY_LIST,     /* list, status, watch: what ps would show, and the numbers */
+	MAY_IDENTITY, /* this host's fingerprints */
+	MAY_PEERS,    /* peer list */
+	MAY_SEND,     /* send, check */
+	MAY_DETAILS,  /* of list, status, watch: reasons, blockers, notes */
+	MAY_CANCEL,
+	MAY_RESOLVE,
+	MAY_CHANGE_PEERS, /* peer add, peer remove */
+	MAY_CHANGE_KEY,   /* identity rotate, identity retire */
+	MAY_VERBS,
+};
+/* May `who` do that? `owner`: of the migration or process that it is about (what comes in belongs
+ * to root); who asks for what belongs to nobody says 0. MAY_SEND has rules of its own besides:
+ * policy_send. */
+struct err *policy_may(enum policy_verb verb, uint32_t who, uint32_t owner) must_check;
+/* May `who` move (or check) it? */
+struct err *policy_send(
+	const struct asker *who, bool users_own, const struct subject *s) must_check;
 /* What the peer announces. */
 struct err *policy_receive(const struct receive_policy *p, uint32_t uid, uint64_t bytes) must_check;
-/* What was rebuilt from what the peer sent, over all threads. */
-struct rights {
-	uint32_t *uids; /* real, effective, saved, file system; owned */
-	size_t n_uids;
-	uint64_t capabilities; /* permitted and inheritable, or'ed */
-	uint64_t memory_bytes;
-};
-void rights_fini(struct rights *r);
+/* What was rebuilt from what the peer sent. */
 struct err *policy_rebuilt(const struct receive_policy *p, const struct rights *r) must_check;

@@ -56,7 +56,7 @@ static struct err *find_group(pid_t pid, const char *prefix, const char *rest, s
 /* *there: it is the very process, and not another one that has its number now. */
 static struct err *find_subject(const struct journal_record *r, bool *there)
 {
-	struct subject s;
+	AUTO(subject_fini) struct subject s = { .pid = 0 };
 	struct err *e = subject_read(r->pid, &s);
 
 	*there = !e && s.start_time == r->start_time && !s.zombie;

@@ -116,6 +116,7 @@ static Migrate__Done *done_of(const struct journal_record *r)
 	p.pid = r->pid;
 	p.comm = (char *)(uintptr_t)r->comm;
 	p.peer = (char *)(uintptr_t)r->peer;
+	p.asker = r->asker;
 	d.last = &p;
 	d.outcome = state;
 	return copy_done(&d);
@@ -217,6 +218,7 @@ static struct err *dial(struct doubt *d)
 	Migrate__Dial dial = MIGRATE__DIAL__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
 	const struct peer *peer = NULL;
+	char *keys[PEER_KEYS_MAX];
 	struct address to;
 
 	if (!m->net.child)
@@ -226,7 +228,11 @@ static struct err *dial(struct doubt *d)
 	dial.id = d->id;
 	dial.host = (char *)(uintptr_t)(peer ? to.host : r->host);
 	dial.port = peer ? to.port : r->port;
-	dial.fingerprint = (char *)(uintptr_t)(peer ? peer->fingerprint : r->key);
+	for (size_t i = 0; peer && i < peer->n_keys; i++)
+		keys[dial.n_fingerprints++] = (char *)(uintptr_t)peer->keys[i];
+	if (!peer)
+		keys[dial.n_fingerprints++] = (char *)(uintptr_t)r->key;
+	dial.fingerprints = keys;
 	dial.name = (char *)(uintptr_t)r->peer;
 	dial.ask = true;
 	ipc.body_case = MIGRATE__IPC__BODY_DIAL;
@@ -542,7 +548,7 @@ struct err *settle_resolve(struct monitor *m, uint32_t who, const char *id, cons
 	if (!d)
 		return err_hint(err_new(ERR_INVALID, "no migration %s is in doubt here", id),
 			"migratectl list shows all of them, on the host that has sent it");
-	TRY(policy_cancel(who, d->journal.last.asker));
+	TRY(policy_may(MAY_RESOLVE, who, d->journal.last.asker));
 	if (d->undoer || (same_boot(d) && d->journal.last.mark != MARK_COMMIT))
 		return err_new(ERR_LIMIT, "migration %s is being settled just now", id);
 	log_info("resolve id=%s where=%s uid=%u", id, where, who);

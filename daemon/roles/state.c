@@ -14,9 +14,12 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/text.h"
 
 #define KEY_FILE   "identity.key"
+#define NEXT_FILE  "identity.next"
 #define PEERS_FILE "peers"
+#define SEEN_FILE  "seen"
 #define LOCK_FILE  "lock"
 #define KEY_MAX    (64 << 10)
 
@@ -25,11 +28,22 @@ static char *join(struct arena *a, const char *dir, const char *name)
 	return arena_printf(a, "%s/%s", dir, name);
 }
 
-struct err *state_write_file(const char *path, const char *text, mode_t mode)
+static struct err *sync_parent(const char *path)
+{
+	autoarena struct arena *a = arena_new();
+	autoclose int dir = -1;
+
+	TRY(io_open(dirname(arena_strdup(a, path)), O_RDONLY | O_DIRECTORY, &dir));
+	if (fsync(dir) < 0)
+		return err_errno(errno, "write %s", path);
+	return NULL;
+}
+
+static struct err *replace(const char *path, const char *text, mode_t mode, bool sync)
 {
 	autoarena struct arena *a = arena_new();
 	const char *temp = arena_printf(a, "%s.new", path);
-	autoclose int fd = -1, dir = -1;
+	autoclose int fd = -1;
 	struct err *e;
 
 	/* A left-over of a crash may have another mode. */
@@ -39,16 +53,18 @@ struct err *state_write_file(const char *path, const char *text, mode_t mode)
 	if (fd < 0)
 		return err_errno(errno, "create %s", temp);
 	e = io_write_full(fd, text, strlen(text), temp);
-	if (!e && (fsync(fd) < 0 || rename(temp, path) < 0))
+	if (!e && ((sync && fsync(fd) < 0) || rename(temp, path) < 0))
 		e = err_errno(errno, "write %s", path);
 	if (e) {
 		(void)unlink(temp);
 		return e;
 	}
-	TRY(io_open(dirname(arena_strdup(a, path)), O_RDONLY | O_DIRECTORY, &dir));
-	if (fsync(dir) < 0)
-		return err_errno(errno, "write %s", path);
-	return NULL;
+	return sync ? sync_parent(path) : NULL;
+}
+
+struct err *state_write_file(const char *path, const char *text, mode_t mode)
+{
+	return replace(path, text, mode, true);
 }
 
 static struct err *lock(struct state *s, struct arena *a)
@@ -66,32 +82,131 @@ static struct err *lock(struct state *s, struct arena *a)
 	return err_errno(errno, "lock %s", path);
 }
 
-static struct err *load_identity(struct state *s, struct arena *a)
+/* *ret stays NULL if there is no such file. */
+static struct err *load_key(const char *path, struct identity **ret)
 {
-	const char *path = join(a, s->dir, KEY_FILE);
-	autofree char *fresh = NULL;
+	autoarena struct arena *a = arena_new();
 	struct stat st;
 	char *pem;
 	size_t len;
 
-	if (stat(path, &st) == 0) {
-		if (st.st_mode & 077)
-			return err_hint(err_new(ERR_DENIED, "%s can be read by others", path),
-				"chmod 600 it, or remove it to get a new key");
-		TRY(io_read_file(a, path, KEY_MAX, &pem, &len));
-		TRY_IN(identity_from_pem(pem, len, &s->identity), "%s", path);
-		explicit_bzero(pem, len);
-		return NULL;
-	}
-	if (errno != ENOENT)
-		return err_errno(errno, "stat %s", path);
-	TRY(identity_new(&s->identity));
-	TRY(identity_to_pem(s->identity, &fresh));
-	TRY(state_write_file(path, fresh, 0600));
-	explicit_bzero(fresh, strlen(fresh));
-	log_info("identity made key=%s file=%s", s->identity->fingerprint, path);
+	if (stat(path, &st) < 0)
+		return errno == ENOENT ? NULL : err_errno(errno, "stat %s", path);
+	if (st.st_mode & 077)
+		return err_hint(err_new(ERR_DENIED, "%s can be read by others", path),
+			"chmod 600 it, or remove it to get a new key");
+	TRY(io_read_file(a, path, KEY_MAX, &pem, &len));
+	TRY_IN(identity_from_pem(pem, len, ret), "%s", path);
+	explicit_bzero(pem, len);
 	return NULL;
 }
+
+static struct err *make_key(const char *path, struct identity **ret)
+{
+	AUTO(identity_freep) struct identity *id = NULL;
+	autofree char *fresh = NULL;
+
+	TRY(identity_new(&id));
+	TRY(identity_to_pem(id, &fresh));
+	TRY(state_write_file(path, fresh, 0600));
+	explicit_bzero(fresh, strlen(fresh));
+	log_info("identity made key=%s file=%s", id->fingerprint, path);
+	*ret = take(&id);
+	return NULL;
+}
+
+static struct err *load_identity(struct state *s, struct arena *a)
+{
+	TRY(load_key(join(a, s->dir, KEY_FILE), &s->identity));
+	TRY(load_key(join(a, s->dir, NEXT_FILE), &s->next));
+	if (s->identity)
+		return NULL;
+	return make_key(join(a, s->dir, KEY_FILE), &s->identity);
+}
+
+/* ---- our own key changes ---- */
+
+struct err *state_rotate(struct state *s)
+{
+	autoarena struct arena *a = arena_new();
+
+	if (s->next)
+		return err_hint(err_new(ERR_INVALID, "the next key is there already: %s",
+					s->next->fingerprint),
+			"when all peers know it: migratectl identity retire");
+	return make_key(join(a, s->dir, NEXT_FILE), &s->next);
+}
+
+/* Whoever was last served under the next key has it in its list. */
+static struct err *all_know_next(const struct state *s)
+{
+	autotext struct text left = { NULL, 0, 0 };
+
+	for (size_t i = 0; i < s->peers.n; i++) {
+		const struct seen_peer *p = seen_find(&s->seen, s->peers.v[i].name);
+
+		if (!p || strcmp(p->own, s->next->fingerprint) != 0)
+			text_addf(&left, "%s%s", left.len ? ", " : "", s->peers.v[i].name);
+	}
+	if (!left.len)
+		return NULL;
+	return err_hint(
+		err_new(ERR_DENIED, "not seen to know the new key yet: %s", text_str(&left)),
+		"on each of them: migratectl peer add NAME HOST %s; a check of any process by "
+		"either "
+		"side shows that it is known; --force if you are sure",
+		s->next->fingerprint);
+}
+
+struct err *state_retire(struct state *s, bool force)
+{
+	autoarena struct arena *a = arena_new();
+	const char *path = join(a, s->dir, KEY_FILE);
+
+	if (!s->next)
+		return err_hint(err_new(ERR_INVALID, "there is no next key"),
+			"migratectl identity rotate makes one");
+	if (!force)
+		TRY(all_know_next(s));
+	if (rename(join(a, s->dir, NEXT_FILE), path) < 0)
+		return err_errno(errno, "write %s", path);
+	log_info("identity retired key=%s now=%s", s->identity->fingerprint, s->next->fingerprint);
+	identity_free(s->identity);
+	s->identity = take(&s->next);
+	return sync_parent(path);
+}
+
+/* ---- who was seen ---- */
+
+static void load_seen(struct state *s, struct arena *a)
+{
+	const char *path = join(a, s->dir, SEEN_FILE);
+	autoerr struct err *e = NULL;
+	char *text;
+
+	if (access(path, F_OK) < 0)
+		return;
+	e = io_read_file(a, path, SEEN_TEXT_MAX, &text, NULL);
+	if (!e) {
+		seen_parse(&s->seen, text);
+	} else {
+		autofree char *line = err_line(e);
+
+		log_warn("seen error=\"%s\"", line);
+	}
+}
+
+struct err *state_save_seen(struct state *s)
+{
+	autoarena struct arena *a = arena_new();
+	autofree char *text = NULL;
+
+	seen_tidy(&s->seen, &s->peers);
+	text = seen_text(&s->seen);
+	return replace(join(a, s->dir, SEEN_FILE), text, 0600, false);
+}
+
+/* ---- peers ---- */
 
 struct err *state_reload(struct state *s)
 {
@@ -115,6 +230,7 @@ struct err *state_open(struct state *s, const char *dir)
 		return err_errno(errno, "make the state directory %s", dir);
 	TRY(lock(s, a));
 	TRY(load_identity(s, a));
+	load_seen(s, a);
 	return state_reload(s);
 }
 
@@ -123,7 +239,9 @@ void state_fini(struct state *s)
 	free(s->dir);
 	fd_closep(&s->lock_fd);
 	identity_free(s->identity);
+	identity_free(s->next);
 	peers_fini(&s->peers);
+	seen_fini(&s->seen);
 }
 
 /* Puts `next` in force once it is on disk. */
@@ -156,18 +274,17 @@ struct err *state_peer_add(
 	return commit(s, &next);
 }
 
-struct err *state_peer_remove(struct state *s, const char *name)
+struct err *state_peer_remove(struct state *s, const char *name, const char *fingerprint)
 {
 	autopeers struct peers next = { NULL, 0 };
 
 	TRY(copy_peers(s, &next));
-	TRY(peers_remove(&next, name));
+	TRY(peers_remove(&next, name, fingerprint));
 	return commit(s, &next);
 }
 
-struct err *state_peers_fd(const struct state *s, int *fd)
+static struct err *text_fd(const char *text, int *fd)
 {
-	autofree char *text = peers_text(&s->peers);
 	autoclose int mem = memfd_create("peers", MFD_CLOEXEC);
 
 	if (mem < 0)
@@ -177,4 +294,18 @@ struct err *state_peers_fd(const struct state *s, int *fd)
 		return err_errno(errno, "rewind an anonymous file");
 	*fd = take_fd(&mem);
 	return NULL;
+}
+
+struct err *state_peers_fd(const struct state *s, int *fd)
+{
+	autofree char *text = peers_text(&s->peers);
+
+	return text_fd(text, fd);
+}
+
+struct err *state_seen_fd(const struct state *s, int *fd)
+{
+	autofree char *text = seen_text(&s->seen);
+
+	return text_fd(text, fd);
 }

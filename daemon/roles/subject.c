@@ -45,16 +45,47 @@ static struct err *thread_group(struct arena *a, pid_t pid, uint64_t *tgid)
 	return NULL;
 }
 
+static void add_ids(uint32_t **v, size_t *n, const uint32_t *ids, size_t n_ids)
+{
+	*v = xrealloc_array(*v, *n + n_ids + 1, sizeof(**v));
+	memcpy(*v + *n, ids, n_ids * sizeof(*ids));
+	*n += n_ids;
+}
+
+/* Each thread has credentials of its own; a program can leave them different. */
+struct err *subject_rights(pid_t pid, struct rights *ret)
+{
+	autoarena struct arena *a = arena_new();
+	AUTO(rights_fini) struct rights r = { NULL, 0, NULL, 0, 0, 0 };
+	pid_t *tids;
+	size_t n;
+
+	TRY(proc_tids(a, pid, &tids, &n));
+	for (size_t i = 0; i < n; i++) {
+		struct proc_status status;
+
+		TRY(proc_status(a, pid, tids[i], &status));
+		add_ids(&r.uids, &r.n_uids, status.uid, ARRAY_LEN(status.uid));
+		add_ids(&r.gids, &r.n_gids, status.gid, ARRAY_LEN(status.gid));
+		add_ids(&r.gids, &r.n_gids, status.groups, status.n_groups);
+		r.capabilities |= status.cap_prm | status.cap_inh | status.cap_amb;
+		r.memory_bytes = status.vm_rss_bytes + status.vm_swap_bytes;
+	}
+	if (!n)
+		return no_process(pid);
+	*ret = r;
+	r = (struct rights){ NULL, 0, NULL, 0, 0, 0 };
+	return NULL;
+}
+
 static struct err *read_facts(struct arena *a, struct subject *s)
 {
 	const char *dir = arena_printf(a, "/proc/%d", s->pid);
-	struct proc_status status;
 	struct proc_stat facts;
 	struct stat st;
 	uint64_t tgid;
 
 	TRY(proc_stat(a, s->pid, 0, &facts));
-	TRY(proc_status(a, s->pid, 0, &status));
 	TRY(thread_group(a, s->pid, &tgid));
 	if (stat(dir, &st) < 0)
 		return err_errno(errno, "stat %s", dir);
@@ -67,19 +98,17 @@ static struct err *read_facts(struct arena *a, struct subject *s)
 		if (!isprint((unsigned char)*c) || *c == '"')
 			*c = '?';
 	s->start_time = facts.start_time;
-	memcpy(s->uids, status.uid, sizeof(s->uids));
 	s->owner = st.st_uid;
-	s->capabilities = status.cap_prm;
 	s->zombie = facts.state == 'Z' || facts.state == 'X';
 	s->kernel_thread = facts.flags & PF_KTHREAD;
 	s->ours = same_file(arena_printf(a, "%s/exe", dir), "/proc/self/exe");
-	return NULL;
+	return subject_rights(s->pid, &s->rights);
 }
 
 struct err *subject_read(int32_t pid, struct subject *ret)
 {
 	autoarena struct arena *a = arena_new();
-	struct subject s = { .pid = pid };
+	AUTO(subject_fini) struct subject s = { .pid = pid };
 	struct err *e;
 
 	if (pid <= 0)
@@ -91,34 +120,31 @@ struct err *subject_read(int32_t pid, struct subject *ret)
 	}
 	TRY(e);
 	*ret = s;
+	s.rights = (struct rights){ NULL, 0, NULL, 0, 0, 0 };
 	return NULL;
 }
 
-struct err *subject_rights(pid_t pid, struct rights *ret)
+/* As they were when it connected: nothing that the client does later changes them. */
+static struct err *read_groups(int fd, struct asker *a)
 {
-	autoarena struct arena *a = arena_new();
-	AUTO(rights_fini) struct rights r = { NULL, 0, 0, 0 };
-	pid_t *tids;
+	socklen_t len = 0;
 	size_t n;
 
-	TRY(proc_tids(a, pid, &tids, &n));
-	for (size_t i = 0; i < n; i++) {
-		struct proc_status status;
-
-		TRY(proc_status(a, pid, tids[i], &status));
-		r.uids = xrealloc_array(r.uids, r.n_uids + 4, sizeof(*r.uids));
-		memcpy(r.uids + r.n_uids, status.uid, sizeof(status.uid));
-		r.n_uids += 4;
-		r.capabilities |= status.cap_prm | status.cap_inh;
-		r.memory_bytes = status.vm_rss_bytes + status.vm_swap_bytes;
-	}
-	*ret = r;
-	r = (struct rights){ NULL, 0, 0, 0 };
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &len) == 0)
+		return NULL; /* it has none */
+	if (errno != ERANGE)
+		return err_errno(errno, "ask the kernel for the client's groups");
+	n = len / sizeof(gid_t);
+	a->groups = xrealloc_array(NULL, n, sizeof(gid_t));
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, a->groups, &len) < 0)
+		return err_errno(errno, "ask the kernel for the client's groups");
+	a->n_groups = n;
 	return NULL;
 }
 
-struct err *asker_uid(int fd, uint32_t *uid)
+struct err *asker_read(int fd, struct asker *ret)
 {
+	AUTO(asker_fini) struct asker a = { .uid = UINT32_MAX };
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
 	char path[64];
@@ -131,6 +157,11 @@ struct err *asker_uid(int fd, uint32_t *uid)
 		return err_hint(err_new(ERR_DENIED,
 					"the client has ended or lives in another pid namespace"),
 			"run migratectl on the host itself");
-	*uid = cred.uid;
+	a.uid = cred.uid;
+	a.gid = cred.gid;
+	a.pid = cred.pid;
+	TRY(read_groups(fd, &a));
+	*ret = a;
+	a.groups = NULL;
 	return NULL;
 }

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,23 +22,29 @@
 #include "engine/engine.h"
 #include "engine/hook.h"
 #include "engine/patience.h"
-#include "engine/undo.h"
+#include "kernel/proc.h"
+#include "roles/audit.h"
 #include "roles/hooks.h"
 #include "roles/ipc.h"
 #include "roles/journal.h"
 #include "roles/place.h"
 #include "roles/policy.h"
 #include "roles/refuse.h"
+#include "roles/remember.h"
 #include "roles/role.h"
 #include "roles/subject.h"
 #include "roles/unit.h"
+#include "roles/why.h"
 #include "wire/err_wire.h"
 #include "wire/handoff.h"
 #include "wire/stream_relay.h"
 
-#define SAY_US         2000000            /* how long the monitor may take to read */
-#define OPEN_MAX_US    INT64_C(600000000) /* for one more connection */
-#define NUMBERS_MIN_US 100000             /* between two progress messages of one state */
+#define SAY_US         2000000 /* how long the monitor may take to read */
+#define RESERVE_US     5000000
+#define OPEN_MAX_US    INT64_C(600000000)   /* for one more connection */
+#define NUMBERS_MIN_US 100000               /* between two progress messages of one state */
+#define MEASURE_US     50000                /* between two looks at how large it has become */
+#define GROW_BYTES     (UINT64_C(64) << 20) /* that are asked for at once */
 #define NOTES_BYTES    (160 << 10) /* of blockers and warnings in Done: it must fit one message */
 
 struct worker {
@@ -50,6 +57,11 @@ struct worker {
 	int64_t said_us;
 	bool monitor_gone, monitor_hangs;
 	bool no_hooks; /* an answer was waited for in vain: a late one must not pass for the next */
+	/* destination: what the monitor has let in */
+	uint32_t uid;
+	uint64_t reserved_bytes;
+	int64_t measured_us;
+	struct err *too_much; /* owned; why we have stopped it ourselves */
 	int interrupt_fd;
 	/* Who asks the monitor holds it until the answer is there. */
 	pthread_mutex_t asking;
@@ -151,6 +163,46 @@ static bool same_state(const struct engine_stats *a, const struct engine_stats *
 	return a->state && b->state && strcmp(a->state, b->state) == 0;
 }
 
+static struct err *ask_reserve(struct worker *w, uint64_t bytes);
+
+/* A process can grow on its way, and a peer can announce less than it sends. */
+static struct err *check_growth(struct worker *w)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_status status;
+	uint64_t bytes;
+	autoerr struct err *none = proc_status(a, w->pid, 0, &status);
+
+	if (none)
+		return NULL; /* it is not there yet */
+	bytes = status.vm_rss_bytes + status.vm_swap_bytes;
+	if (bytes <= w->reserved_bytes)
+		return NULL;
+	return ask_reserve(w, bytes + GROW_BYTES);
+}
+
+/* The engine asks nobody while pages come in, so it is interrupted, and asks why then. */
+static void watch_growth(struct worker *w)
+{
+	if (!w->work->receive || !w->id || w->too_much || clock_us() - w->measured_us < MEASURE_US)
+		return;
+	w->too_much = check_growth(w);
+	w->measured_us = clock_us();
+	if (w->too_much)
+		(void)shutdown(w->interrupt_fd, SHUT_RD);
+}
+
+static struct err *on_why(void *arg, struct err *cancelled)
+{
+	struct worker *w = arg;
+	char why = 0;
+
+	if (recv(w->interrupt_fd, &why, 1, MSG_PEEK | MSG_DONTWAIT) != 1 && !w->too_much)
+		return cancelled; /* the monitor has ended */
+	err_free(cancelled);
+	return w->too_much ? take(&w->too_much) : why_err(why, w->work->peer, side(w));
+}
+
 /* The engine does not say when a round is over: the next round, or the next state, does. */
 static void on_progress(void *arg, const struct engine_stats *s)
 {
@@ -163,6 +215,7 @@ static void on_progress(void *arg, const struct engine_stats *s)
 	if (round_end)
 		say_progress(w, &w->seen, true);
 	w->seen = *s;
+	watch_growth(w);
 	if (!w->id) /* a peer that has not said what it wants: on_begin says it */
 		return;
 	if (new_state || clock_us() - w->said_us >= NUMBERS_MIN_US)
@@ -171,42 +224,13 @@ static void on_progress(void *arg, const struct engine_stats *s)
 
 /* ---- the journal ---- */
 
-static void put_text(char *to, size_t room, const char *from)
-{
-	snprintf(to, room, "%s", from ? from : "");
-}
-
-static struct err *begin_journal(struct worker *w, enum engine_mark mark)
-{
-	const Migrate__Work *k = w->work;
-	struct journal_record r = { .mark = mark,
-		.destination = k->receive,
-		.pid = w->pid,
-		.start_time = k->start_time,
-		.asker = k->asker,
-		.port = k->peer_port };
-	struct subject s;
-
-	if (k->receive) {
-		TRY(subject_read(w->pid, &s));
-		r.start_time = s.start_time;
-	}
-	put_text(r.id, sizeof(r.id), w->id);
-	put_text(r.comm, sizeof(r.comm), w->comm);
-	put_text(r.boot_id, sizeof(r.boot_id), k->boot_id);
-	put_text(r.peer_boot_id, sizeof(r.peer_boot_id), k->peer_boot_id);
-	put_text(r.peer, sizeof(r.peer), k->peer);
-	put_text(r.key, sizeof(r.key), k->peer_key);
-	put_text(r.host, sizeof(r.host), k->peer_host);
-	return journal_create(k->state_dir, &r, &w->journal);
-}
-
 static struct err *on_mark(void *arg, enum engine_mark mark)
 {
 	struct worker *w = arg;
 
 	if (w->journal.fd < 0)
-		return err_in(begin_journal(w, mark), "remember migration %s", w->id);
+		return remember_begin(
+			w->work, &(struct remembered){ w->id, w->comm, w->pid }, mark, &w->journal);
 	return journal_add(&w->journal, mark);
 }
 
@@ -422,6 +446,48 @@ static struct err *ask_hooks(
 	return e;
 }
 
+/* ---- what may come in ---- */
+
+/* The monitor knows what else comes in from this peer. */
+static struct err *ask_reserve(struct worker *w, uint64_t bytes)
+{
+	autoipc struct ipc_msg msg = { .m = NULL };
+	Migrate__Reserve r = MIGRATE__RESERVE__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	struct err *e;
+
+	r.id = text_of(w->id);
+	r.pid = w->pid;
+	r.comm = text_of(w->comm);
+	r.uid = w->uid;
+	r.bytes = bytes;
+	ipc.body_case = MIGRATE__IPC__BODY_RESERVE;
+	ipc.reserve = &r;
+	pthread_mutex_lock(&w->asking);
+	e = err_in(tell(w, &ipc), "tell the monitor");
+	if (!e)
+		e = next_answer(w, 0, deadline_in(RESERVE_US), &msg);
+	pthread_mutex_unlock(&w->asking);
+	TRY(e);
+	if (msg.m->body_case != MIGRATE__IPC__BODY_RESERVED)
+		return err_new(ERR_BUG, "the monitor answered something else");
+	if (msg.m->reserved->error)
+		return err_from_wire(msg.m->reserved->error);
+	w->reserved_bytes = bytes;
+	return NULL;
+}
+
+static void audit_denied(const struct worker *w, const struct err *e)
+{
+	if (e)
+		audit(&(struct audit){ .what = w->work->receive ? "receive" : "send",
+			.peer = w->work->peer,
+			.id = w->id,
+			.pid = w->pid,
+			.comm = w->comm,
+			.denied = e });
+}
+
 /* What came in is looked at as the kernel shows it, not as the peer described it. */
 static struct err *check_rebuilt(const struct worker *w)
 {
@@ -435,22 +501,29 @@ static struct err *check_rebuilt(const struct worker *w)
  * program since, with the same number and start time. */
 static struct err *check_again(const struct worker *w)
 {
-	struct subject s;
+	AUTO(subject_fini) struct subject s = { .pid = 0 };
+	const struct asker who = { .uid = w->work->asker,
+		.gid = w->work->asker_gid,
+		.groups = w->work->asker_groups,
+		.n_groups = w->work->n_asker_groups };
 
-	if (w->work->asker == 0)
+	if (who.uid == 0)
 		return NULL;
 	TRY(subject_read(w->pid, &s));
-	return policy_send(w->work->asker, w->work->users_own, &s);
+	return policy_send(&who, w->work->users_own, &s);
 }
 
 static struct err *on_hook(void *arg, const struct engine_hook *h, const struct engine_stats *s)
 {
 	struct worker *w = arg;
+	struct err *e = NULL;
 
 	if (w->work->receive && strcmp(h->event, "pre-commit") == 0)
-		TRY(check_rebuilt(w));
+		e = check_rebuilt(w);
 	if (!w->work->receive && strcmp(h->event, "frozen") == 0)
-		TRY(check_again(w));
+		e = check_again(w);
+	audit_denied(w, e);
+	TRY(e);
 	return ask_hooks(w, h, s);
 }
 
@@ -589,7 +662,7 @@ static char *clean_copy(const char *s)
 	if (strlen(copy) > 64)
 		copy[64] = 0;
 	for (char *c = copy; *c; c++)
-		if (!isprint((unsigned char)*c))
+		if (!isprint((unsigned char)*c) || *c == '"')
 			*c = '?';
 	return copy;
 }
@@ -603,9 +676,10 @@ static struct err *on_begin(void *arg, const struct incoming *in)
 	w->pid = in->pid;
 	log_info("begin id=%s peer=%s pid=%d comm=%s uid=%u bytes=%ju", in->id, w->work->peer,
 		in->pid, w->comm, in->uid, (uintmax_t)in->bytes);
+	w->uid = in->uid;
 	if (w->seen.state)
 		say_progress(w, &w->seen, false);
-	return policy_receive(&w->policy, in->uid, in->bytes);
+	return ask_reserve(w, in->bytes);
 }
 
 static void run_receive(struct worker *w, const struct engine_io *io, struct engine_outcome *out)
@@ -622,6 +696,7 @@ static void run_receive(struct worker *w, const struct engine_io *io, struct eng
 	struct err *e;
 
 	e = uid_set_parse(&w->policy.uids, w->work->allow_uids);
+	w->policy.allow = true; /* the monitor would not have let it in */
 	w->policy.max_memory = w->work->max_memory;
 	w->policy.allow_capabilities = w->work->allow_capabilities;
 	if (!e)
@@ -655,34 +730,6 @@ static struct err *carry(const struct worker *w, int fd, bool kernel_tls, struct
 	return e;
 }
 
-/* ---- after the death of another worker ---- */
-
-static struct err *undo(const Migrate__Work *k, struct notes *notes)
-{
-	autoarena struct arena *a = arena_new();
-	struct undo_spec spec = {
-		.pid = k->undo_pid, .start_time = k->start_time, .group = k->undo_group
-	};
-
-	TRY(journal_get_undo(a, k->state_dir, k->id, &spec.list, &spec.len));
-	return spec.list ? engine_undo(&spec, notes) : NULL;
-}
-
-/* Its exit status is all that it says. */
-static int run_undo(const Migrate__Work *k)
-{
-	struct notes notes = { .n_blockers = 0 };
-	autoerr struct err *e = undo(k, &notes);
-	autofree char *line = e ? err_line(e) : NULL;
-
-	for (size_t i = 0; i < notes.n_warnings; i++)
-		log_warn("undo id=%s warning=\"%s\"", k->id, notes.warnings[i]);
-	if (line)
-		log_error("undo id=%s pid=%d error=\"%s\"", k->id, k->undo_pid, line);
-	notes_fini(&notes);
-	return e && err_code(e) != ERR_GONE ? 1 : 0;
-}
-
 int worker_main(void)
 {
 	autoipc struct ipc_msg msg = { .m = NULL };
@@ -692,6 +739,7 @@ int worker_main(void)
 	struct engine_io io = { .interrupt_fd = -1,
 		.arg = &w,
 		.on_progress = on_progress,
+		.why = on_why,
 		.on_hook = on_hook,
 		.on_mark = on_mark,
 		.on_undo = on_undo,
@@ -701,7 +749,7 @@ int worker_main(void)
 	if (e || msg.m->body_case != MIGRATE__IPC__BODY_WORK)
 		return 1;
 	if (msg.m->work->undo)
-		return run_undo(msg.m->work);
+		return remember_undo(msg.m->work);
 	if (msg.n_fds < 1)
 		return 1;
 	w.work = msg.m->work;
@@ -722,6 +770,7 @@ int worker_main(void)
 	engine_outcome_fini(&out);
 	free(w.id);
 	free(w.comm);
+	err_free(w.too_much);
 	close_joined(&w);
 	stream_close(&stream);
 	uid_set_fini(&w.policy.uids);

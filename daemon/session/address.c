@@ -13,7 +13,7 @@
 
 #include "base/text.h"
 
-#define BACKLOG            128
+#define BACKLOG            1024
 #define KEEPALIVE_IDLE_S   10
 #define KEEPALIVE_EACH_S   5
 #define KEEPALIVE_COUNT    4

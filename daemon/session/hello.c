@@ -30,7 +30,7 @@ static void copy_clean(char *to, size_t room, const char *from)
 {
 	snprintf(to, room, "%s", from);
 	for (char *c = to; *c; c++)
-		if (!isprint((unsigned char)*c))
+		if (!isprint((unsigned char)*c) || *c == '"')
 			*c = '?';
 }
 

@@ -12,11 +12,12 @@
 
 #include "session/ossl.h"
 
-#define PREFIX        "SHA256:"
-#define PREFIX_LEN    (sizeof(PREFIX) - 1)
-#define BASE64_LEN    43 /* of 32 bytes, without the padding */
-#define BASE64_PADDED 44
-#define CERT_NAME     "migrated"
+#define PREFIX          "SHA256:"
+#define PREFIX_LEN      (sizeof(PREFIX) - 1)
+#define BASE64_LEN      43 /* of 32 bytes, without the padding */
+#define BASE64_PADDED   44
+#define CERT_NAME       "migrated"
+#define KEY_NAME_DIGITS 32
 
 void identity_free(struct identity *id)
 {
@@ -80,7 +81,19 @@ struct err *fingerprint_parse(const char *text, char out[FINGERPRINT_BYTES])
 	return NULL;
 }
 
-/* Valid for ever: nobody looks at the dates, and a host's clock may be wrong. */
+void fingerprint_name(const char fingerprint[FINGERPRINT_BYTES], char out[KEY_NAME_BYTES])
+{
+	uint8_t digest[SHA256_DIGEST_LENGTH];
+	size_t n = 0;
+
+	SHA256((const unsigned char *)fingerprint, strlen(fingerprint), digest);
+	for (size_t i = 0; i < KEY_NAME_DIGITS / 2; i++)
+		n += (size_t)snprintf(out + n, KEY_NAME_BYTES - n, "%02x", digest[i]);
+	snprintf(out + n, KEY_NAME_BYTES - n, "." CERT_NAME);
+}
+
+/* Valid at any time, because a host's clock may be wrong. Trust in a key ends when it is removed,
+ * not by the calendar. */
 static struct err *make_cert(struct identity *id)
 {
 	X509 *cert = id->cert = X509_new();

@@ -34,5 +34,9 @@ void identity_freep(struct identity **id);
 
 /* Of a certificate's public key. */
 struct err *fingerprint_of(X509 *cert, char out[FINGERPRINT_BYTES]) must_check;
+/* The name by which a dialling side asks for the key that it knows (TLS's server_name, which
+ * travels in the clear: it is a hash of the fingerprint). For a host that has two. */
+#define KEY_NAME_BYTES 48
+void fingerprint_name(const char fingerprint[FINGERPRINT_BYTES], char out[KEY_NAME_BYTES]);
 /* Checks what a user typed and writes it in its one canonical form; INVALID. */
 struct err *fingerprint_parse(const char *text, char out[FINGERPRINT_BYTES]) must_check;

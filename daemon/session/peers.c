@@ -15,7 +15,7 @@ void peers_fini(struct peers *p)
 	*p = (struct peers){ NULL, 0 };
 }
 
-static struct err *check_name(const char *name)
+struct err *peer_check_name(const char *name)
 {
 	size_t len = strlen(name);
 
@@ -38,33 +38,89 @@ static struct peer *by_name(const struct peers *p, const char *name)
 	return NULL;
 }
 
+static size_t key_index(const struct peer *p, const char *fingerprint)
+{
+	size_t i = 0;
+
+	while (i < p->n_keys && strcmp(p->keys[i], fingerprint) != 0)
+		i++;
+	return i;
+}
+
+bool peer_has_key(const struct peer *p, const char *fingerprint)
+{
+	return key_index(p, fingerprint) < p->n_keys;
+}
+
+static struct err *check_key(const struct peers *p, const struct peer *old, const char *key)
+{
+	const struct peer *owner = peers_by_key(p, key);
+
+	if (owner && owner != old)
+		return err_hint(err_new(ERR_INVALID, "%s is the key of the peer %s already", key,
+					owner->name),
+			"one key is one host; to rename it: migratectl peer remove %s, then add it "
+			"anew",
+			owner->name);
+	if (!owner && old && old->n_keys == PEER_KEYS_MAX)
+		return err_hint(
+			err_new(ERR_LIMIT, "%s has %d keys already", old->name, PEER_KEYS_MAX),
+			"remove one that it has no more: migratectl peer remove %s --key %s",
+			old->name, old->keys[0]);
+	return NULL;
+}
+
 struct err *peers_add(struct peers *p, const char *name, const char *host, const char *fingerprint)
 {
-	struct peer new = { .name = "" }, *old;
+	struct peer new = { .name = "", .n_keys = 1 }, *old;
 
-	TRY(check_name(name));
+	TRY(peer_check_name(name));
 	TRY(address_parse(host, &new.address));
-	TRY(fingerprint_parse(fingerprint, new.fingerprint));
-	snprintf(new.name, sizeof(new.name), "%s", name);
+	TRY(fingerprint_parse(fingerprint, new.keys[0]));
 	old = by_name(p, name);
+	TRY(check_key(p, old, new.keys[0]));
 	if (old) {
-		*old = new;
+		old->address = new.address;
+		if (!peer_has_key(old, new.keys[0]))
+			memcpy(old->keys[old->n_keys++], new.keys[0], FINGERPRINT_BYTES);
 		return NULL;
 	}
 	if (p->n == PEERS_MAX)
 		return err_new(ERR_LIMIT, "there are %d peers already", PEERS_MAX);
+	snprintf(new.name, sizeof(new.name), "%s", name);
 	p->v = xrealloc_array(p->v, p->n + 1, sizeof(*p->v));
 	p->v[p->n++] = new;
 	return NULL;
 }
 
-struct err *peers_remove(struct peers *p, const char *name)
+static struct err *remove_key(struct peer *p, const char *fingerprint)
+{
+	char key[FINGERPRINT_BYTES];
+	size_t i;
+
+	TRY(fingerprint_parse(fingerprint, key));
+	i = key_index(p, key);
+	if (i == p->n_keys)
+		return err_hint(err_new(ERR_INVALID, "%s has no key %s", p->name, key),
+			"migratectl peer list shows its keys");
+	if (p->n_keys == 1)
+		return err_hint(err_new(ERR_INVALID, "%s has no other key", p->name),
+			"add its new key first, or remove the peer: migratectl peer remove %s",
+			p->name);
+	memmove(p->keys[i], p->keys[i + 1], (p->n_keys - i - 1) * sizeof(p->keys[0]));
+	p->n_keys--;
+	return NULL;
+}
+
+struct err *peers_remove(struct peers *p, const char *name, const char *fingerprint)
 {
 	struct peer *old = by_name(p, name);
 
 	if (!old)
 		return err_hint(err_new(ERR_INVALID, "no peer is called %s", name),
 			"migratectl peer list shows all of them");
+	if (fingerprint)
+		return remove_key(old, fingerprint);
 	memmove(old, old + 1, (size_t)(p->v + p->n - (old + 1)) * sizeof(*old));
 	p->n--;
 	return NULL;
@@ -77,11 +133,16 @@ static struct err *parse_line(struct peers *p, char *line)
 
 	if (!name || name[0] == '#')
 		return NULL;
-	if (!host || !key || strtok_r(NULL, " \t\r", &save))
-		return err_new(ERR_INVALID, "a line is NAME HOST[:PORT] FINGERPRINT");
+	if (!host || !key)
+		return err_new(ERR_INVALID, "a line is NAME HOST[:PORT] FINGERPRINT...");
 	if (by_name(p, name))
 		return err_new(ERR_INVALID, "%s is there twice", name);
-	return peers_add(p, name, host, key);
+	for (; key; key = strtok_r(NULL, " \t\r", &save)) {
+		if (by_name(p, name) && peer_has_key(by_name(p, name), key))
+			return err_new(ERR_INVALID, "%s is there twice", key);
+		TRY(peers_add(p, name, host, key));
+	}
+	return NULL;
 }
 
 struct err *peers_parse(struct peers *p, const char *text)
@@ -103,10 +164,14 @@ char *peers_text(const struct peers *p)
 	struct text t = { NULL, 0, 0 };
 	char host[ADDRESS_BYTES];
 
-	text_addf(&t, "# NAME HOST[:PORT] FINGERPRINT; written by migrated: use migratectl peer\n");
+	text_addf(&t,
+		"# NAME HOST[:PORT] FINGERPRINT...; written by migrated: use migratectl peer\n");
 	for (size_t i = 0; i < p->n; i++) {
 		address_text(&p->v[i].address, host);
-		text_addf(&t, "%s %s %s\n", p->v[i].name, host, p->v[i].fingerprint);
+		text_addf(&t, "%s %s", p->v[i].name, host);
+		for (size_t k = 0; k < p->v[i].n_keys; k++)
+			text_addf(&t, " %s", p->v[i].keys[k]);
+		text_addf(&t, "\n");
 	}
 	return t.s;
 }
@@ -114,9 +179,14 @@ char *peers_text(const struct peers *p)
 const struct peer *peers_by_key(const struct peers *p, const char *fingerprint)
 {
 	for (size_t i = 0; i < p->n; i++)
-		if (strcmp(p->v[i].fingerprint, fingerprint) == 0)
+		if (peer_has_key(&p->v[i], fingerprint))
 			return &p->v[i];
 	return NULL;
+}
+
+const struct peer *peers_by_name(const struct peers *p, const char *name)
+{
+	return by_name(p, name);
 }
 
 static unsigned port_of(const struct address *a)

@@ -15,11 +15,29 @@
 
 /* The fastest first, where the CPU has AES; both are as good as needed. */
 #define SUITES "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
+/* What was agreed on with a newer OpenSSL is no worse: secrets that are recorded today stay secret
+ * when X25519 alone is broken. */
+#define GROUPS_HYBRID "X25519MLKEM768:X25519:P-256"
+#define GROUPS        "X25519:P-256"
+#define SIGNATURES    "ed25519"
 /* How long a refused peer may take to read our alert. */
 #define LINGER_US 1000000
 
 /* Index of our struct tls in SSL's extra data. OpenSSL wants it allocated once per process; 0 is
  * the slot that SSL_set_app_data uses. */
+
+/* Ours are valid at any time, so no clock can make us refuse one. Whoever made another one has said
+ * when it ends, and that counts. */
+static struct err *check_dates(const X509 *cert, const char *fingerprint)
+{
+	if (X509_cmp_current_time(X509_get0_notBefore(cert)) < 0 &&
+		X509_cmp_current_time(X509_get0_notAfter(cert)) > 0)
+		return NULL;
+	return err_hint(err_new(ERR_DENIED,
+				"the certificate of the key %s has expired, or is not valid yet",
+				fingerprint),
+		"migrated makes one that does not expire: restart it there");
+}
 
 static int verify_cert(X509_STORE_CTX *store, void *unused unused_arg)
 {
@@ -32,12 +50,33 @@ static int verify_cert(X509_STORE_CTX *store, void *unused unused_arg)
 	if (!e)
 		e = t->verify.fn(t->verify.arg, t->peer);
 	if (!e)
+		e = check_dates(cert, t->peer);
+	if (!e)
 		return 1;
 	err_free(t->refused);
 	t->refused = e;
 	/* This one goes out as the alert unknown_ca: the peer shall know that it is its key. */
 	X509_STORE_CTX_set_error(store, X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT);
 	return 0;
+}
+
+/* A host that changes its key has two; who dials asks for the one that it knows. */
+static int on_server_name(SSL *ssl, int *alert unused_arg, void *arg unused_arg)
+{
+	struct tls *t = SSL_get_app_data(ssl);
+	const char *asked = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+	char name[KEY_NAME_BYTES];
+
+	if (!asked || !t->other)
+		return SSL_TLSEXT_ERR_NOACK;
+	fingerprint_name(t->other->fingerprint, name);
+	if (strcmp(asked, name) != 0)
+		return SSL_TLSEXT_ERR_NOACK;
+	if (SSL_use_certificate(ssl, t->other->cert) != 1 ||
+		SSL_use_PrivateKey(ssl, t->other->key) != 1)
+		return SSL_TLSEXT_ERR_ALERT_FATAL;
+	snprintf(t->own, sizeof(t->own), "%s", t->other->fingerprint);
+	return SSL_TLSEXT_ERR_OK;
 }
 
 /* ---- for a successor ---- */
@@ -93,6 +132,14 @@ void tls_keep(struct tls *t)
 	forget_secrets(t);
 }
 
+static int set_groups(SSL_CTX *ctx)
+{
+	int rc = SSL_CTX_set1_groups_list(ctx, GROUPS_HYBRID);
+
+	ERR_clear_error();
+	return rc == 1 ? rc : SSL_CTX_set1_groups_list(ctx, GROUPS);
+}
+
 struct err *tls_ctx_init(struct tls_ctx *c, const struct identity *id, enum tls_side side)
 {
 	SSL_CTX *ctx = SSL_CTX_new(side == TLS_DIAL ? TLS_client_method() : TLS_server_method());
@@ -101,8 +148,10 @@ struct err *tls_ctx_init(struct tls_ctx *c, const struct identity *id, enum tls_
 	snprintf(c->own, sizeof(c->own), "%s", id->fingerprint);
 	if (!ctx || !SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) ||
 		!SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) ||
-		!SSL_CTX_set_ciphersuites(ctx, SUITES) || !SSL_CTX_set_num_tickets(ctx, 0) ||
-		SSL_CTX_use_certificate(ctx, id->cert) != 1 ||
+		!SSL_CTX_set_ciphersuites(ctx, SUITES) || !set_groups(ctx) ||
+		!SSL_CTX_set1_sigalgs_list(ctx, SIGNATURES) ||
+		!SSL_CTX_set1_client_sigalgs_list(ctx, SIGNATURES) ||
+		!SSL_CTX_set_num_tickets(ctx, 0) || SSL_CTX_use_certificate(ctx, id->cert) != 1 ||
 		SSL_CTX_use_PrivateKey(ctx, id->key) != 1) {
 		struct err *e = ossl_err("set up TLS");
 
@@ -114,6 +163,7 @@ struct err *tls_ctx_init(struct tls_ctx *c, const struct identity *id, enum tls_
 	SSL_CTX_set_cert_verify_callback(ctx, verify_cert, NULL);
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_keylog_callback(ctx, on_secret);
+	SSL_CTX_set_tlsext_servername_callback(ctx, on_server_name);
 	return NULL;
 }
 
@@ -161,7 +211,7 @@ void tls_close(struct tls *t, struct deadline d)
 	tls_freep(&t);
 }
 
-enum reason_kind { KEY_REFUSED, NOT_TLS, OLD_TLS, CUT };
+enum reason_kind { KEY_REFUSED, NO_KEY, NOT_TLS, OLD_TLS, DAMAGED, CUT };
 
 static const struct {
 	int reason;
@@ -186,19 +236,32 @@ static const struct {
 	{ SSL_R_UNSUPPORTED_PROTOCOL, OLD_TLS },
 	{ SSL_R_VERSION_TOO_LOW, OLD_TLS },
 	{ SSL_R_NO_SHARED_CIPHER, OLD_TLS },
+	{ SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM, OLD_TLS },
+	{ SSL_R_NO_SUITABLE_KEY_SHARE, OLD_TLS },
+	{ SSL_R_WRONG_SIGNATURE_TYPE, OLD_TLS },
+	{ SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE, NO_KEY },
+	{ SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC, DAMAGED },
+	{ SSL_R_SSLV3_ALERT_BAD_RECORD_MAC, DAMAGED },
+	{ SSL_R_BAD_SIGNATURE, DAMAGED },
 	{ SSL_R_UNEXPECTED_EOF_WHILE_READING, CUT },
 };
 
-static struct err *explain(const struct tls *t, enum reason_kind kind)
+static struct err *explain(struct tls *t, enum reason_kind kind)
 {
 	bool dial = t->side == TLS_DIAL;
 
 	switch (kind) {
 	case KEY_REFUSED:
+		t->own_refused = true;
 		if (!dial)
 			return err_new(ERR_DENIED, "the dialling side refused our key %s", t->own);
 		return err_hint(err_new(ERR_DENIED, "it does not know our key %s", t->own),
 			"run on that host: migratectl peer add NAME %s %s", "THIS_HOST", t->own);
+	case NO_KEY:
+		return err_new(ERR_DENIED, "it showed no key of the kind that migrated uses");
+	case DAMAGED:
+		return err_new(ERR_PEER, "its words are not of this connection: changed on their "
+					 "way, or another connection's once more");
 	case NOT_TLS:
 		return err_hint(err_new(ERR_PEER, "what %s there does not speak TLS",
 					dial ? "listens" : "connected from"),
@@ -206,6 +269,8 @@ static struct err *explain(const struct tls *t, enum reason_kind kind)
 	case OLD_TLS:
 		return err_new(ERR_MISMATCH, "it does not speak TLS 1.3 as migrated does");
 	case CUT:
+		if (t->verify.cut)
+			*t->verify.cut = true;
 		return err_new(ERR_PEER, "the other host closed the connection without a word");
 	}
 	return NULL;
@@ -222,6 +287,8 @@ struct err *tls_failure(struct tls *t, int rc)
 	}
 	if (kind == SSL_ERROR_ZERO_RETURN)
 		return err_new(ERR_PEER, "the other host ended the connection");
+	if (kind == SSL_ERROR_SYSCALL && !code && t->verify.cut)
+		*t->verify.cut = true;
 	if (kind == SSL_ERROR_SYSCALL && !code)
 		return saved ? err_errno(saved, "connection lost") : explain(t, CUT);
 	for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
@@ -265,6 +332,26 @@ static struct err *handshake(struct tls *t, struct deadline d)
 	}
 }
 
+static bool set_up(struct tls *t, int fd)
+{
+	char name[KEY_NAME_BYTES];
+
+	if (!t->ssl || !SSL_set_fd(t->ssl, fd))
+		return false;
+	SSL_set_app_data(t->ssl, t);
+	SSL_set_msg_callback(t->ssl, on_record);
+	SSL_set_msg_callback_arg(t->ssl, t);
+	if (t->side == TLS_ACCEPT) {
+		SSL_set_accept_state(t->ssl);
+		return true;
+	}
+	SSL_set_connect_state(t->ssl);
+	if (!t->verify.expects)
+		return true;
+	fingerprint_name(t->verify.expects, name);
+	return SSL_set_tlsext_host_name(t->ssl, name) == 1;
+}
+
 struct err *tls_handshake(const struct tls_ctx *c, int fd, struct tls_verify verify,
 	struct deadline d, struct tls **ret)
 {
@@ -276,22 +363,15 @@ struct err *tls_handshake(const struct tls_ctx *c, int fd, struct tls_verify ver
 		.fd = fd,
 		.side = c->side,
 		.verify = verify,
+		.other = c->other,
 		.rekey_bytes = TLS_REKEY_BYTES,
 	};
 	snprintf(t->own, sizeof(t->own), "%s", c->own);
 	t->ssl = SSL_new(c->ctx);
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || !t->ssl ||
-		!SSL_set_fd(t->ssl, fd)) {
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || !set_up(t, fd)) {
 		tls_freep(&t);
 		return ossl_err("set up a TLS connection");
 	}
-	SSL_set_app_data(t->ssl, t);
-	SSL_set_msg_callback(t->ssl, on_record);
-	SSL_set_msg_callback_arg(t->ssl, t);
-	if (c->side == TLS_DIAL)
-		SSL_set_connect_state(t->ssl);
-	else
-		SSL_set_accept_state(t->ssl);
 	e = handshake(t, d);
 	if (e) {
 		linger(fd, deadline_min(d, deadline_in(LINGER_US)));

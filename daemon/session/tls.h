@@ -20,12 +20,16 @@ enum tls_side { TLS_DIAL, TLS_ACCEPT };
 struct tls_verify {
 	struct err *(*fn)(void *arg, const char *fingerprint);
 	void *arg;
+	const char *expects; /* dialling: a key that would do, which we ask for; NULL: any */
+	bool *cut;           /* set when the other side ends without a word; may be NULL */
 };
 
 struct tls_ctx {
 	SSL_CTX *ctx;
 	enum tls_side side;
 	char own[FINGERPRINT_BYTES];
+	/* Accepting: shown instead of our own key to whoever asks for it. May be NULL; borrowed. */
+	const struct identity *other;
 };
 struct err *tls_ctx_init(
 	struct tls_ctx *c, const struct identity *id, enum tls_side side) must_check;
@@ -48,10 +52,12 @@ struct tls {
 	int fd; /* TCP; owned */
 	enum tls_side side;
 	char peer[FINGERPRINT_BYTES]; /* "" until the other side has shown a key */
-	char own[FINGERPRINT_BYTES];
+	char own[FINGERPRINT_BYTES];  /* the key that we have shown */
 	struct tls_verify verify;
-	struct err *refused; /* what verify said */
-	bool ready;          /* the handshake is over */
+	const struct identity *other; /* as in the context */
+	struct err *refused;          /* what verify said */
+	bool ready;                   /* the handshake is over */
+	bool own_refused;             /* the other side does not know our key */
 	/* New keys after so much in our direction; 0: the peer takes none. */
 	uint64_t rekey_bytes;
 	struct tls_keys keys;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "wire/err_wire.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/text.h"
 
 /* More sentences than this from a peer are dropped: the chain of ours is not longer either. */
 #define TEXTS_MAX 16
@@ -28,13 +29,14 @@ Migrate__Error *err_to_wire(
 	return m;
 }
 
-/* What a peer says is shown on a terminal. */
+/* What a peer says is shown on a terminal, and stands in quotes in the log. */
 static void clean(char out[ERR_WIRE_TEXT_MAX], const char *text)
 {
 	snprintf(out, ERR_WIRE_TEXT_MAX, "%s", text);
+	text_plain(out);
 	for (char *c = out; *c; c++)
-		if (iscntrl((unsigned char)*c))
-			*c = '?';
+		if (*c == '"')
+			*c = '\'';
 }
 
 struct err *err_from_wire(const Migrate__Error *m)

@@ -162,6 +162,45 @@ static void test_short_read(void **state)
 	close(p[0]);
 }
 
+static void plain_is(const char *given, const char *want)
+{
+	autofree char *s = xstrdup(given);
+
+	text_plain(s);
+	assert_string_equal(s, want);
+}
+
+static void value_is(const char *given, const char *want)
+{
+	autotext struct text t = { 0 };
+
+	text_value(&t, given);
+	assert_string_equal(text_str(&t), want);
+}
+
+static void test_plain(void **state)
+{
+	(void)state;
+	plain_is("", "");
+	plain_is("/tmp/a b.c", "/tmp/a b.c");
+	plain_is("a\n\033[2Jb\177\r\t", "a??[2Jb???");
+	plain_is("Gr\303\274n \342\202\254 \360\237\220\247",
+		"Gr\303\274n \342\202\254 \360\237\220\247");
+	plain_is("\302\2335n", "?5n");     /* CSI in one character */
+	plain_is("\2335n", "?5n");         /* and in one byte */
+	plain_is("x\342\200\256y", "x?y"); /* shown from right to left */
+	plain_is("\300\212", "??");        /* a newline, longer than it may be */
+	plain_is("\340\202\233", "???");   /* CSI, the same */
+	plain_is("\355\240\200", "?");     /* a surrogate */
+	plain_is("\364\220\200\200\377", "?????");
+	plain_is("cut\342\202", "cut??");
+	value_is("", "\"\"");
+	value_is("SHA256:a+b/c", "SHA256:a+b/c");
+	value_is("x decision=allowed", "\"x decision=allowed\"");
+	value_is("x\" y=\"\\z\n", "\"x\\\" y=\\\"\\\\z?\"");
+	value_is("a=b", "\"a=b\"");
+}
+
 static void test_deadlines(void **state)
 {
 	struct deadline past = deadline_in(-1), soon = deadline_in(1500);
@@ -197,6 +236,7 @@ int main(void)
 		cmocka_unit_test(test_read_limit),
 		cmocka_unit_test(test_short_read),
 		cmocka_unit_test(test_deadlines),
+		cmocka_unit_test(test_plain),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,6 +64,16 @@ static void verbs_of_two_words(void **state unused_arg)
 	assert_null(parse("m peer add b 10.0.0.1 SHA256:x", &o));
 	assert_int_equal(o.verb, VERB_PEER_ADD);
 	assert_int_equal(o.n_args, 3);
+	assert_null(parse("m peer remove b --key SHA256:x", &o));
+	assert_int_equal(o.verb, VERB_PEER_REMOVE);
+	assert_string_equal(o.key, "SHA256:x");
+	assert_null(parse("m identity", &o));
+	assert_int_equal(o.verb, VERB_IDENTITY);
+	assert_null(parse("m identity rotate", &o));
+	assert_int_equal(o.verb, VERB_IDENTITY_ROTATE);
+	assert_null(parse("m identity retire --force", &o));
+	assert_int_equal(o.verb, VERB_IDENTITY_RETIRE);
+	assert_true(o.force);
 	assert_null(parse("m peer list", &o));
 	assert_int_equal(o.verb, VERB_PEER_LIST);
 	assert_null(parse("m --json peer remove -- --odd", &o));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The configuration file, and the policy that it makes. */
+/* The configuration file. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -52,6 +52,10 @@ static void every_key(void **state unused_arg)
 				   "listen = 10.0.0.1:99\r\n"
 				   "listen = [::1]\n"
 				   "max_memory = 16G\n"
+				   "max_memory_total = 32G\n"
+				   "max_incoming = 8\n"
+				   "max_per_minute = 9\n"
+				   "allow_receive = no\n"
 				   "pages = copy\n"
 				   "tracker = soft\n"
 				   "sink = copy\n"
@@ -77,6 +81,10 @@ static void every_key(void **state unused_arg)
 	assert_string_equal(c.sink, "copy");
 	assert_string_equal(c.pages, "copy");
 	assert_int_equal(c.max_migrations, 7);
+	assert_true(c.receive.max_total == 32ULL << 30);
+	assert_int_equal(c.receive.max_incoming, 8);
+	assert_int_equal(c.receive.max_per_minute, 9);
+	assert_false(c.receive.allow);
 	assert_true(uid_set_has(&c.receive.uids, 0));
 	assert_true(uid_set_has(&c.receive.uids, 1999));
 	assert_false(uid_set_has(&c.receive.uids, 2000));
@@ -111,6 +119,18 @@ static void errors(void **state unused_arg)
 		{ "max_memory = much", "size" },
 		{ "max_memory = 99999999999999999999", "size" },
 		{ "= 5", "unknown key" },
+		{ "[peer", "line 1: \"[peer\" is no section" },
+		{ "[peer]", "unknown section" },
+		{ "[host b]", "unknown section" },
+		{ "[peer b c]", "unknown section" },
+		{ "[peer b]\n[peer c]\n[peer b]", "line 3: [peer b] is there twice" },
+		{ "[peer b/c]", "no peer's name" },
+		{ "[peer b]\n\nlisten = :1", "line 3: listen: listen is not of a single peer" },
+		{ "[peer b]\nmax_memory = 1\nmax_memory = 2", "line 3: max_memory is there twice" },
+		{ "[peer b]\nx = 1", "line 2: unknown key x" },
+		{ "max_incoming = 0", "between 1 and 1000" },
+		{ "max_per_minute = -1", "number" },
+		{ "allow_receive = perhaps", "neither yes nor no" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -144,77 +164,66 @@ static void uid_text(void **state unused_arg)
 		assert_int_equal(uid_set_has(&s, u), uid_set_has(&again, u));
 }
 
-static const struct subject mine = {
-	.pid = 50, .comm = "prog", .uids = { 7, 7, 7, 7 }, .owner = 7
-};
-
-static void who_may_send(void **state unused_arg)
+static void sections(void **state unused_arg)
 {
-	struct subject s = mine;
+	static const char text[] = "allow_uids = 1000-1999\n"
+				   "max_memory = 1G\n"
+				   "[peer b] # of the team\n"
+				   "allow_uids = 0\n"
+				   "max_incoming = 2\n"
+				   "max_per_minute = 6\n"
+				   "\n"
+				   " [ peer  c.example ] \n"
+				   "allow_receive = no\n"
+				   "max_memory = any\n"
+				   "max_memory_total = 3G\n"
+				   "[peer d]\n";
+	AUTO(config_fini) struct config c;
+	const struct receive_policy *p;
 
-	assert_null(policy_send(0, false, &s));
-	assert_null(policy_send(7, true, &s));
-	assert_error(policy_send(7, false, &s), ERR_DENIED, "only root");
-	assert_error(policy_send(8, true, &s), ERR_DENIED, "not yours");
-	s.uids[1] = 0; /* set-user-id */
-	assert_error(policy_send(7, true, &s), ERR_DENIED, "not yours");
-	s = mine;
-	s.owner = 0; /* not dumpable */
-	assert_error(policy_send(7, true, &s), ERR_DENIED, "not yours");
-	s = mine;
-	s.capabilities = 1;
-	assert_error(policy_send(7, true, &s), ERR_DENIED, "not yours");
-	assert_null(policy_send(0, false, &s));
+	config_init(&c);
+	assert_null(config_parse(&c, "f", text));
+	p = config_receive(&c, "b");
+	assert_true(uid_set_has(&p->uids, 0));
+	assert_false(uid_set_has(&p->uids, 1000));
+	assert_true(p->allow && p->max_memory == 1ULL << 30);
+	assert_true(p->max_incoming == 2 && p->max_per_minute == 6);
+	p = config_receive(&c, "c.example");
+	assert_false(p->allow);
+	assert_true(p->max_memory == 0 && p->max_total == 3ULL << 30);
+	assert_true(uid_set_has(&p->uids, 1999) && !uid_set_has(&p->uids, 0));
+	p = config_receive(&c, "d");
+	assert_true(p != &c.receive && p->allow && p->max_memory == 1ULL << 30);
+	assert_ptr_equal(config_receive(&c, "nobody"), &c.receive);
+	assert_true(c.receive.max_per_minute == 0 && c.receive.max_incoming == 1000);
 }
 
-static void what_cannot_be_sent(void **state unused_arg)
+/* What can change does, the rest is said; what is wrong changes nothing. */
+static void reloaded(void **state unused_arg)
 {
-	struct subject s = mine;
+	AUTO(config_fini) struct config c, next;
+	autofree char *restart = NULL, *nothing = NULL;
 
-	s.kernel_thread = true;
-	assert_error(policy_send(0, true, &s), ERR_UNSUPPORTED, "kernel");
-	s = mine;
-	s.ours = true;
-	assert_error(policy_send(0, true, &s), ERR_UNSUPPORTED, "migrated itself");
-	s = mine;
-	s.pid = 1;
-	assert_error(policy_send(0, true, &s), ERR_UNSUPPORTED, "init");
-	s = mine;
-	s.zombie = true;
-	assert_error(policy_send(0, true, &s), ERR_GONE, "has ended");
-}
-
-static void others(void **state unused_arg)
-{
-	struct receive_policy p = { .allow_capabilities = true };
-	uint32_t uids[] = { 1000, 1000, 1001, 1000 };
-	struct rights r = { uids, 4, 1 << 21, 1 << 20 };
-
-	assert_null(policy_cancel(0, 7));
-	assert_null(policy_cancel(7, 7));
-	assert_error(policy_cancel(8, 7), ERR_DENIED, "not yours");
-	assert_error(policy_cancel(8, 0), ERR_DENIED, "not yours");
-	assert_null(policy_peers(0));
-	assert_error(policy_peers(7), ERR_DENIED, "only root");
-
-	assert_null(policy_receive(&p, 0, UINT64_MAX));
-	p.max_memory = 100 << 20;
-	assert_null(policy_receive(&p, 0, 100 << 20));
-	assert_error(policy_receive(&p, 0, 101 << 20), ERR_DENIED, "101 MiB");
-	assert_null(uid_set_parse(&p.uids, "1000-1001"));
-	assert_error(policy_receive(&p, 0, 1), ERR_DENIED, "uid 0");
-	assert_null(policy_receive(&p, 1000, 1));
-	assert_null(policy_rebuilt(&p, &r));
-	p.allow_capabilities = false;
-	assert_error(policy_rebuilt(&p, &r), ERR_DENIED, "0x200000");
-	r.capabilities = 0;
-	assert_null(policy_rebuilt(&p, &r));
-	r.memory_bytes = 200 << 20;
-	assert_error(policy_rebuilt(&p, &r), ERR_DENIED, "200 MiB");
-	r.memory_bytes = 0;
-	uids[2] = 0;
-	assert_error(policy_rebuilt(&p, &r), ERR_DENIED, "uid 0");
-	uid_set_fini(&p.uids);
+	config_init(&c);
+	config_init(&next);
+	assert_null(config_parse(
+		&c, "f", "listen = :1\nmax_migrations = 5\n[peer b]\nmax_incoming = 1\n"));
+	assert_null(config_parse(&next, "f",
+		"listen = :2\ncgroup = /x\nmax_migrations = 6\n[peer c]\nmax_incoming = 3\n"));
+	restart = config_reload(&c, &next);
+	assert_string_equal(restart, "listen, cgroup");
+	assert_int_equal(c.listen[0].port, 1);
+	assert_null(c.cgroup_dir);
+	assert_int_equal(c.max_migrations, 6);
+	assert_ptr_equal(config_receive(&c, "b"), &c.receive);
+	assert_int_equal(config_receive(&c, "c")->max_incoming, 3);
+	config_fini(&next);
+	config_init(&next);
+	assert_null(config_parse(&next, "f", "listen = :1\n"));
+	nothing = config_reload(&c, &next);
+	assert_null(nothing);
+	assert_int_equal(c.max_migrations, 64);
+	assert_int_equal(c.n_peers, 0);
 }
 
 int main(void)
@@ -225,9 +234,8 @@ int main(void)
 		cmocka_unit_test(errors),
 		cmocka_unit_test(missing_file),
 		cmocka_unit_test(uid_text),
-		cmocka_unit_test(who_may_send),
-		cmocka_unit_test(what_cannot_be_sent),
-		cmocka_unit_test(others),
+		cmocka_unit_test(sections),
+		cmocka_unit_test(reloaded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

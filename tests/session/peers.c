@@ -13,10 +13,21 @@
 #define KEY_A "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 #define KEY_B "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"
 
+#define KEY_C "SHA256:CAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+#define KEY_D "SHA256:DAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+#define KEY_E "SHA256:EAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
 static void assert_code(struct err *e, enum err_code code)
 {
 	assert_non_null(e);
 	assert_int_equal(err_code(e), code);
+	err_free(e);
+}
+
+static void assert_any_of(struct err *e, enum err_code one, enum err_code other)
+{
+	assert_non_null(e);
+	assert_true(err_code(e) == one || err_code(e) == other);
 	err_free(e);
 }
 
@@ -115,21 +126,55 @@ static void list_round_trip(void **state unused_arg)
 	assert_string_equal(q.v[0].address.host, "10.77.0.9");
 	assert_int_equal(q.v[1].address.port, 99);
 	assert_string_equal(peers_by_key(&q, KEY_B)->name, "b");
-	assert_null(peers_remove(&q, "b"));
+	assert_null(peers_remove(&q, "b", NULL));
 	assert_null(peers_by_key(&q, KEY_B));
-	assert_code(peers_remove(&q, "b"), ERR_INVALID);
+	assert_code(peers_remove(&q, "b", NULL), ERR_INVALID);
+}
+
+static void several_keys(void **state unused_arg)
+{
+	autopeers struct peers p = { NULL, 0 }, q = { NULL, 0 };
+	autofree char *text = NULL;
+	const struct peer *a;
+
+	assert_null(peers_add(&p, "a", "h", KEY_A));
+	assert_null(peers_add(&p, "a", "h2", KEY_B));
+	assert_code(peers_add(&p, "b", "h", KEY_B), ERR_INVALID); /* it is a's */
+	assert_null(peers_add(&p, "b", "h", KEY_C));
+	assert_code(peers_add(&p, "a", "elsewhere", KEY_C), ERR_INVALID);
+	text = peers_text(&p);
+	assert_null(peers_parse(&q, text));
+	a = peers_by_name(&q, "a");
+	assert_string_equal(a->address.host, "h2"); /* an error changed nothing */
+	assert_int_equal(a->n_keys, 2);
+	assert_true(peers_by_key(&q, KEY_A) == a && peers_by_key(&q, KEY_B) == a);
+	assert_code(peers_remove(&q, "a", KEY_C), ERR_INVALID);
+	assert_code(peers_remove(&q, "a", "SHA256:x"), ERR_INVALID);
+	assert_null(peers_remove(&q, "a", KEY_A "="));
+	assert_null(peers_by_key(&q, KEY_A));
+	assert_non_null(peers_by_key(&q, KEY_B));
+	assert_code(peers_remove(&q, "a", KEY_B), ERR_INVALID); /* its last */
+	assert_null(peers_add(&q, "a", "h", KEY_A));
+	assert_null(peers_add(&q, "a", "h", KEY_D));
+	assert_null(peers_add(&q, "a", "h", KEY_E));
+	assert_null(peers_add(&q, "a", "h", KEY_E));
+	assert_null(peers_remove(&q, "b", NULL));
+	assert_code(peers_add(&q, "a", "h", KEY_C), ERR_LIMIT);
+	assert_int_equal(peers_by_name(&q, "a")->n_keys, 4);
 }
 
 static void list_bad(void **state unused_arg)
 {
 	static const char *const bad[] = { "a\n", "a h\n", "a h " KEY_A " x\n", "a h SHA256:x\n",
-		"a h " KEY_A "\na h " KEY_B "\n", "-a h " KEY_A, "a/b h " KEY_A };
+		"a h " KEY_A "\na h " KEY_B "\n", "-a h " KEY_A, "a/b h " KEY_A,
+		"a h " KEY_A " " KEY_A, "a h " KEY_A "\nb h " KEY_A,
+		"a h " KEY_A " " KEY_B " " KEY_C " " KEY_D " " KEY_E };
 	autopeers struct peers p = { NULL, 0 };
 
 	assert_null(peers_parse(&p, "# comment\n\n a\th " KEY_A " \r\n"));
 	assert_int_equal(p.n, 1);
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-		assert_code(peers_parse(&p, bad[i]), ERR_INVALID);
+		assert_any_of(peers_parse(&p, bad[i]), ERR_INVALID, ERR_LIMIT);
 		assert_int_equal(p.n, 1); /* as before */
 	}
 	assert_code(peers_add(&p, "a b", "h", KEY_A), ERR_INVALID);
@@ -168,6 +213,7 @@ int main(void)
 		cmocka_unit_test(address_listen_forms),
 		cmocka_unit_test(fingerprints),
 		cmocka_unit_test(list_round_trip),
+		cmocka_unit_test(several_keys),
 		cmocka_unit_test(list_bad),
 		cmocka_unit_test(find),
 	};

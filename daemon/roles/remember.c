@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "roles/remember.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "engine/undo.h"
+#include "roles/subject.h"
+
+static void put_text(char *to, size_t room, const char *from)
+{
+	snprintf(to, room, "%s", from ? from : "");
+}
+
+struct err *remember_begin(const Migrate__Work *k, const struct remembered *what,
+	enum engine_mark mark, struct journal *ret)
+{
+	struct journal_record r = { .mark = mark,
+		.destination = k->receive,
+		.pid = what->pid,
+		.start_time = k->start_time,
+		.asker = k->asker,
+		.port = k->peer_port };
+	AUTO(subject_fini) struct subject s = { .pid = 0 };
+
+	if (k->receive) {
+		TRY(subject_read(what->pid, &s));
+		r.start_time = s.start_time;
+	}
+	put_text(r.id, sizeof(r.id), what->id);
+	put_text(r.comm, sizeof(r.comm), what->comm);
+	put_text(r.boot_id, sizeof(r.boot_id), k->boot_id);
+	put_text(r.peer_boot_id, sizeof(r.peer_boot_id), k->peer_boot_id);
+	put_text(r.peer, sizeof(r.peer), k->peer);
+	put_text(r.key, sizeof(r.key), k->peer_key);
+	put_text(r.host, sizeof(r.host), k->peer_host);
+	return err_in(journal_create(k->state_dir, &r, ret), "remember migration %s", what->id);
+}
+
+/* ---- after the death of another worker ---- */
+
+static struct err *undo(const Migrate__Work *k, struct notes *notes)
+{
+	autoarena struct arena *a = arena_new();
+	struct undo_spec spec = {
+		.pid = k->undo_pid, .start_time = k->start_time, .group = k->undo_group
+	};
+
+	TRY(journal_get_undo(a, k->state_dir, k->id, &spec.list, &spec.len));
+	return spec.list ? engine_undo(&spec, notes) : NULL;
+}
+
+/* Its exit status is all that it says. */
+int remember_undo(const Migrate__Work *k)
+{
+	struct notes notes = { .n_blockers = 0 };
+	autoerr struct err *e = undo(k, &notes);
+	autofree char *line = e ? err_line(e) : NULL;
+
+	for (size_t i = 0; i < notes.n_warnings; i++)
+		log_warn("undo id=%s warning=\"%s\"", k->id, notes.warnings[i]);
+	if (line)
+		log_error("undo id=%s pid=%d error=\"%s\"", k->id, k->undo_pid, line);
+	notes_fini(&notes);
+	return e && err_code(e) != ERR_GONE ? 1 : 0;
+}

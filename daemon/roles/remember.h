@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The worker's side of the journal. */
+#pragma once
+
+#include "ipc.pb-c.h"
+#include "roles/journal.h"
+
+struct remembered {
+	const char *id, *comm;
+	pid_t pid;
+};
+/* The first record: what is known of the migration, on the disk when this returns. */
+struct err *remember_begin(const Migrate__Work *k, const struct remembered *what,
+	enum engine_mark mark, struct journal *ret) must_check;
+/* Another worker's whole life: takes back what a dead one had given up (Work.undo). Its exit status
+ * is all that it says. */
+int remember_undo(const Migrate__Work *k);
