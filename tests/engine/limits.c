@@ -17,7 +17,7 @@
 /* The same object again and again, each time as large as it may be. */
 static void test_descriptions(void **state)
 {
-	const struct site_spec spec = { .pid = 4242 };
+	const struct site_spec spec = { .pid = 4242, .interrupt_fd = -1 };
 	struct site *s = site_new(&spec);
 	Migrate__Objects all = MIGRATE__OBJECTS__INIT;
 	Migrate__Object o = MIGRATE__OBJECT__INIT, *list = &o;
