@@ -5,6 +5,7 @@
 #include "mem_stream.h"
 
 const char *(*const fuzz_prepare)(void) = fuzz_nothing;
+const size_t fuzz_frames_at = 1;
 
 /* Further connections take pieces of 64 bytes off the end of the input. */
 struct more {

@@ -12,6 +12,7 @@
 #include "mem_stream.h"
 
 const char *(*const fuzz_prepare)(void) = fuzz_jail;
+const size_t fuzz_frames_at = 0;
 
 #define STATE_DIR FUZZ_DIR "/state"
 

@@ -28,6 +28,9 @@ const char *fuzz_nothing(void);
 const char *fuzz_jail(void);
 #define FUZZ_DIR "/run/fuzz"
 
+/* Targets whose input is frames (mutate_frames.c): how many bytes come before the first. */
+extern const size_t fuzz_frames_at;
+
 /* What must hold. */
 #define MUST(condition) \
 	do { \

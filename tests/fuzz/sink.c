@@ -14,6 +14,7 @@
 #include "pages/pages.h"
 
 const char *(*const fuzz_prepare)(void) = fuzz_nothing;
+const size_t fuzz_frames_at = 1;
 
 #define AT 0x10000000ULL
 
