@@ -106,7 +106,7 @@ static void fill(Migrate__Request *req, const struct options *o, struct arena *a
 	const ProtobufCMessageDescriptor *d = f->descriptor;
 	char *m = arena_alloc(a, d->sizeof_message);
 
-	d->message_init((ProtobufCMessage *)m);
+	d->message_init((void *)m);
 	for (int i = 0; i < o->n_args; i++)
 		memcpy(m + d->fields[i].offset, &o->args[i], sizeof(o->args[i]));
 	if (o->verb == VERB_PEER_REMOVE && o->key)

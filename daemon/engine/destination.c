@@ -37,6 +37,8 @@ enum destination_state {
 	D_DISCARDED,
 };
 
+#define ROUND_BYTES_SLACK (64u << 20)
+
 struct destination {
 	const struct engine_io *io;
 	const struct receive_options *opt;
@@ -135,7 +137,6 @@ static struct err *accept_begin(struct destination *d)
 static struct err *hello(void *ctx)
 {
 	struct destination *d = ctx;
-	ProtobufCAllocator alloc = arena_allocator(d->arena);
 	struct frame_head h;
 	uint8_t *body;
 
@@ -150,7 +151,8 @@ static struct err *hello(void *ctx)
 		return peer_unexpected(&d->peer, d->arena, &h);
 	body = arena_alloc(d->arena, h.length);
 	TRY(channel_read(&d->peer.ch, body, h.length));
-	d->begin = migrate__begin__unpack(&alloc, h.length, body);
+	d->begin = (Migrate__Begin *)message_unpack(
+		d->arena, &migrate__begin__descriptor, body, h.length);
 	if (!d->begin)
 		return err_new(ERR_PEER, "BEGIN frame that does not parse");
 	return accept_begin(d);
@@ -293,10 +295,29 @@ static struct err *take_spread(struct destination *d, const struct frame_head *h
 	return d->is_ahead ? e : peer_reason_of(&d->peer, e, LANES_DESTINATION_LISTENS_US);
 }
 
+/* At the end of each round; page_sink's own limit holds in between. */
+static struct err *check_memory(struct destination *d)
+{
+	uint64_t max = d->opt->max_memory, bytes;
+
+	page_sink_round(d->sink);
+	if (!max)
+		return NULL;
+	TRY(site_memory(d->site, &bytes));
+	if (bytes <= max)
+		return NULL;
+	return err_hint(err_new(ERR_DENIED,
+				"it takes %ju MiB already, and processes of up to %ju MiB may come "
+				"here",
+				(uintmax_t)(bytes >> 20), (uintmax_t)(max >> 20)),
+		"see max_memory in migrated.conf of the destination");
+}
+
 static struct err *take_round(struct destination *d, const struct frame_head *h)
 {
 	d->out->stats.round = (uint32_t)h->arg;
 	progress(d);
+	TRY(check_memory(d));
 	TRY(site_settle(d->site));
 	return channel_send(&d->peer.ch, FRAME_ROUND_OK, h->arg, NULL, 0);
 }
@@ -334,6 +355,8 @@ static struct err *take_until(struct destination *d, uint16_t last, struct frame
 		const struct frame_handler *f = NULL;
 
 		TRY(next_head(d, h));
+		/* A peer that never lets us wait is no reason to miss it. */
+		TRY(channel_interrupted(&d->peer.ch));
 		if (h->type == last)
 			return NULL;
 		for (size_t i = 0; i < ARRAY_LEN(handlers); i++)
@@ -376,6 +399,7 @@ static struct err *make_site(struct destination *d)
 		.boottime_offset_ns = b->boottime_offset_ns,
 		.cgroup_dir = d->opt->cgroup_dir,
 		.scratch_dir = d->scratch,
+		.interrupt_fd = d->peer.ch.interrupt_fd,
 		.notes = &d->notes,
 		.alive = alive,
 		.arg = d,
@@ -442,6 +466,12 @@ static void check_undo(void *ctx)
 
 /* ---- receive, rebuild, ready ---- */
 
+/* A round has each page once, but for what is asked for again while it is read. */
+static uint64_t round_bytes_max(uint64_t max_memory)
+{
+	return max_memory ? max_memory + max_memory / 8 + ROUND_BYTES_SLACK : 0;
+}
+
 static struct err *open_sink(struct destination *d, enum page_sink_way way)
 {
 	if (way == SINK_SPLICE && !channel_splices_in(&d->peer.ch))
@@ -449,7 +479,8 @@ static struct err *open_sink(struct destination *d, enum page_sink_way way)
 	TRY(page_sink_open(&(struct page_sink_spec){ .t = site_task(d->site),
 				   .space_fd = site_space_fd,
 				   .arg = d->site,
-				   .way = way },
+				   .way = way,
+				   .round_bytes_max = round_bytes_max(d->opt->max_memory) },
 		&d->sink));
 	d->out->stats.sink = page_sink_names[way];
 	return NULL;
@@ -476,6 +507,13 @@ static struct err *choose_sink(struct destination *d)
 	return open_sink(d, SINK_COPY);
 }
 
+/* It stopped after it was announced, and before now: on our clock, as well as the source knows it.
+ */
+static int64_t frozen_at(const struct destination *d, int64_t said_ns)
+{
+	return MIN(MAX(said_ns, d->out->stats.started_us * 1000), clock_ns());
+}
+
 static struct err *receive(void *ctx)
 {
 	struct destination *d = ctx;
@@ -497,7 +535,7 @@ static struct err *receive(void *ctx)
 	if (!m)
 		return err_new(ERR_PEER, "FINAL frame that does not parse");
 	d->out->stats.round = (uint32_t)m->rounds;
-	d->frozen_at_ns = m->frozen_ns;
+	d->frozen_at_ns = frozen_at(d, m->frozen_ns);
 	migrate__final__free_unpacked(m, NULL);
 	return NULL;
 }

@@ -138,6 +138,7 @@ struct receive_options {
 	const char *cgroup_dir; /* v2 directory below which the process's own group is made; NULL:
 				   none */
 	const char *sink;       /* "copy", "splice"; NULL: what suits the stream */
+	uint64_t max_memory;    /* bytes that it may take here, whatever was announced; 0: any */
 	/* Asked once with what the source says it will send; an error refuses. May be NULL. */
 	struct err *(*on_begin)(void *arg, const struct incoming *what);
 };

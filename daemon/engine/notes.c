@@ -26,11 +26,11 @@ void notes_refuse(struct notes *n, struct err *e)
 
 void notes_warn(struct notes *n, const char *text)
 {
+	if (n->n_warnings == NOTES_MAX)
+		return;
 	for (size_t i = 0; i < n->n_warnings; i++)
 		if (!strcmp(n->warnings[i], text))
 			return;
-	if (n->n_warnings == NOTES_MAX)
-		return;
 	if (n->n_warnings == n->cap_warnings) {
 		n->cap_warnings = n->cap_warnings * 2 + 8;
 		n->warnings = xrealloc_array(n->warnings, n->cap_warnings, sizeof(*n->warnings));

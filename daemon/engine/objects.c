@@ -34,13 +34,29 @@ void objects_sort(struct object_set *s)
 	s->sorted = true;
 }
 
-struct object *objects_find(const struct object_set *s, uint32_t kind, uint64_t id)
+size_t objects_index(const struct object_set *s, uint32_t kind, uint64_t id)
 {
 	const struct kind k = { .id = kind };
 	const struct object o = { .kind = &k, .id = id }, *key = &o;
 	struct object **found = s->n ? bsearch(&key, s->v, s->n, sizeof(*s->v), by_key) : NULL;
 
-	return found ? *found : NULL;
+	return found ? (size_t)(found - s->v) : s->n;
+}
+
+struct object *objects_find(const struct object_set *s, uint32_t kind, uint64_t id)
+{
+	size_t i = objects_index(s, kind, id);
+
+	return i < s->n ? s->v[i] : NULL;
+}
+
+struct err *objects_unique(const struct object_set *s)
+{
+	for (size_t i = 1; i < s->n; i++)
+		if (by_key(&s->v[i - 1], &s->v[i]) == 0)
+			return err_new(ERR_PEER, "%s %ju was sent twice", s->v[i]->kind->name,
+				(uintmax_t)s->v[i]->id);
+	return NULL;
 }
 
 struct object *objects_file(const struct object_set *s, uint64_t id)
@@ -233,6 +249,8 @@ static struct err *parse_object(struct arena *a, const Migrate__Object *m, struc
 		return err_hint(err_new(ERR_PEER, "object of unknown kind %u", m->kind),
 			"install the same version of migrated on both hosts");
 	o->id = m->id;
+	if (o->kind->scope == KIND_THREAD && (o->id <= 1 || o->id > INT32_MAX))
+		return err_new(ERR_PEER, "%s of a thread %ju", o->kind->name, (uintmax_t)o->id);
 	o->group = m->group;
 	TRY(parse_slots(a, m, o));
 	o->n_refs = m->n_refs;
@@ -248,27 +266,110 @@ static struct err *parse_object(struct arena *a, const Migrate__Object *m, struc
 	return NULL;
 }
 
-struct err *objects_parse(
-	struct arena *a, const uint8_t *body, size_t len, struct objects_delta *ret)
+static struct err *parse_removed(
+	struct arena *a, const Migrate__Objects *m, struct objects_delta *d)
 {
-	autoarena struct arena *tmp = arena_new();
-	ProtobufCAllocator alloc = arena_allocator(tmp);
-	Migrate__Objects *m = migrate__objects__unpack(&alloc, len, body);
-	struct objects_delta d = { 0 };
-
-	if (!m)
-		return err_new(ERR_PEER, "OBJECTS frame that does not parse");
-	d.changed = arena_array(a, m->n_changed, sizeof(*d.changed));
-	d.removed = arena_array(a, m->n_removed, sizeof(*d.removed));
+	d->removed = arena_array(a, m->n_removed, sizeof(*d->removed));
 	for (size_t i = 0; i < m->n_removed; i++) {
 		const struct kind *k = kind_by_id(m->removed[i]->kind);
 
 		if (!k)
 			return err_new(ERR_PEER, "removal of unknown kind %u", m->removed[i]->kind);
-		d.removed[d.n_removed++] = (struct object){ .kind = k, .id = m->removed[i]->id };
+		d->removed[d->n_removed++] = (struct object){ .kind = k, .id = m->removed[i]->id };
 	}
-	for (; d.n_changed < m->n_changed; d.n_changed++)
-		TRY(parse_object(a, m->changed[d.n_changed], &d.changed[d.n_changed]));
+	return NULL;
+}
+
+static struct err *parse_changed(
+	struct arena *a, const Migrate__Objects *m, struct objects_delta *d)
+{
+	struct object_set set = { .v = arena_array(a, m->n_changed, sizeof(*d->changed)) };
+
+	for (; set.n < m->n_changed; set.n++)
+		TRY(parse_object(a, m->changed[set.n], &set.v[set.n]));
+	objects_sort(&set);
+	TRY(objects_unique(&set));
+	d->changed = set.v;
+	d->n_changed = set.n;
+	return NULL;
+}
+
+struct err *objects_parse(
+	struct arena *a, const uint8_t *body, size_t len, struct objects_delta *ret)
+{
+	autoarena struct arena *tmp = arena_new();
+	const Migrate__Objects *m = (const Migrate__Objects *)message_unpack(
+		tmp, &migrate__objects__descriptor, body, len);
+	struct objects_delta d = { 0 };
+
+	if (!m)
+		return err_new(ERR_PEER, "OBJECTS frame that does not parse");
+	if (m->n_changed > OBJECTS_MAX || m->n_removed > OBJECTS_MAX)
+		return err_new(ERR_LIMIT, "more than %d kernel objects", OBJECTS_MAX);
+	TRY(parse_removed(a, m, &d));
+	TRY(parse_changed(a, m, &d));
 	*ret = d;
 	return NULL;
+}
+
+/* ---- what is built ---- */
+
+static int by_id(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* The ids of all descriptors that are built, ascending; an epoll may refer to thousands. */
+static size_t built_files(const struct object_set *s, const struct objects_plan *p, uint64_t *ids)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->n; i++)
+		if (p->build[i] && s->v[i]->kind->scope == KIND_FILE)
+			ids[n++] = s->v[i]->id;
+	if (n)
+		qsort(ids, n, sizeof(*ids), by_id);
+	return n;
+}
+
+static bool refers_to(const struct object *o, const uint64_t *ids, size_t n)
+{
+	for (size_t i = 0; n && i < o->n_refs; i++)
+		if (bsearch(&o->refs[i], ids, n, sizeof(*ids), by_id))
+			return true;
+	return false;
+}
+
+/* The groups of which something is built, ascending; 0 is none. */
+static size_t built_groups(
+	const struct object_set *s, const struct objects_plan *p, uint64_t *groups)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->n; i++)
+		if (p->build[i] && s->v[i]->group)
+			groups[n++] = s->v[i]->group;
+	if (n)
+		qsort(groups, n, sizeof(*groups), by_id);
+	return n;
+}
+
+void objects_plan_close(const struct object_set *s, struct objects_plan *p, size_t n_build)
+{
+	autofree uint64_t *ids = xcalloc(s->n + 1, sizeof(*ids));
+	size_t n_ids;
+
+	if (n_build == s->n) {
+		memset(p->link, true, s->n);
+		return;
+	}
+	n_ids = built_groups(s, p, ids);
+	for (size_t i = 0; n_ids && i < s->n; i++)
+		if (bsearch(&s->v[i]->group, ids, n_ids, sizeof(*ids), by_id))
+			p->build[i] = true;
+	n_ids = built_files(s, p, ids);
+	for (size_t i = 0; i < s->n; i++)
+		p->link[i] = p->build[i] || refers_to(s->v[i], ids, n_ids);
 }

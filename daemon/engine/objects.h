@@ -24,8 +24,11 @@ struct object *objects_add(
 /* An object that is there already, borrowed. */
 void objects_push(struct arena *a, struct object_set *s, struct object *o);
 void objects_sort(struct object_set *s);
-/* NULL if there is none; the set must be sorted. */
+/* NULL if there is none, s->n for its index; the set must be sorted. */
 struct object *objects_find(const struct object_set *s, uint32_t kind, uint64_t id);
+size_t objects_index(const struct object_set *s, uint32_t kind, uint64_t id);
+/* PEER if a key is there twice; the set must be sorted. */
+struct err *objects_unique(const struct object_set *s) must_check;
 /* The file object with this id, whatever its kind. */
 struct object *objects_file(const struct object_set *s, uint64_t id);
 
@@ -37,7 +40,8 @@ struct err *objects_send_diff(struct channel *ch, const struct object_set *old,
 /* All of the set as the body of one OBJECTS frame, in the arena. */
 void objects_pack(struct arena *a, const struct object_set *s, const uint8_t **bytes, size_t *len);
 
-/* One OBJECTS frame, taken apart and checked: known kinds, slots ascending, limits. */
+/* One OBJECTS frame, taken apart and checked: known kinds, each key once, slots ascending, thread
+ * ids that are some, limits. What changes is sorted. */
 struct objects_delta {
 	struct object **changed;
 	size_t n_changed;
@@ -46,3 +50,10 @@ struct objects_delta {
 };
 struct err *objects_parse(
 	struct arena *a, const uint8_t *body, size_t len, struct objects_delta *ret) must_check;
+
+/* Which objects are to be built now, and which to be linked: a flag per object of the set. */
+struct objects_plan {
+	bool *build, *link;
+};
+/* n_build are to be built: adds what shares a group with one of them, then what refers to it. */
+void objects_plan_close(const struct object_set *s, struct objects_plan *p, size_t n_build);

@@ -80,7 +80,6 @@ struct err *peer_next(struct peer *p, struct arena *a)
 struct err *peer_expect(struct peer *p, struct arena *a, uint16_t type,
 	const ProtobufCMessageDescriptor *desc, void **msg)
 {
-	ProtobufCAllocator alloc = arena_allocator(a);
 	struct frame_head h;
 	uint8_t *body;
 
@@ -91,7 +90,7 @@ struct err *peer_expect(struct peer *p, struct arena *a, uint16_t type,
 	TRY(channel_read(&p->ch, body, h.length));
 	if (!desc)
 		return NULL;
-	*msg = protobuf_c_message_unpack(desc, &alloc, h.length, body);
+	*msg = message_unpack(a, desc, body, h.length);
 	return *msg ? NULL : err_new(ERR_PEER, "%s frame that does not parse", frame_name(type));
 }
 

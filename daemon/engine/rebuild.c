@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,8 @@ struct rebuild_priv {
 /* What a source may have us keep of the descriptions that it sends, in the whole migration: 60,000
  * mappings and 10,000 descriptors, each told twice, are a tenth of it. */
 #define DESCRIPTIONS_BYTES_MAX (128u << 20)
+/* And of memory for them: a million descriptors take half of it. */
+#define SITE_BYTES_MAX (1u << 30)
 
 struct site {
 	struct site_spec spec;
@@ -45,6 +48,8 @@ struct site {
 	struct kind_cache *cache;
 	struct task *task;
 	struct object_set objects;
+	size_t n_threads; /* of the objects */
+	bool *gone;       /* while objects are removed: which of them */
 	struct layout_state *layout;
 	struct bytes_list {
 		const uint8_t **v;
@@ -239,6 +244,12 @@ static struct err *close_slots(struct site *s, const struct object *o)
 
 /* ---- building ---- */
 
+static struct err *too_much(unsigned bytes)
+{
+	return err_new(
+		ERR_LIMIT, "the description of the process takes more than %u MiB", bytes >> 20);
+}
+
 static struct err *object_error(struct err *e, const struct object *o, const char *doing)
 {
 	if (!e)
@@ -263,6 +274,19 @@ static void alive(const struct site *s)
 		s->spec.alive(s->spec.arg);
 }
 
+/* Between two objects: each may take a while, a file is read to compare it. */
+static struct err *still_wanted(const struct site *s)
+{
+	struct pollfd p = { s->spec.interrupt_fd, POLLIN, 0 };
+
+	alive(s);
+	if (arena_bytes(s->arena) > SITE_BYTES_MAX)
+		return too_much(SITE_BYTES_MAX);
+	if (p.fd >= 0 && poll(&p, 1, 0) > 0)
+		return err_new(ERR_CANCELLED, "cancelled");
+	return NULL;
+}
+
 static struct err *build_object(struct site *s, const struct object *o)
 {
 	struct rebuild r;
@@ -271,7 +295,7 @@ static struct err *build_object(struct site *s, const struct object *o)
 
 	if (!o->kind->rebuild)
 		return NULL;
-	alive(s);
+	TRY(still_wanted(s));
 	thread_context(s, &r, o);
 	TRY(object_error(kind_unpack(s->arena, o, &msg), o, "read"));
 	TRY(object_error(o->kind->rebuild(&r, o, msg, &fd), o, "rebuild"));
@@ -299,59 +323,7 @@ static struct err *call_object(
 	return object_error(fn(&r, o, msg), o, doing);
 }
 
-/* Which objects are to be built now: a flag per object of the set. */
-struct plan {
-	bool *build, *link;
-};
-
-static int by_id(const void *a, const void *b)
-{
-	const uint64_t *x = a, *y = b;
-
-	return (*x > *y) - (*x < *y);
-}
-
-/* The ids of all descriptors that are built, ascending; an epoll may refer to thousands. */
-static size_t built_files(const struct site *s, const struct plan *p, uint64_t *ids)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < s->objects.n; i++)
-		if (p->build[i] && s->objects.v[i]->kind->scope == KIND_FILE)
-			ids[n++] = s->objects.v[i]->id;
-	if (n)
-		qsort(ids, n, sizeof(*ids), by_id);
-	return n;
-}
-
-static bool refers_to(const struct object *o, const uint64_t *ids, size_t n)
-{
-	for (size_t i = 0; n && i < o->n_refs; i++)
-		if (bsearch(&o->refs[i], ids, n, sizeof(*ids), by_id))
-			return true;
-	return false;
-}
-
-/* Adds what shares a group with something to build, then what refers to it. */
-static void plan_close(const struct site *s, struct plan *p, size_t n_build)
-{
-	autofree uint64_t *ids = xcalloc(s->objects.n + 1, sizeof(*ids));
-	size_t n_ids;
-
-	if (n_build == s->objects.n) {
-		memset(p->link, true, s->objects.n);
-		return;
-	}
-	for (size_t i = 0; i < s->objects.n; i++)
-		for (size_t j = 0; p->build[i] && s->objects.v[i]->group && j < s->objects.n; j++)
-			if (s->objects.v[j]->group == s->objects.v[i]->group)
-				p->build[j] = true;
-	n_ids = built_files(s, p, ids);
-	for (size_t i = 0; i < s->objects.n; i++)
-		p->link[i] = p->build[i] || refers_to(s->objects.v[i], ids, n_ids);
-}
-
-static struct err *build_stage(struct site *s, const struct plan *p, enum stage stage)
+static struct err *build_stage(struct site *s, const struct objects_plan *p, enum stage stage)
 {
 	for (size_t i = 0; i < s->objects.n; i++)
 		if (p->build[i] && s->objects.v[i]->kind->stage == stage)
@@ -379,7 +351,7 @@ static struct err *set_owner(struct site *s, const struct object *o)
 		remote_scratch(s->task).v);
 }
 
-static struct err *run_plan(struct site *s, const struct plan *p)
+static struct err *run_plan(struct site *s, const struct objects_plan *p)
 {
 	for (enum stage st = 0; st < STAGE_COUNT; st++)
 		TRY(build_stage(s, p, st));
@@ -397,60 +369,86 @@ static struct err *run_plan(struct site *s, const struct plan *p)
 
 /* ---- a delta ---- */
 
-static void set_remove(struct object_set *set, const struct object *o)
-{
-	for (size_t i = 0; i < set->n; i++) {
-		if (set->v[i] == o) {
-			memmove(set->v + i, set->v + i + 1, (set->n - i - 1) * sizeof(*set->v));
-			set->n--;
-			return;
-		}
-	}
-}
-
+/* The caller closes the gap. */
 static struct err *remove_object(struct site *s, const struct object *key)
 {
-	struct object *o = objects_find(&s->objects, key->kind->id, key->id);
+	size_t i = objects_index(&s->objects, key->kind->id, key->id);
+	struct object *o = i < s->objects.n ? s->objects.v[i] : NULL;
 
-	if (!o)
+	if (!o || s->gone[i])
 		return err_new(ERR_PEER, "removal of an unknown %s", key->kind->name);
-	set_remove(&s->objects, o);
+	s->gone[i] = true;
+	if (o->kind->scope == KIND_THREAD)
+		s->n_threads--;
 	if (!s->task)
 		return NULL;
 	TRY(close_slots(s, o));
 	return call_object(s, o, o->kind->remove, 0, "remove");
 }
 
-/* The new object in place of the old one; *was is the old one or NULL. */
-static void set_replace(struct site *s, struct object *o, struct object **was)
+static struct err *remove_objects(struct site *s, const struct objects_delta *d)
 {
-	*was = NULL;
-	for (size_t i = 0; s->task && i < s->objects.n; i++) {
-		if (s->objects.v[i]->kind == o->kind && s->objects.v[i]->id == o->id) {
-			*was = s->objects.v[i];
-			s->objects.v[i] = o;
-			return;
-		}
-	}
+	autofree bool *gone = xcalloc(s->objects.n + 1, sizeof(*gone));
+	struct err *e = NULL;
+	size_t n = 0;
+
+	if (!d->n_removed)
+		return NULL;
+	objects_sort(&s->objects);
+	s->gone = gone;
+	for (size_t i = 0; i < d->n_removed && !e; i++)
+		e = remove_object(s, &d->removed[i]);
+	s->gone = NULL;
+	for (size_t i = 0; i < s->objects.n; i++)
+		if (!gone[i])
+			s->objects.v[n++] = s->objects.v[i];
+	s->objects.n = n;
+	return e;
+}
+
+static struct err *add_object(struct site *s, struct object *o)
+{
+	if (s->objects.n == OBJECTS_MAX)
+		return err_new(ERR_LIMIT, "more than %d kernel objects", OBJECTS_MAX);
+	if (o->kind->scope == KIND_THREAD && ++s->n_threads > PROC_THREADS_MAX)
+		return err_new(ERR_LIMIT, "more than %d threads", PROC_THREADS_MAX);
 	s->objects.v = arena_grow(
 		s->arena, s->objects.v, &s->objects.cap, s->objects.n + 1, sizeof(*s->objects.v));
 	s->objects.v[s->objects.n++] = o;
 	s->objects.sorted = false;
+	return NULL;
+}
+
+/* New ones, and new ones in place of old ones. Before anything is built two of one key may come,
+ * which site_check refuses. */
+static struct err *put_objects(struct site *s, const struct objects_delta *d)
+{
+	const struct object_set before = s->objects;
+
+	for (size_t i = 0; i < d->n_changed; i++) {
+		struct object *o = d->changed[i];
+		size_t at = s->task ? objects_index(&before, o->kind->id, o->id) : before.n;
+
+		if (at == before.n) {
+			TRY(add_object(s, o));
+			continue;
+		}
+		TRY(close_slots(s, s->objects.v[at]));
+		s->objects.v[at] = o;
+	}
+	return NULL;
 }
 
 static struct err *build_delta(struct site *s, struct object *const *changed, size_t n)
 {
-	autofree bool *build = xcalloc(s->objects.n, sizeof(*build));
-	autofree bool *link = xcalloc(s->objects.n, sizeof(*link));
-	struct plan p = { build, link };
+	autofree bool *build = xcalloc(s->objects.n + 1, sizeof(*build));
+	autofree bool *link = xcalloc(s->objects.n + 1, sizeof(*link));
+	struct objects_plan p = { build, link };
 
 	objects_sort(&s->objects);
-	for (size_t i = 0, j; i < n; i++) {
-		for (j = 0; j < s->objects.n && s->objects.v[j] != changed[i]; j++)
-			;
-		build[j] = true;
-	}
-	plan_close(s, &p, n);
+	for (size_t i = 0; i < n; i++)
+		build[objects_index(&s->objects, changed[i]->kind->id, changed[i]->id)] = true;
+	objects_plan_close(&s->objects, &p, n);
 	/* What is built again leaves its numbers first: seedling_install wants them free. */
 	for (size_t i = 0; i < s->objects.n; i++)
 		if (build[i] && s->objects.v[i]->kind->scope == KIND_FILE)
@@ -458,13 +456,13 @@ static struct err *build_delta(struct site *s, struct object *const *changed, si
 	return run_plan(s, &p);
 }
 
+/* The descriptions, and all that was made of them. */
 static struct err *keep(struct site *s, size_t len)
 {
 	s->kept_bytes += len;
-	if (s->kept_bytes <= DESCRIPTIONS_BYTES_MAX)
-		return NULL;
-	return err_new(ERR_LIMIT, "the description of the process takes more than %u MiB",
-		DESCRIPTIONS_BYTES_MAX >> 20);
+	if (s->kept_bytes > DESCRIPTIONS_BYTES_MAX)
+		return too_much(DESCRIPTIONS_BYTES_MAX);
+	return arena_bytes(s->arena) > SITE_BYTES_MAX ? too_much(SITE_BYTES_MAX) : NULL;
 }
 
 struct err *site_objects(struct site *s, const uint8_t *body, size_t len)
@@ -473,17 +471,8 @@ struct err *site_objects(struct site *s, const uint8_t *body, size_t len)
 
 	TRY(keep(s, len));
 	TRY(objects_parse(s->arena, body, len, &d));
-	if (s->objects.n + d.n_changed > OBJECTS_MAX)
-		return err_new(ERR_LIMIT, "more than %d kernel objects", OBJECTS_MAX);
-	for (size_t i = 0; i < d.n_removed; i++)
-		TRY(remove_object(s, &d.removed[i]));
-	for (size_t i = 0; i < d.n_changed; i++) {
-		struct object *was;
-
-		set_replace(s, d.changed[i], &was);
-		if (was && s->task)
-			TRY(close_slots(s, was));
-	}
+	TRY(remove_objects(s, &d));
+	TRY(put_objects(s, &d));
 	return s->task ? build_delta(s, d.changed, d.n_changed) : NULL;
 }
 
@@ -532,29 +521,22 @@ static void check_pids(struct site *s)
 	}
 }
 
-static struct err *check_unique(const struct object_set *set)
-{
-	for (size_t i = 1; i < set->n; i++)
-		if (set->v[i]->kind == set->v[i - 1]->kind && set->v[i]->id == set->v[i - 1]->id)
-			return err_new(ERR_PEER, "%s %ju was sent twice", set->v[i]->kind->name,
-				(uintmax_t)set->v[i]->id);
-	return NULL;
-}
-
 struct err *site_check(struct site *s)
 {
 	struct rebuild r;
 
 	check_pids(s);
 	objects_sort(&s->objects);
-	TRY(check_unique(&s->objects));
+	TRY(objects_unique(&s->objects));
 	context(s, &r);
 	for (size_t i = 0; i < s->layouts.n; i++)
 		TRY(layout_check(&r, s->layouts.v[i], s->layouts.len[i]));
 	for (size_t i = 0; i < s->objects.n; i++) {
 		struct object *o = s->objects.v[i];
-		struct err *e = call_object(s, o, o->kind->check, 0, "check");
+		struct err *e;
 
+		TRY(still_wanted(s));
+		e = call_object(s, o, o->kind->check, 0, "check");
 		if (e)
 			notes_refuse(s->spec.notes, e);
 	}
@@ -580,8 +562,8 @@ static struct err *make_seedling(struct site *s)
 
 struct err *site_build(struct site *s)
 {
-	autofree bool *all = xcalloc(s->objects.n, sizeof(*all));
-	struct plan p = { all, all };
+	autofree bool *all = xcalloc(s->objects.n + 1, sizeof(*all));
+	struct objects_plan p = { all, all };
 	struct seedling_vdso vdso;
 	uint64_t area;
 
@@ -618,6 +600,20 @@ const struct vma_list *site_vmas(const struct site *s)
 size_t site_objects_count(const struct site *s)
 {
 	return s->objects.n;
+}
+
+struct err *site_memory(const struct site *s, uint64_t *bytes)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_status status;
+	struct stat st;
+
+	TRY(proc_status(a, s->task->pid, 0, &status));
+	*bytes = status.vm_rss_bytes + status.vm_swap_bytes;
+	for (size_t i = 0; i < s->n_spaces; i++)
+		if (fstat(s->spaces[i].fd, &st) == 0)
+			*bytes += (uint64_t)st.st_blocks * 512;
+	return NULL;
 }
 
 struct err *site_settle(struct site *s)

@@ -20,6 +20,7 @@ struct site_spec {
 	int64_t monotonic_offset_ns, boottime_offset_ns;
 	const char *cgroup_dir;  /* where its group is made; NULL: none */
 	const char *scratch_dir; /* empty directory; site_free removes what kinds left there */
+	int interrupt_fd;        /* readable: no longer wanted (CANCELLED); -1: none */
 	struct notes *notes;     /* borrowed */
 	/* Called between two objects: somebody waits for all of them. */
 	void (*alive)(void *arg);
@@ -44,6 +45,8 @@ struct task *site_task(const struct site *s);
 const struct vma_list *site_vmas(const struct site *s);
 /* For the page sink. */
 int site_space_fd(void *site, uint64_t space);
+/* What it takes now: pages of its own, and of shared memory objects, mapped or not. */
+struct err *site_memory(const struct site *s, uint64_t *bytes) must_check;
 /* A round has ended: what layout_settle can do before the freeze. */
 struct err *site_settle(struct site *s) must_check;
 /* Frozen, all pages in place: the last state of everything, registers last. The task then needs

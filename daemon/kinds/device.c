@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -63,33 +64,51 @@ static struct err *device_capture(struct capture *c)
 	return NULL;
 }
 
-static struct err *device_check(
-	struct rebuild *r unused_arg, const struct object *o unused_arg, const void *msg)
+/* Looked at before it is opened: opening another device could do anything. */
+static struct err *find(const Migrate__Kind__Device *m, int *ret)
 {
-	const Migrate__Kind__Device *m = msg;
+	autoclose int found = -1;
 	struct stat st;
 
 	if (!known_minor(m->minor))
 		return err_new(ERR_PEER, "device 1:%u is none that can be moved", m->minor);
-	/* Looked at before it is opened: opening another device could do anything. */
-	if (stat(m->path, &st) < 0)
-		return err_errno(errno, "stat %s", m->path);
+	if (m->path[0] != '/')
+		return err_new(ERR_PEER, "path %s is not absolute", m->path);
+	found = open(m->path, O_PATH | O_CLOEXEC);
+	if (found < 0 || fstat(found, &st) < 0)
+		return err_errno(errno, "look at %s", m->path);
 	if (!is_device(st.st_mode, st.st_rdev, m->minor))
 		return err_new(
 			ERR_MISMATCH, "%s is not device %u:%u there", m->path, MEM_MAJOR, m->minor);
+	*ret = take_fd(&found);
 	return NULL;
 }
 
+static struct err *device_check(
+	struct rebuild *r unused_arg, const struct object *o unused_arg, const void *msg)
+{
+	autoclose int found = -1;
+
+	return find(msg, &found);
+}
+
 static struct err *device_rebuild(
-	struct rebuild *r, const struct object *o, const void *msg, int *fd)
+	struct rebuild *r unused_arg, const struct object *o unused_arg, const void *msg, int *fd)
 {
 	const Migrate__Kind__Device *m = msg;
-	autoclose int made = -1;
+	int flags = (int)(m->flags & KEPT_OPEN_FLAGS) | O_CLOEXEC | O_NOCTTY;
+	autoclose int found = -1, made = -1;
+	char again[40];
+	struct stat st;
 
-	TRY(device_check(r, o, msg));
-	made = open(m->path, (int)(m->flags & KEPT_OPEN_FLAGS) | O_CLOEXEC | O_NOCTTY);
-	if (made < 0)
+	TRY(find(m, &found));
+	snprintf(again, sizeof(again), "/proc/self/fd/%d", found);
+	/* O_NOFOLLOW stays with the description, and does not go through the link. */
+	made = open(flags & O_NOFOLLOW ? m->path : again, flags | O_NONBLOCK);
+	if (made < 0 || fstat(made, &st) < 0)
 		return err_errno(errno, "open %s", m->path);
+	if (!is_device(st.st_mode, st.st_rdev, m->minor))
+		return err_new(ERR_MISMATCH, "%s was replaced meanwhile", m->path);
 	if (fcntl(made, F_SETFL, (int)(m->flags & STATUS_FLAGS)) < 0)
 		return err_errno(errno, "set the flags of %s", m->path);
 	*fd = take_fd(&made);

@@ -10,11 +10,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "file.pb-c.h"
 #include "kinds/cache.h"
 #include "kinds/identity.h"
@@ -145,14 +147,55 @@ static struct err *file_capture(struct capture *c)
 	return NULL;
 }
 
+/* "/proc/N/NAME" or "/proc/N/task/N/NAME", and nothing that leads on from there: the process itself
+ * may read it, whoever it is. */
+static bool own_proc_file(const char *path)
+{
+	const char *p = path;
+	uint64_t number;
+
+	if (!text_scan_lit(&p, "/proc/") || !text_scan_u64(&p, 10, &number) ||
+		!text_scan_lit(&p, "/"))
+		return false;
+	if (text_scan_lit(&p, "task/") &&
+		(!text_scan_u64(&p, 10, &number) || !text_scan_lit(&p, "/")))
+		return false;
+	return !strchr(p, '/') && strcmp(p, "..") != 0;
+}
+
+/* Without an identity only what the kernel generates will do, as the source says it is: for
+ * reading, about nobody else, and what everybody may read; the process need not be root's, and we
+ * are. */
+static struct err *check_generated(const Migrate__Kind__File *m, int found, const struct stat *st)
+{
+	struct statfs fs;
+
+	if (fstatfs(found, &fs) < 0)
+		return err_errno(errno, "look at the file system of %s", m->path);
+	if (!is_generated((unsigned long)fs.f_type) || writes(m->flags))
+		return err_new(ERR_PEER, "%s without its identity", m->path);
+	if (!(m->flags & O_PATH) && !(st->st_mode & S_IROTH) && !own_proc_file(m->path))
+		return err_new(ERR_UNSUPPORTED, "%s is not for everybody to read there", m->path);
+	return NULL;
+}
+
+/* The type is what the peer says it is: what is opened for more than its name must be a file. */
+static struct err *check_message(const Migrate__Kind__File *m)
+{
+	if (m->path[0] != '/')
+		return err_new(ERR_PEER, "path %s is not absolute", m->path);
+	if (!S_ISREG(m->type) && !(m->flags & O_PATH))
+		return err_new(ERR_PEER, "%s is said to be no file", m->path);
+	return NULL;
+}
+
 /* Opens what has the path here, without side effects: never a device or a FIFO. */
 static struct err *find(const Migrate__Kind__File *m, int *fd)
 {
 	autoclose int found = -1;
 	struct stat st;
 
-	if (m->path[0] != '/')
-		return err_new(ERR_PEER, "path %s is not absolute", m->path);
+	TRY(check_message(m));
 	found = open(m->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (found < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return err_hint(err_new(ERR_MISMATCH, "%s does not exist there", m->path),
@@ -161,6 +204,8 @@ static struct err *find(const Migrate__Kind__File *m, int *fd)
 		return err_errno(errno, "open %s", m->path);
 	if ((st.st_mode & S_IFMT) != m->type)
 		return err_new(ERR_MISMATCH, "%s is of another type there", m->path);
+	if (!m->identity)
+		TRY(check_generated(m, found, &st));
 	*fd = take_fd(&found);
 	return NULL;
 }
@@ -197,11 +242,25 @@ static struct err *file_check(struct rebuild *r, const struct object *o unused_a
 	const Migrate__Kind__File *m = msg;
 	autoclose int fd = -1;
 
+	TRY(check_message(m));
 	/* What the kernel generates may be about the process itself, which does not exist yet. */
 	if (!m->identity)
 		return NULL;
 	TRY(find(m, &fd));
 	return check_identity(r, m, fd);
+}
+
+/* What was looked at, and nothing that somebody has put in its place since. O_NOFOLLOW stays with
+ * the description and does not go through the link: then at least no link is followed. */
+static struct err *open_found(const Migrate__Kind__File *m, int found, int flags, int *ret)
+{
+	char again[40];
+	bool by_name = flags & (O_PATH | O_NOFOLLOW);
+
+	snprintf(again, sizeof(again), "/proc/self/fd/%d", found);
+	/* O_NONBLOCK: do not wait for somebody's lease. */
+	*ret = open(by_name ? m->path : again, flags | (flags & O_PATH ? 0 : O_NONBLOCK));
+	return *ret < 0 ? err_errno(errno, "open %s", m->path) : NULL;
 }
 
 static struct err *file_rebuild(
@@ -214,12 +273,11 @@ static struct err *file_rebuild(
 	autoclose int found = -1, made = -1;
 	struct stat st_found, st;
 
+	if (!m->identity)
+		TRY(file_process_check(r->task->pid, m->path));
 	TRY(find(m, &found));
 	TRY(check_identity(r, m, found));
-	/* O_NONBLOCK: do not wait for somebody's lease. */
-	made = open(m->path, flags | (m->flags & O_PATH ? 0 : O_NONBLOCK));
-	if (made < 0)
-		return err_errno(errno, "open %s", m->path);
+	TRY(open_found(m, found, flags, &made));
 	if (fstat(found, &st_found) < 0 || fstat(made, &st) < 0)
 		return err_errno(errno, "stat %s", m->path);
 	if (st.st_ino != st_found.st_ino || st.st_dev != st_found.st_dev)

@@ -31,6 +31,11 @@
 #define MAGIC_GFS2  0x01161970
 #define MAGIC_LUSTR 0x0BD00BD0
 #define MAGIC_GPFS  0x47504653
+/* Nowhere in it. */
+#define MAGIC_CONFIGFS   0x62656570
+#define MAGIC_MQUEUE     0x19800202
+#define MAGIC_RPC_PIPEFS 0x67596969
+#define MAGIC_NFSD       0x6e667364
 
 #define DELETED      " (deleted)"
 #define BUILD_ID_MAX 64
@@ -48,6 +53,22 @@ bool identity_fs_shareable(uint64_t fs)
 {
 	for (size_t i = 0; i < ARRAY_LEN(shareable); i++)
 		if (shareable[i] == (uint32_t)fs)
+			return true;
+	return false;
+}
+
+/* What the kernel makes up when it is read: there is no content to compare, and reading it can do
+ * things. */
+static const uint32_t generated[] = { PROC_SUPER_MAGIC, SYSFS_MAGIC, DEBUGFS_MAGIC, TRACEFS_MAGIC,
+	SECURITYFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, BPF_FS_MAGIC, PSTOREFS_MAGIC,
+	EFIVARFS_MAGIC, SELINUX_MAGIC, SMACK_MAGIC, NSFS_MAGIC, BINFMTFS_MAGIC,
+	RDTGROUP_SUPER_MAGIC, HUGETLBFS_MAGIC, USBDEVICE_SUPER_MAGIC, MAGIC_CONFIGFS, MAGIC_MQUEUE,
+	MAGIC_RPC_PIPEFS, MAGIC_NFSD };
+
+bool identity_fs_generated(uint64_t fs)
+{
+	for (size_t i = 0; i < ARRAY_LEN(generated); i++)
+		if (generated[i] == (uint32_t)fs)
 			return true;
 	return false;
 }
@@ -156,18 +177,20 @@ static size_t build_id(int fd, uint8_t id[BUILD_ID_MAX])
 	return len;
 }
 
-static struct err *digest(int fd, uint8_t ret[DIGEST_BYTES])
+/* Of `size` bytes, or what there is of them: it may be changed meanwhile. */
+static struct err *digest(int fd, uint64_t size, uint8_t ret[DIGEST_BYTES])
 {
 	autofree uint8_t *buf = xcalloc(1, READ_BYTES);
 	XXH3_state_t *state = XXH3_createState();
 	XXH128_canonical_t canonical;
-	off_t at = 0;
-	ssize_t n;
+	uint64_t at = 0;
+	ssize_t n = 0;
 
 	XXH3_128bits_reset(state);
-	while ((n = pread(fd, buf, READ_BYTES, at)) > 0) {
+	while (at < size &&
+		(n = pread(fd, buf, MIN(size - at, (uint64_t)READ_BYTES), (off_t)at)) > 0) {
 		XXH3_128bits_update(state, buf, (size_t)n);
-		at += n;
+		at += (uint64_t)n;
 	}
 	XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(state));
 	XXH3_freeState(state);
@@ -200,7 +223,7 @@ static struct err *content_read(
 	}
 	if (f->st.stx_size > IDENTITY_DIGEST_MAX || identity_fs_shareable(f->fs))
 		return NULL;
-	TRY(digest(in, sum));
+	TRY(digest(in, f->st.stx_size, sum));
 	m->digest = bytes_dup(a, sum, sizeof(sum));
 	return NULL;
 }
@@ -232,6 +255,8 @@ static bool same_file(const struct facts *f, const Migrate__Kind__FileIdentity *
 	bool machine = want->boot_id.len == strlen(f->boot_id) &&
 		       !memcmp(want->boot_id.data, f->boot_id, want->boot_id.len);
 
+	if (S_ISREG(f->st.stx_mode) && identity_fs_generated(f->fs))
+		return false;
 	if (want->inode != f->st.stx_ino || want->btime_ns != btime_ns(f) || want->fs != f->fs)
 		return false;
 	if (machine)
@@ -264,6 +289,8 @@ static struct err *content_check(
 	uint8_t id[BUILD_ID_MAX], sum[DIGEST_BYTES];
 	size_t len;
 
+	if (identity_fs_generated(f->fs))
+		return err_new(ERR_MISMATCH, "it belongs to the kernel there");
 	if (!want->content)
 		return err_new(
 			ERR_MISMATCH, "it is not the same file there (no shared file system)");
@@ -280,10 +307,10 @@ static struct err *content_check(
 	if (identity_fs_shareable(want->fs))
 		return err_new(ERR_MISMATCH,
 			"it is on a network file system here, and not that file there");
-	if (want->digest.len != DIGEST_BYTES)
+	if (want->digest.len != DIGEST_BYTES || f->st.stx_size > IDENTITY_DIGEST_MAX)
 		return err_new(ERR_MISMATCH, "it is too large to compare contents (%llu bytes)",
 			(unsigned long long)want->size);
-	TRY(digest(in, sum));
+	TRY(digest(in, f->st.stx_size, sum));
 	if (memcmp(sum, want->digest.data, DIGEST_BYTES))
 		return err_new(ERR_MISMATCH, "its contents differ there");
 	return NULL;

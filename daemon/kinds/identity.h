@@ -53,3 +53,5 @@ struct err *file_process_check(pid_t pid, const char *path) must_check;
 
 /* Can several machines have a file system of this type (f_type of statfs(2)) mounted at once? */
 bool identity_fs_shareable(uint64_t fs);
+/* Are its files the kernel's own (/proc, /sys and the like), which are no storage? */
+bool identity_fs_generated(uint64_t fs);

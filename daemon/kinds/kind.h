@@ -97,6 +97,13 @@ const struct kind *kind_by_id(uint32_t id);
 /* The first KIND_FILE kind that claims it, or NULL. */
 const struct kind *kind_for_file(const struct file *f);
 
+/* A peer's message, into the arena; NULL if it does not parse, or would take more memory than so
+ * many times its own length: an element of a list can be two bytes there and a hundred here. Honest
+ * ones take up to 15 times. */
+#define UNPACK_BYTES_FACTOR 32
+#define UNPACK_BYTES_MIN    65536
+ProtobufCMessage *message_unpack(struct arena *a, const ProtobufCMessageDescriptor *desc,
+	const uint8_t *body, size_t len) must_check;
 /* Packs into the arena. */
 void kind_pack(struct arena *a, const ProtobufCMessage *msg, const uint8_t **body, size_t *len);
 /* Unpacks o->body as its kind's message, allocated in the arena; PEER if it does not parse. */

@@ -19,6 +19,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -32,6 +33,10 @@
 #define PR_SET_VMA           0x53564d41
 #define PR_SET_VMA_ANON_NAME 0
 #endif
+
+/* /dev/zero: the one device whose memory is plain memory. */
+#define ZERO_MAJOR 1
+#define ZERO_MINOR 5
 
 #define FDS_MAX   64 /* files handed over at once */
 #define NAMES_MAX (REMOTE_SCRATCH_BYTES / NAME_MAX_VMA)
@@ -68,31 +73,6 @@ static struct err *at_region(struct err *e, const struct region *r)
 
 /* ---- files ---- */
 
-/* Looked at before it is opened: opening a device or a pipe can do things. */
-static struct err *open_file(const struct layout_file *f, int *ret)
-{
-	autoclose int path_fd = -1, fd = -1;
-	char again[40];
-	struct stat st;
-
-	path_fd = open(f->path, O_PATH | O_CLOEXEC);
-	if (path_fd < 0 && errno == ENOENT)
-		return err_hint(
-			err_new(ERR_MISMATCH, "%s does not exist at the destination", f->path),
-			"install the same program there");
-	if (path_fd < 0 || fstat(path_fd, &st) < 0)
-		return err_errno(errno, "open %s at the destination", f->path);
-	if ((st.st_mode & S_IFMT) != f->id->type)
-		return err_new(
-			ERR_MISMATCH, "%s is a file of another type at the destination", f->path);
-	snprintf(again, sizeof(again), "/proc/self/fd/%d", path_fd);
-	fd = open(again, (f->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY);
-	if (fd < 0)
-		return err_errno(errno, "open %s at the destination", f->path);
-	*ret = take_fd(&fd);
-	return NULL;
-}
-
 static struct err *check_file(struct rebuild *r, int fd, const struct layout_file *f)
 {
 	if (f->writable && !file_identity_same(fd, f->id))
@@ -106,13 +86,30 @@ static struct err *check_file(struct rebuild *r, int fd, const struct layout_fil
 	return NULL;
 }
 
-/* Opens f and makes sure that it is the right one; the cache remembers. */
+/* Opens f and makes sure that it is the right one; the cache remembers. All that is to be known is
+ * asked before it is opened: opening a device or a pipe can do things. */
 static struct err *file_open(struct rebuild *r, const struct layout_file *f, int *ret)
 {
-	autoclose int fd = -1;
+	autoclose int path_fd = -1, fd = -1;
+	char again[40];
+	struct stat st;
 
-	TRY(open_file(f, &fd));
-	TRY(check_file(r, fd, f));
+	path_fd = open(f->path, O_PATH | O_CLOEXEC);
+	if (path_fd < 0 && errno == ENOENT)
+		return err_hint(
+			err_new(ERR_MISMATCH, "%s does not exist at the destination", f->path),
+			"install the same program there");
+	if (path_fd < 0 || fstat(path_fd, &st) < 0)
+		return err_errno(errno, "open %s at the destination", f->path);
+	if ((st.st_mode & S_IFMT) != f->id->type ||
+		(S_ISCHR(st.st_mode) && st.st_rdev != makedev(ZERO_MAJOR, ZERO_MINOR)))
+		return err_new(
+			ERR_MISMATCH, "%s is a file of another type at the destination", f->path);
+	TRY(check_file(r, path_fd, f));
+	snprintf(again, sizeof(again), "/proc/self/fd/%d", path_fd);
+	fd = open(again, (f->writable ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return err_errno(errno, "open %s at the destination", f->path);
 	*ret = take_fd(&fd);
 	return NULL;
 }
@@ -483,10 +480,8 @@ struct err *layout_check(struct rebuild *r, const uint8_t *bytes, size_t len)
 	TRY(delta_unpack(a, bytes, len, &d));
 	for (size_t i = 0; i < d.n_files; i++) {
 		autoclose int fd = -1;
-		struct err *e = open_file(&d.files[i], &fd);
+		struct err *e = file_open(r, &d.files[i], &fd);
 
-		if (!e)
-			e = check_file(r, fd, &d.files[i]);
 		if (e)
 			rebuild_refuse(r, err_in(e, "mapped file"));
 	}
@@ -557,6 +552,24 @@ static struct err *check_overlap(const struct layout_state *s, const struct delt
 	return NULL;
 }
 
+/* Guards are put up in the process's memory, not in the kernel's blocks or ours. */
+static struct err *check_guards(const struct region_list *l, const struct delta *d)
+{
+	size_t i = 0;
+
+	for (size_t g = 0; g < d->n_guards; g++) {
+		uint64_t at = d->guards[g].start;
+
+		for (; at < d->guards[g].end && i < l->n && l->v[i].start <= at; i++)
+			at = MAX(at, MIN(l->v[i].end, d->guards[g].end));
+		if (at < d->guards[g].end)
+			return err_new(
+				ERR_PEER, "layout: guards at %#" PRIx64 " in no mapping", at);
+		i -= i > 0; /* the next ones may be in the same */
+	}
+	return NULL;
+}
+
 static struct err *begin(struct layout_state *s, const struct delta *d)
 {
 	for (size_t i = 0; i < d->n_special; i++) {
@@ -609,6 +622,9 @@ static struct err *apply(
 	TRY(check_overlap(s, d));
 	TRY(area_move(r, s, d));
 	plan_make(tmp, &s->now, d, &p);
+	if (p.after.n > PROC_VMAS_MAX)
+		return err_new(ERR_LIMIT, "layout of more than %d mappings", PROC_VMAS_MAX);
+	TRY(check_guards(&p.after, d));
 	TRY(run_plan(r, s, &p));
 	if (d->guards_changed)
 		state_replace(s, &p.after, d->guards, d->n_guards);

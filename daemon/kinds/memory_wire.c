@@ -151,13 +151,13 @@ static struct err *unpack_special(const Migrate__Kind__LayoutDelta *m, struct de
 
 struct err *delta_unpack(struct arena *a, const uint8_t *bytes, size_t len, struct delta *ret)
 {
-	ProtobufCAllocator alloc = arena_allocator(a);
 	Migrate__Kind__LayoutDelta *m;
 	struct delta d = { 0 };
 
 	if (len > FRAME_BODY_MAX)
 		return err_new(ERR_PEER, "layout of %zu bytes", len);
-	m = migrate__kind__layout_delta__unpack(&alloc, len, bytes);
+	m = (Migrate__Kind__LayoutDelta *)message_unpack(
+		a, &migrate__kind__layout_delta__descriptor, bytes, len);
 	if (!m)
 		return err_new(ERR_PEER, "layout that cannot be parsed");
 	d.first = m->first;

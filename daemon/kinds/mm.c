@@ -231,11 +231,12 @@ static struct err *open_exe(struct rebuild *r, const Migrate__Kind__AddressSpace
 		return err_errno(errno, "open the executable %s at the destination", m->exe);
 	if (!S_ISREG(st.st_mode) || !(st.st_mode & 0111))
 		return err_new(ERR_MISMATCH, "%s is no executable file at the destination", m->exe);
-	snprintf(again, sizeof(again), "/proc/self/fd/%d", path_fd);
-	TRY_IN(io_open(again, O_RDONLY, &fd), "open the executable %s at the destination", m->exe);
 	/* It is right only with the file that has the same contents: code goes on in the middle. */
-	TRY_IN(file_identity_check_known(r->cache, fd, m->identity),
+	TRY_IN(file_identity_check_known(r->cache, path_fd, m->identity),
 		"the executable %s is another one at the destination", m->exe);
+	snprintf(again, sizeof(again), "/proc/self/fd/%d", path_fd);
+	TRY_IN(io_open(again, O_RDONLY | O_NONBLOCK, &fd),
+		"open the executable %s at the destination", m->exe);
 	*ret = take_fd(&fd);
 	return NULL;
 }

@@ -20,6 +20,38 @@ ProtobufCAllocator arena_allocator(struct arena *a)
 	};
 }
 
+/* What an unpacking may still take. */
+struct budget {
+	struct arena *arena;
+	size_t left;
+};
+
+static void *budget_alloc(void *arg, size_t bytes)
+{
+	struct budget *b = arg;
+
+	if (bytes > b->left)
+		return NULL;
+	b->left -= bytes;
+	return arena_alloc(b->arena, bytes);
+}
+
+ProtobufCMessage *message_unpack(
+	struct arena *a, const ProtobufCMessageDescriptor *desc, const uint8_t *body, size_t len)
+{
+	struct budget b = { a, UNPACK_BYTES_MIN };
+	ProtobufCAllocator alloc = {
+		.alloc = budget_alloc,
+		.free = arena_pb_free,
+		.allocator_data = &b,
+	};
+
+	if (len > (SIZE_MAX - b.left) / UNPACK_BYTES_FACTOR)
+		return NULL;
+	b.left += len * UNPACK_BYTES_FACTOR;
+	return protobuf_c_message_unpack(desc, &alloc, len, body);
+}
+
 void kind_pack(struct arena *a, const ProtobufCMessage *msg, const uint8_t **body, size_t *len)
 {
 	size_t n = protobuf_c_message_get_packed_size(msg);
@@ -31,8 +63,7 @@ void kind_pack(struct arena *a, const ProtobufCMessage *msg, const uint8_t **bod
 
 struct err *kind_unpack(struct arena *a, const struct object *o, void **msg)
 {
-	ProtobufCAllocator alloc = arena_allocator(a);
-	ProtobufCMessage *m = protobuf_c_message_unpack(o->kind->msg, &alloc, o->body_len, o->body);
+	ProtobufCMessage *m = message_unpack(a, o->kind->msg, o->body, o->body_len);
 
 	if (!m)
 		return err_new(ERR_PEER, "message of %s %ju does not parse", o->kind->name,

@@ -28,6 +28,11 @@
 
 #define PIPE_KIND_ID   24
 #define PIPE_BYTES_MAX (8u << 20)
+/* What the kernel gives to root at most. */
+#define CAPACITY_MAX (1u << 31)
+/* A pipe's group has this at the top, a pair of sockets 0. */
+#define GROUP_MASK     (0xffULL << 56)
+#define GROUP_OF_PIPES ((uint64_t)PIPE_KIND_ID << 56)
 /* Where the library has it as 0, the kernel's value (x86). */
 #define KERNEL_O_LARGEFILE 0100000
 #define STATUS_FLAGS       SETFL_FLAGS
@@ -156,7 +161,21 @@ static struct err *pipe_capture(struct capture *c)
 		TRY(copy_data(c, home, m.capacity, &m.data));
 	o = capture_emit(c, f->id, &m.base);
 	/* Inode numbers of sockets come from the same counter. */
-	o->group = ((uint64_t)PIPE_KIND_ID << 56) ^ f->st.st_ino;
+	o->group = GROUP_OF_PIPES ^ f->st.st_ino;
+	return NULL;
+}
+
+/* Whoever is in a group finds what others of it have made: that must be pipes. */
+static struct err *pipe_check(struct rebuild *r unused_arg, const struct object *o, const void *msg)
+{
+	const Migrate__Kind__Pipe *m = msg;
+
+	if ((o->group & GROUP_MASK) != GROUP_OF_PIPES || m->capacity > CAPACITY_MAX ||
+		m->mode > 07777)
+		return err_new(ERR_PEER, "a pipe that makes no sense");
+	/* More would wait for a reader for ever. */
+	if (m->data.len > m->capacity || m->data.len > PIPE_BYTES_MAX)
+		return err_new(ERR_PEER, "%zu bytes in a pipe of %u", m->data.len, m->capacity);
 	return NULL;
 }
 
@@ -183,6 +202,7 @@ static struct err *pipe_rebuild(struct rebuild *r, const struct object *o, const
 	char path[64];
 	int end;
 
+	TRY(pipe_check(r, o, msg));
 	if (rebuild_stash_get(r, o->group, STASH_READ) < 0)
 		TRY(make_pipe(r, o, m));
 	end = rebuild_stash_get(r, o->group, can_read(m->flags) ? STASH_READ : STASH_WRITE);
@@ -194,9 +214,6 @@ static struct err *pipe_rebuild(struct rebuild *r, const struct object *o, const
 	}
 	if (made < 0)
 		return err_errno(errno, "open the end of a pipe");
-	/* More would wait for a reader for ever. */
-	if (m->data.len > m->capacity)
-		return err_new(ERR_PEER, "%zu bytes in a pipe of %u", m->data.len, m->capacity);
 	if (m->data.len)
 		TRY(io_write_full(rebuild_stash_get(r, o->group, STASH_WRITE), m->data.data,
 			m->data.len, "what was in a pipe"));
@@ -225,6 +242,7 @@ const struct kind kind_pipe = {
 	.msg = &migrate__kind__pipe__descriptor,
 	.claims = pipe_claims,
 	.capture = pipe_capture,
+	.check = pipe_check,
 	.rebuild = pipe_rebuild,
 	.link = pipe_link,
 };

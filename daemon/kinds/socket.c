@@ -229,8 +229,6 @@ static struct err *socket_capture(struct capture *c)
 static struct err *socket_open(
 	struct rebuild *r, const struct object *o, const void *msg, struct sock *s)
 {
-	ProtobufCAllocator alloc = arena_allocator(r->arena);
-
 	memset(s, 0, sizeof(*s));
 	s->o = o;
 	s->m = msg;
@@ -240,10 +238,10 @@ static struct err *socket_open(
 	if (!s->impl)
 		return err_hint(err_new(ERR_PEER, "unknown sort of socket %u", s->m->impl),
 			"install the same version of migrated on both hosts");
-	if (o->n_slots == 0)
-		return err_new(ERR_PEER, "%s without a descriptor", s->impl->name);
-	s->state =
-		protobuf_c_message_unpack(s->impl->msg, &alloc, s->m->state.len, s->m->state.data);
+	if (o->n_slots == 0 || o->group >> 32)
+		return err_new(ERR_PEER, "%s without a descriptor, or of the group %#jx",
+			s->impl->name, (uintmax_t)o->group);
+	s->state = message_unpack(r->arena, s->impl->msg, s->m->state.data, s->m->state.len);
 	if (!s->state)
 		return err_new(ERR_PEER, "message of a %s does not parse", s->impl->name);
 	TRY_IN(sockopts_valid(s->m), "%s", s->impl->name);

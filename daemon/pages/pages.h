@@ -101,6 +101,7 @@ struct page_sink_spec {
 	space_fd_fn space_fd;
 	void *arg;
 	enum page_sink_way way;
+	uint64_t round_bytes_max; /* of contents between two page_sink_round; 0: any */
 };
 
 struct page_sink;
@@ -115,6 +116,8 @@ struct err *page_sink_layout(struct page_sink *s, const struct vma_list *maps) m
  */
 struct err *page_sink_frame(
 	struct page_sink *s, const struct frame_head *head, struct channel *ch) must_check;
+/* A round is over: no page goes twice in one, so what comes in the next is counted anew. */
+void page_sink_round(struct page_sink *s);
 /* All pages are in place, and the task stands still again. */
 struct err *page_sink_settle(struct page_sink *s) must_check;
 /* Bytes of pages that went through memory of ours. */

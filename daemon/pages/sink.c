@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -122,6 +123,7 @@ struct err *page_sink_open(const struct page_sink_spec *spec, struct page_sink *
 	s->t = spec->t;
 	s->space_fd = spec->space_fd;
 	s->arg = spec->arg;
+	s->round_bytes_max = spec->round_bytes_max;
 	s->uffd = -1;
 	s->put.shift = (unsigned)__builtin_ctzll(PAGE_BYTES);
 	pthread_mutex_init(&s->lock, NULL);
@@ -132,6 +134,11 @@ struct err *page_sink_open(const struct page_sink_spec *spec, struct page_sink *
 	else
 		*ret = s;
 	return e;
+}
+
+void page_sink_round(struct page_sink *s)
+{
+	s->round_bytes = 0;
 }
 
 uint64_t page_sink_copied(const struct page_sink *s)
@@ -336,6 +343,22 @@ static struct err *grow_shared(struct page_sink *s, struct target *to, const str
 	return e;
 }
 
+/* What takes memory, at most: zeros do where a file would show through. */
+static struct err *count_bytes(struct page_sink *s, const struct target *to, const struct run *r)
+{
+	uint64_t bytes = r->pages * PAGE_BYTES;
+	bool zeros =
+		r->kind == RUN_ZERO && to->space == SPACE_PRIVATE && sink_vma_at(s, r->start)->file;
+
+	if (r->kind != RUN_DATA && !zeros)
+		return NULL;
+	if (!s->round_bytes_max ||
+		atomic_fetch_add(&s->round_bytes, bytes) + bytes <= s->round_bytes_max)
+		return NULL;
+	return err_new(ERR_LIMIT, "more than %ju MiB of memory came in one round",
+		(uintmax_t)(s->round_bytes_max >> 20));
+}
+
 static struct err *decode(const struct placer *p, size_t i, struct run *r)
 {
 	return run_decode(p->table + RUN_HEAD_BYTES + i * RUN_BYTES, r);
@@ -362,6 +385,7 @@ static struct err *read_table(struct placer *p, const struct frame_head *head, s
 
 		TRY(decode(p, i, &r));
 		TRY(check_run(p->s, to, &r));
+		TRY(count_bytes(p->s, to, &r));
 		if (r.kind != RUN_DATA)
 			continue;
 		if (r.pages > (limit - data) / PAGE_BYTES)

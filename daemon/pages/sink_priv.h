@@ -93,6 +93,8 @@ struct page_sink {
 	bool splices;
 	unsigned n_lent; /* pipes that the task has an end of */
 	_Atomic uint64_t copied;
+	uint64_t round_bytes_max; /* see page_sink_spec */
+	_Atomic uint64_t round_bytes;
 };
 
 /* Has it done by the thread that traces. */

@@ -690,6 +690,7 @@ static void run_receive(struct worker *w, const struct engine_io *io, struct eng
 		.state_dir = w->work->state_dir,
 		.cgroup_dir = NULL,
 		.sink = strcmp(w->work->sink, "auto") == 0 ? NULL : w->work->sink,
+		.max_memory = w->work->max_memory,
 		.on_begin = on_begin,
 	};
 	struct receive_options with_group = opt;

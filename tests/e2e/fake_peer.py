@@ -5,6 +5,7 @@
   fake_peer.py dial ADDR WHAT       says it to the other host's daemon, before or after HELLO
   fake_peer.py join ADDR KEY        joins migrations of its own, in wrong ways and right ones, once with
                                     KEY, another peer's; prints what was answered, as JSON
+  fake_peer.py replay ADDR FILE     says the frames of FILE after HELLO, as a source would
 """
 import json
 import os
@@ -16,12 +17,11 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from wire import (ABORT, ANSWER, BEGIN, BYE, CHECKED, ERROR, HELLO, HELLO_OK, PAGES, fields, frame,  # noqa: E402
+                  frames, get, message)
+
 KEY = "/var/lib/migrated/identity.key"
-HELLO, HELLO_OK, BEGIN, PAGES, ERROR = 1, 2, 16, 19, 53
-
-
-def frame(kind, body=b"", flags=0, length=None, arg=0):
-    return struct.pack("<IHHQ", len(body) if length is None else length, kind, flags, arg) + body
 
 
 def text(field, value):
@@ -144,4 +144,70 @@ def join(address, other_key):
     print(json.dumps(result))
 
 
-{"listen": listen, "dial": dial, "join": join}[sys.argv[1]](*sys.argv[2:])
+# --- whole migrations
+
+def recv_frame(s):
+    """(type, body); (None, b"") at the end"""
+    head = b""
+    while len(head) < 16:
+        some = s.recv(16 - len(head))
+        if not some:
+            return None, b""
+        head += some
+    length, kind = struct.unpack("<IH", head[:6])
+    body = b""
+    while len(body) < length:
+        some = s.recv(length - len(body))
+        if not some:
+            return None, b""
+        body += some
+    return kind, body
+
+
+def hear(s, kind, body):
+    """The last word: an error, or what came before the end."""
+    while kind not in (ERROR, BYE):
+        try:
+            s.settimeout(10)
+            more = recv_frame(s)
+        except (OSError, ssl.SSLError):
+            break
+        if more[0] is None:
+            break
+        kind, body = more
+    return kind, body
+
+
+def say_all(s, script):
+    """Waits for the answer where there is one; (type, body) of the last one, or of what came instead."""
+    kind, body = None, b""
+    for what, arg, content in script:
+        try:
+            s.sendall(frame(what, content, arg=arg))
+            if what not in ANSWER:
+                continue
+            kind, body = recv_frame(s)
+        except (OSError, ssl.SSLError):
+            break
+        if kind != ANSWER[what] or kind == CHECKED and get(body, 1):
+            return kind, body
+    return hear(s, kind, body)
+
+
+def replay(address, path):
+    """Says all frames of a file. Prints what was answered last: its type, and the texts of an error or of blockers."""
+    s, said, _ = hello(address)
+    if said != "ok":
+        print(json.dumps({"last": ERROR, "texts": [said]}))
+        return
+    s.settimeout(60)
+    with open(path, "rb") as f:
+        kind, body = say_all(s, list(frames(f.read())))
+    errors = [body] if kind == ERROR else [b for n, b in fields(body) if n == 1] if kind == CHECKED else []
+    if kind == CHECKED:  # an honest source says that it ends
+        s.sendall(frame(ABORT, message((1, 4), (3, "blocked"))) + frame(BYE))
+    print(json.dumps({"last": kind, "texts": [
+        t.decode(errors="replace") for e in errors for n, t in fields(e) if n == 3]}))
+
+
+{"listen": listen, "dial": dial, "join": join, "replay": replay}[sys.argv[1]](*sys.argv[2:])

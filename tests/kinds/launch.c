@@ -148,6 +148,20 @@ static struct err *carry(int fd, struct stream *ret)
 	return max ? odd_stream(fd, (struct odd){ max, max }, ret) : stream_socket(fd, ret);
 }
 
+/* What the source says goes to a file, for tests/fuzz/seeds.py. */
+static struct err *carry_recorded(int fd, struct stream *ret)
+{
+	const char *path = getenv("LAUNCH_RECORD");
+	struct odd how = { .even = true };
+
+	if (!path)
+		return carry(fd, ret);
+	how.record = open(path, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
+	if (how.record < 0)
+		die(path);
+	return odd_stream(fd, how, ret);
+}
+
 static struct err *open_stream(void *arg, unsigned n, struct deadline d, struct stream **ret)
 {
 	struct run *r = arg;
@@ -180,7 +194,7 @@ static void run_engine(const struct order_msg *m, const int *fds, int reply)
 
 	signal(SIGPIPE, SIG_IGN);
 	if (!getcwd(here, sizeof(here)) || pipe2(r.cancel, O_CLOEXEC) < 0 ||
-		carry(dup(fds[0]), &carrier))
+		(m->order == ORDER_SEND ? carry : carry_recorded)(dup(fds[0]), &carrier))
 		die("begin");
 	io.interrupt_fd = r.cancel[0];
 	if (m->order == ORDER_SEND)

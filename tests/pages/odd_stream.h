@@ -9,12 +9,14 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "wire/stream.h"
 
 struct odd {
 	size_t out_max, in_max; /* 0: as it comes */
 	bool even;              /* as much as that each time, and no excuses */
+	int record;             /* what is read is written here, too; 0: nowhere */
 };
 
 struct odd_state {
@@ -61,9 +63,14 @@ static inline ssize_t odd_read(struct stream *s, void *buf, size_t n)
 {
 	struct odd_state *o = odd_of(s);
 
+	ssize_t got;
+
 	if (odd_nothing(o))
 		return -EAGAIN;
-	return o->inner.ops->read(&o->inner, buf, odd_size(o, n, o->how.in_max));
+	got = o->inner.ops->read(&o->inner, buf, odd_size(o, n, o->how.in_max));
+	if (o->how.record && got > 0 && write(o->how.record, buf, (size_t)got) != got)
+		abort();
+	return got;
 }
 
 static inline ssize_t odd_splice_in(struct stream *s, int pipe_fd, size_t n)

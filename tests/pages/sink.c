@@ -225,6 +225,32 @@ static void absurd_frames_are_refused(void **state)
 	stage_close(&s);
 }
 
+/* What a peer sends in one round is bounded, wherever it goes; what takes no memory is free. */
+static void a_round_has_its_limit(void **state)
+{
+	const struct run three = { AT, 3, RUN_DATA };
+	struct stage s;
+	struct err *e;
+
+	stage_open(&s, state);
+	ok(page_sink_leave(s.sink));
+	page_sink_close(s.sink);
+	ok(page_sink_open(
+		&(struct page_sink_spec){ &s.task.t, space_fd, &s, s.kind->way, 5 * P }, &s.sink));
+	layout(&s);
+	ok(FRAME(&s, .runs = { three }, .n_runs = 1, .value = 1));
+	one(&s, RUN_ZERO, AT + 8 * P, 8, 0);
+	ok(FRAME(&s, .space = 7, .runs = { { 0, 2, RUN_DATA } }, .n_runs = 1, .value = 2));
+	page_sink_round(s.sink);
+	ok(FRAME(&s, .runs = { three }, .n_runs = 1, .value = 3));
+	e = FRAME(&s, .space = 7, .runs = { { 0, 3, RUN_DATA } }, .n_runs = 1, .value = 4);
+	assert_non_null(e);
+	assert_string_equal(err_code_name(err_code(e)), "LIMIT");
+	err_free(e);
+	assert_int_equal(byte(&s, AT), 3);
+	stage_close(&s);
+}
+
 static void the_kernels_blocks_take_nothing(void **state)
 {
 	autoarena struct arena *a = arena_new();
@@ -568,12 +594,13 @@ static void a_process_that_ended(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		EACH(absurd_frames_are_refused), EACH(the_kernels_blocks_take_nothing),
-		EACH(fresh_memory), EACH(pages_that_somebody_else_made),
-		EACH(memory_that_is_advised), EACH(mappings_made_anew),
-		EACH(memory_that_is_not_writable), EACH(memory_that_turns_out_not_writable),
-		EACH(memory_that_is_gone), EACH(private_file_mappings), EACH(shared_memory),
-		EACH(truncated_frames), EACH(a_frame_of_single_pages), EACH(nobody_waits_for_us),
+		EACH(absurd_frames_are_refused), EACH(a_round_has_its_limit),
+		EACH(the_kernels_blocks_take_nothing), EACH(fresh_memory),
+		EACH(pages_that_somebody_else_made), EACH(memory_that_is_advised),
+		EACH(mappings_made_anew), EACH(memory_that_is_not_writable),
+		EACH(memory_that_turns_out_not_writable), EACH(memory_that_is_gone),
+		EACH(private_file_mappings), EACH(shared_memory), EACH(truncated_frames),
+		EACH(a_frame_of_single_pages), EACH(nobody_waits_for_us),
 		WITH(a_process_that_ended, copying), /* remote calls: see agent.c */
 	};
 
