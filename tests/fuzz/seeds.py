@@ -330,12 +330,26 @@ def diag_seeds():
         put("sockdiag", bytes([i]) + piece(m) + piece(m), "answer-%d" % i)
 
 
+def journal_seeds():
+    """Sums are made right by the target (first byte 1)."""
+    def record(seq, mark, destination):
+        head = struct.pack("<8sIIIiQqII", b"MIGRJ001", seq, mark, destination, 4242, 77, 1700000000, 0, 7420)
+        texts = ((b"xfx7bwtk0y", 64), (b"0e0e0e0e-1111-4222-8333-444444444444", 40), (b"", 40), (b"redis-server", 64),
+                 (b"b", 64), (b"SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU", 64), (b"192.0.2.2", 256))
+        return (head + b"".join(t.ljust(n, b"\0") for t, n in texts)).ljust(1024, b"\0")
+    for name, marks in (("source", (1, 2, 3)), ("destination", (4, 5, 6, 7))):
+        put("journal", b"\1" + b"".join(record(i + 1, m, name != "source") for i, m in enumerate(marks)), name)
+    put("journal", b"\1" + record(1, 1, False) + record(3, 2, False), "gap")
+    put("journal", b"\0" + record(1, 1, False), "sum")
+
+
 def main():
     build = os.path.abspath(sys.argv[1])
     for path in glob.glob(os.path.join(CORPUS, "*/seed-*")):
         os.unlink(path)
     by_hand()
     control_seeds()
+    journal_seeds()
     text_seeds()
     diag_seeds()
     maker = Maker(kind_numbers(build))
