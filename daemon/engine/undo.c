@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/undo.h"
 
+#include <errno.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "kernel/task.h"
 #include "kinds/cache.h"
 
@@ -48,6 +53,15 @@ static struct err *take_back(struct task *t, struct snapshot *s, const struct un
 	return NULL;
 }
 
+/* A process that was held by SIGSTOP, for want of a group, cannot be held by ptrace before it goes
+ * on: it runs for some microseconds. */
+static struct err *hold(struct task *t, const struct undo_spec *spec)
+{
+	if (!spec->group[0] && syscall(SYS_pidfd_send_signal, t->pidfd, SIGCONT, NULL, 0) < 0)
+		return err_errno(errno, "let process %d go on", spec->pid);
+	return task_hold(t, deadline_in(HOLD_US));
+}
+
 static struct err *undo(const struct undo_spec *spec, struct snapshot *s)
 {
 	autotask struct task *t = NULL;
@@ -57,7 +71,7 @@ static struct err *undo(const struct undo_spec *spec, struct snapshot *s)
 	TRY(task_open(spec->pid, &t));
 	if (t->start_time != spec->start_time)
 		return err_new(ERR_GONE, "process %d has ended", spec->pid);
-	TRY(task_hold(t, deadline_in(HOLD_US)));
+	TRY(hold(t, spec));
 	e = take_back(t, s, spec);
 	let = task_let_go(t);
 	if (!e)

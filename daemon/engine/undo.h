@@ -15,7 +15,9 @@ struct err *undo_note(const struct engine_io *io, const struct snapshot *s, bool
 struct undo_spec {
 	pid_t pid;
 	uint64_t start_time;
-	const char *group; /* that holds it frozen: thawed while ptrace holds it; "": none */
+	/* That holds it frozen: thawed while ptrace holds it. "": none; it may have been stopped.
+	 */
+	const char *group;
 	const uint8_t *list;
 	size_t len;
 };

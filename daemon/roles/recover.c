@@ -303,7 +303,7 @@ struct err *recover_destination(
 {
 	bool committed = r->mark >= MARK_COMMITTED, rebooted = !is(r->boot_id, h->boot_id);
 
-	*ret = committed ? VERDICT_MOVED : VERDICT_KEPT;
+	*ret = committed ? VERDICT_MOVED : rebooted ? VERDICT_DOUBT : VERDICT_KEPT;
 	if (!rebooted)
 		TRY(committed ? finish(r, ret) : discard(r, h->cgroup_dir));
 	settle_scratch(h->state_dir, r->id, committed && !rebooted);

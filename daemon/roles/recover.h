@@ -23,8 +23,8 @@ struct recover_host {
 	const char *state_dir, *boot_id;
 	const char *cgroup_dir; /* as in the config, "" for automatic */
 };
-/* VERDICT_DOUBT: it was committed, but whether it ever ran before it was gone nobody knows (without
- * cgroup v2). */
+/* VERDICT_DOUBT: whether it ever ran before it was gone nobody knows: it was committed, without
+ * cgroup v2, or this host has lost its power, and with it COMMIT may be. */
 struct err *recover_destination(
 	const struct journal_record *r, const struct recover_host *h, enum verdict *ret) must_check;
 

@@ -224,14 +224,28 @@ static void on_progress(void *arg, const struct engine_stats *s)
 
 /* ---- the journal ---- */
 
+/* A cancel, or the end of the monitor. */
+static bool interrupted(const struct worker *w)
+{
+	struct pollfd p = { w->interrupt_fd, POLLIN, 0 };
+
+	return poll(&p, 1, 0) > 0;
+}
+
 static struct err *on_mark(void *arg, enum engine_mark mark)
 {
 	struct worker *w = arg;
 
-	if (w->journal.fd < 0)
-		return remember_begin(
-			w->work, &(struct remembered){ w->id, w->comm, w->pid }, mark, &w->journal);
-	return journal_add(&w->journal, mark);
+	if (w->journal.fd >= 0)
+		return journal_add(&w->journal, mark);
+	TRY(remember_begin(
+		w->work, &(struct remembered){ w->id, w->comm, w->pid }, mark, &w->journal));
+	/* The monitor that would settle it may be gone, and the next one may have looked already.
+	 */
+	if (!interrupted(w))
+		return NULL;
+	journal_remove(&w->journal);
+	return err_new(ERR_CANCELLED, "cancelled");
 }
 
 static struct err *on_undo(void *arg, const uint8_t *list, size_t len)
