@@ -286,7 +286,7 @@ class Host:
             result = self.world.hosts.daemon_start(self.world.hosts.load(), self.name)
         finally:
             del os.environ["MIGRATED_FAULTS"]
-        wait_for(5, lambda: self.names() == ["control", "monitor", "net"])
+        wait_for(5, lambda: {"control", "monitor", "net"} <= set(self.names()))
         return result
 
     def names(self):
