@@ -40,6 +40,13 @@ BEGUN = {"source." + s for s in ("commit-sent", "moved-due", "moved-written", "d
                                  "running-written", "running-sent", "confirmed-due",
                                  "confirmed-written")}
 
+# What a loss of power leaves of the journal of that side at these points: its only record that was synced.
+SYNCED = {
+    "S": ("source", "intent", SOURCE[SOURCE.index("intent-synced"):SOURCE.index("done")]),
+    "D": ("destination", "building",
+          DESTINATION[DESTINATION.index("building-synced"):DESTINATION.index("confirmed-due")]),
+}
+
 ROLES = ("worker", "net-child", "net", "monitor", "control", "all", "process")
 STOPPED = ("worker", "net-child", "monitor")
 CUTS = ("moment", "long", "reset")

@@ -117,6 +117,8 @@ class Round:
             return True
         if c.role != "host" and (c.trouble, c.role) != ("kill", "process"):
             return False
+        if self.rebooted("S") and c.point == "source.commit-sent":
+            return True  # net had not passed it on
         return "S" in c.side and c.point not in cells.BEGUN or "D" in c.side and (
             c.point in cells.DOUBT | cells.BEGUN)
 
@@ -141,6 +143,8 @@ class Round:
                 h.end_all()
             for h in hosts:
                 h.boot_anew("lost" if trouble == "power" else "kept")
+            if trouble == "power":
+                self.check_disk(side)
         elif role == "disk":
             for h in hosts:
                 self.trouble.undo.append(h.fill())
@@ -166,6 +170,15 @@ class Round:
             p.close()
         host.start()
         self.died.add(host.name)
+
+    def check_disk(self, sides):
+        """The loss of power has lost what it should have, and no more."""
+        for side in sides:
+            name, mark, points = cells.SYNCED[side]
+            host = self.src if side == "S" else self.dst
+            if self.cell.point in [name + "." + p for p in points]:
+                left = [m for n, m in host.journal().items() if n.endswith("." + name)]
+                expect(left == [mark], "driver: the disk of %s holds %s", host.name, left)
 
     def hold_on(self):
         """As long as the trouble lasts."""
