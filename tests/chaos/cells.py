@@ -40,14 +40,22 @@ BEGUN = {"source." + s for s in ("commit-sent", "moved-due", "moved-written", "d
                                  "running-written", "running-sent", "confirmed-due",
                                  "confirmed-written")}
 
+# What a loss of power leaves of the journal of that side at these points: its only record that was synced.
+SYNCED = {
+    "S": ("source", "intent", SOURCE[SOURCE.index("intent-synced"):SOURCE.index("done")]),
+    "D": ("destination", "building",
+          DESTINATION[DESTINATION.index("building-synced"):DESTINATION.index("confirmed-due")]),
+}
+
 ROLES = ("worker", "net-child", "net", "monitor", "control", "all", "process")
 STOPPED = ("worker", "net-child", "monitor")
 CUTS = ("moment", "long", "reset")
 
 # side: S or D; role: one of ROLES, or "link", "host", "call"
 Cell = namedtuple("Cell", "point side role trouble")
-# Several things at moments of their own: (seconds after the beginning, side, role, trouble).
-Plan = namedtuple("Plan", "seed number options actions")
+# Several things at moments of their own: (seconds after the move has come to the point, or has begun;
+# side, role, trouble).
+Plan = namedtuple("Plan", "seed number options point actions")
 
 # Calls that fail: name, part of the path, role, errnos, and which of them (None: all).
 FAILURES = (
@@ -71,9 +79,10 @@ FAILURES = (
 
 def name(cell):
     if isinstance(cell, Plan):
-        return "seed %d round %d%s: %s" % (cell.seed, cell.number, "".join(
-            " " + o for o in cell.options), ", ".join("%s %s%s at %d ms" % (
-                t, s + "." if s else "", r, at * 1000) for at, s, r, t in cell.actions))
+        return "seed %d round %d%s: %s%s" % (cell.seed, cell.number, "".join(
+            " " + o for o in cell.options), cell.point + " " if cell.point else "", ", ".join(
+                "+%.1f ms %s %s%s" % (at * 1000, t, s + "." if s else "", r)
+                for at, s, r, t in cell.actions))
     if cell.role == "call":
         return "%s: %s" % (cell.point, cell.trouble)
     if cell.role == "disk":
@@ -100,6 +109,7 @@ def matrix():
         for side in "SD":
             cells += [Cell(point, side, r, "kill") for r in ROLES if there_yet(point, side, r)]
             cells += [Cell(point, side, r, t) for r in STOPPED for t in ("pause", "stop")]
+            cells.append(Cell(point, side, "monitor", "replace"))
         cells += [Cell(point, "", "link", t) for t in CUTS]
         cells.append(Cell(point, "S", "client", "kill"))
         cells.append(Cell(point, "SD", "all", "kill"))
@@ -137,10 +147,15 @@ def plan(seed, number):
     rnd = random.Random("%d %d" % (seed, number))
     options = rnd.choice(((), (), ("--bandwidth", "40M"), ("--streams", "2"), ("--max-rounds", "2",
                                                                              "--force-switch")))
+    point = rnd.choice(POINTS) if rnd.random() < 0.6 else ""
     actions = []
     for _ in range(rnd.choice((1, 1, 1, 2, 2, 3))):
-        at = rnd.uniform(0, 0.12 if not options else 0.2)
-        trouble = rnd.choice(("kill",) * 5 + ("pause",) * 2 + ("moment", "reset"))
+        at = rnd.expovariate(200) if point else rnd.uniform(0, 0.2 if options else 0.12)
+        trouble = rnd.choice(("kill",) * 10 + ("pause",) * 4 + ("moment", "reset") * 2 + (
+            "reboot", "power"))
+        if trouble in ("reboot", "power"):
+            actions.append((at, rnd.choice("SD"), "host", trouble))
+            continue
         if trouble in ("moment", "reset"):
             actions.append((at, "", "link", trouble))
             continue
@@ -148,8 +163,10 @@ def plan(seed, number):
         # the process itself seldom: that is the end of the round
         role = rnd.choice([r for r in roles if r != "process"] * 3 + (
             ["process"] if trouble == "kill" else []))
+        if role == "monitor" and trouble == "kill" and rnd.random() < 0.5:
+            trouble = "replace"
         actions.append((at, "S" if role == "client" else rnd.choice("SD"), role, trouble))
-    return Plan(seed, number, options, tuple(sorted(actions)))
+    return Plan(seed, number, options, point, tuple(sorted(actions)))
 
 
 def fast():
@@ -165,4 +182,5 @@ def fast():
                 cells.append(Cell(point, side, role, "kill"))
         cells.append(Cell(point, "", "link", "moment"))
         cells.append(Cell(point, "SD"[n % 2], STOPPED[n % 3], "pause"))
+        cells.append(Cell(point, "SD"[n % 2], "monitor", "replace"))
     return cells

@@ -99,7 +99,7 @@ class Round:
         """migratectl may have lost its daemon."""
         c = self.cell
         return ("S" in c.side and c.role in ("monitor", "control", "all") and
-                c.trouble in ("kill", "stop"))
+                c.trouble in ("kill", "stop", "replace"))
 
     def client_dead(self):
         return self.cell.role == "client" or self.rebooted("S")
@@ -117,6 +117,8 @@ class Round:
             return True
         if c.role != "host" and (c.trouble, c.role) != ("kill", "process"):
             return False
+        if self.rebooted("S") and c.point == "source.commit-sent":
+            return True  # net had not passed it on
         return "S" in c.side and c.point not in cells.BEGUN or "D" in c.side and (
             c.point in cells.DOUBT | cells.BEGUN)
 
@@ -141,11 +143,16 @@ class Round:
                 h.end_all()
             for h in hosts:
                 h.boot_anew("lost" if trouble == "power" else "kept")
+            if trouble == "power":
+                self.check_disk(side)
         elif role == "disk":
             for h in hosts:
                 self.trouble.undo.append(h.fill())
         elif trouble == "kill":
             self.trouble.kill(hosts, role)
+        elif trouble == "replace":
+            for h in hosts:
+                self.replace(h)
         elif trouble == "reset":
             self.trouble.reset(self.src)
         elif role == "link":
@@ -153,6 +160,25 @@ class Round:
         else:
             for h in hosts:
                 self.trouble.stop(h, role)
+
+    def replace(self, host):
+        """Another daemon begins while a worker of the one before is at work."""
+        services = [p for r in ("monitor", "control", "net") for p in host.all(r)]
+        self.trouble.kill([host], "monitor")
+        for p in services:
+            p.gone(5)
+            p.close()
+        host.start()
+        self.died.add(host.name)
+
+    def check_disk(self, sides):
+        """The loss of power has lost what it should have, and no more."""
+        for side in sides:
+            name, mark, points = cells.SYNCED[side]
+            host = self.src if side == "S" else self.dst
+            if self.cell.point in [name + "." + p for p in points]:
+                left = [m for n, m in host.journal().items() if n.endswith("." + name)]
+                expect(left == [mark], "driver: the disk of %s holds %s", host.name, left)
 
     def hold_on(self):
         """As long as the trouble lasts."""
@@ -177,14 +203,17 @@ class Round:
             wait_for(10, lambda: at.reached or self.client.over())
             self.trouble.kill([self.dst], "worker")
 
+    def arm(self, point):
+        host = self.src if point.startswith("source") else self.dst
+        call, path, skip = cells.CALLS.get(point, (point, "", 0))
+        return host.faults.pause(call, path=path, skip=skip, role="worker")
+
     def move(self):
-        host = self.src if self.cell.point.startswith("source") else self.dst
-        call, path, skip = cells.CALLS.get(self.cell.point, (self.cell.point, "", 0))
-        slot = host.faults.pause(call, path=path, skip=skip, role="worker")
+        slot = self.arm(self.cell.point)
         try:
             self.client = self.world.send(*self.options)
             self.provoke()
-            wait_for(15, lambda: slot.reached or self.client.over())
+            wait_for(15, lambda: slot.reached or self.client.over() and self.workers_gone())
             self.reached = bool(slot.reached)
             if self.reached:
                 self.sigcont()
@@ -383,9 +412,15 @@ class AtRandom(Round):
         self.plan = plan
 
     def move(self):
-        undo = []
-        began = time.monotonic()
+        undo, slot = [], None
+        if self.plan.point:
+            slot = self.arm(self.plan.point)
         self.client = self.world.send(*self.options)
+        if slot:
+            wait_for(15, lambda: slot.reached or self.client.over())
+            self.sigcont()
+            self.clear()
+        began = time.monotonic()
         try:
             for at, side, role, trouble in self.plan.actions:
                 wait_for(began + at - time.monotonic(), self.client.over, 0.001)
@@ -401,19 +436,24 @@ class AtRandom(Round):
         self.await_client()
 
     def has(self, side, role):
-        return any(s == side and r == role for _, s, r, t in self.plan.actions if t == "kill")
+        return any(s == side and r == role for _, s, r, t in self.plan.actions
+                   if t in ("kill", "replace"))
 
     def lost(self):
         return any(self.has("S", r) for r in ("monitor", "control", "all"))
 
     def client_dead(self):
-        return self.has("S", "client")
+        return self.has("S", "client") or self.rebooted("S")
+
+    def rebooted(self, side):
+        return any(s == side and r == "host" for _, s, r, _ in self.plan.actions)
 
     def doubt_allowed(self):
         return True
 
     def may_end(self):
-        return self.has("S", "process") or self.has("D", "process")
+        return (self.has("S", "process") or self.has("D", "process") or self.rebooted("S") or
+                self.rebooted("D"))
 
 
 def make(world, item):

@@ -62,6 +62,7 @@ def write(path, verdicts):
     for side, where in (("S", "source"), ("D", "destination")):
         text += "\n## kill -9 at the %s\n\n" % where
         columns = [(r, (side, r, "kill")) for r in cells.ROLES]
+        columns.append(("monitor, another at once", (side, "monitor", "replace")))
         if side == "S":
             columns += [("migratectl", ("S", "client", "kill")),
                         ("all, both hosts", ("SD", "all", "kill"))]

@@ -23,7 +23,7 @@ OTHER = {"a": "b", "b": "a"}
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 STATE_DIR = "/var/lib/migrated"
 MS_BIND = 4096
-RECORD_BYTES = 1024
+RECORD_BYTES, BOOT_AT = 1024, 112  # daemon/roles/journal.h
 MARKS = ("none", "intent", "commit", "moved", "building", "committed", "running", "confirmed")
 
 
@@ -286,7 +286,7 @@ class Host:
             result = self.world.hosts.daemon_start(self.world.hosts.load(), self.name)
         finally:
             del os.environ["MIGRATED_FAULTS"]
-        wait_for(5, lambda: self.names() == ["control", "monitor", "net"])
+        wait_for(5, lambda: {"control", "monitor", "net"} <= set(self.names()))
         return result
 
     def names(self):
@@ -366,10 +366,19 @@ class Host:
             found[name] = MARKS[marks[-1]] if marks else "empty"
         return found
 
+    def of_old_boot(self, name):
+        """A destination says so when it is asked; the record has it at BOOT_AT."""
+        try:
+            with open(self.path(STATE_DIR + "/journal/" + name), "rb") as f:
+                boot = f.read(RECORD_BYTES)[BOOT_AT:BOOT_AT + 36].decode()
+        except OSError:
+            return False
+        return name.endswith(".destination") and boot != read(self.boot_file).strip()
+
     def forget(self):
         """Answers that nobody will ask for, and what is known of the disk."""
         for name, mark in self.journal().items():
-            if mark in ("committed", "running"):
+            if mark in ("committed", "running") or self.of_old_boot(name):
                 os.unlink(self.path(STATE_DIR + "/journal/" + name))
 
     def left_overs(self):
@@ -378,7 +387,7 @@ class Host:
                  if d.startswith("moving-")]
         # what a destination keeps until the source has said that it knows, be it for a month
         found += ["journal/%s (%s)" % x for x in self.journal().items()
-                  if x[1] not in ("committed", "running")]
+                  if x[1] not in ("committed", "running") and not self.of_old_boot(x[0])]
         for top, dirs, _ in os.walk(self.group):
             for d in dirs:
                 empty = "populated 0" in read(os.path.join(top, d, "cgroup.events"))
