@@ -571,8 +571,10 @@ static void accepted(struct monitor *m, struct ipc_msg *msg)
 	struct move *v;
 	struct err *e;
 
-	if (msg->n_fds != 1)
+	if (msg->n_fds != 1) {
+		log_warn("accepted peer=%s error=\"no room for the connection\"", c->name);
 		return;
+	}
 	log_info("accepted peer=%s address=%s software=\"%s\" stream=%s", c->name, c->address,
 		c->software, carrier(c->kernel_tls));
 	settle_poke(m, c->name);
