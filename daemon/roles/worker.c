@@ -436,6 +436,7 @@ static struct err *ask_hooks(
 		return NULL;
 	fill_progress(w, s, &p);
 	run.event = text_of(h->event);
+	run.told_only = h->told_only;
 	run.progress = &p;
 	ipc.body_case = MIGRATE__IPC__BODY_HOOK_RUN;
 	ipc.hook_run = &run;
