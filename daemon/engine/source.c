@@ -128,6 +128,7 @@ static struct err *fill_begin(struct source *s, struct arena *a, Migrate__Begin 
 	m->resident_bytes = status.vm_rss_bytes;
 	m->need_bytes = status.vm_rss_bytes + status.vm_swap_bytes;
 	m->start_time = s->task->start_time;
+	s->start_stack = st.start_stack;
 	m->dry_run = s->opt->dry_run;
 	m->unit = arena_strdup(a, s->opt->unit ? s->opt->unit : "");
 	m->fd_max = n_fds ? (uint32_t)fds[n_fds - 1] : 0;

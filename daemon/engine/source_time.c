@@ -5,6 +5,8 @@
 
 #include "engine/patience.h"
 #include "engine/source.h"
+#include "kernel/proc.h"
+#include "kernel/trace.h"
 
 #define SECOND_US 1000000
 /* A process that ends is gone a moment after its threads are. */
@@ -71,29 +73,64 @@ static struct err *late_instead(const struct source *s, struct err *e)
 		"allow it more time with --timeout");
 }
 
+/* A thread that has SIGKILL pending answers to no ptrace request, before it has ended. Its pidfd
+ * may tell only when we have let go of all threads. */
+static bool has_ended(const struct source *s)
+{
+	uint64_t mask;
+	autoerr struct err *gone = task_check_alive(s->task);
+
+	if (!gone && s->task->held)
+		gone = trace_get_mask(s->opt->pid, &mask);
+	return gone;
+}
+
 /* When the process ends, any of our calls may be the one that finds nothing: what the user has to
  * know is that it has ended. */
 static struct err *ended_instead(const struct source *s, struct err *e)
 {
 	struct deadline d = deadline_in(ENDING_US);
 	int no = err_sysno(e);
+	bool soon = err_code(e) == ERR_GONE || no == ESRCH || no == ENOENT, ended = has_ended(s);
 
-	if (s->peer.failed_there || !s->task ||
-		(err_code(e) != ERR_GONE && no != ESRCH && no != ENOENT))
-		return e;
-	do {
-		autoerr struct err *gone = task_check_alive(s->task);
-
-		if (gone) {
-			err_free(e);
-			return err_new(ERR_GONE, "process %d has ended", s->opt->pid);
-		}
+	while (!ended && soon && !deadline_passed(d)) {
 		usleep(1000);
-	} while (!deadline_passed(d));
-	return e;
+		ended = has_ended(s);
+	}
+	if (!ended)
+		return e;
+	err_free(e);
+	return err_new(ERR_GONE, "process %d has ended", s->opt->pid);
+}
+
+/* Another program has another address space: what was known of the one before is gone, though the
+ * process is not. */
+static struct err *executed_instead(const struct source *s, struct err *e)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_stat now;
+	autoerr struct err *no = proc_stat(a, s->opt->pid, 0, &now);
+
+	if (no || now.start_time != s->task->start_time || !now.start_stack ||
+		now.start_stack == s->start_stack)
+		return e;
+	if (err_code(e) == ERR_GONE) {
+		err_free(e);
+		e = NULL;
+	}
+	if (!e)
+		e = err_new(ERR_GONE, "what it was before is there no more");
+	return err_hint(err_in(e, "process %d has executed another program (%s) meanwhile",
+				s->opt->pid, now.comm),
+		"send it again");
 }
 
 struct err *source_reason(const struct source *s, struct err *e)
 {
-	return late_instead(s, ended_instead(s, e));
+	bool local = !s->peer.failed_there && s->task && err_code(e) != ERR_CANCELLED &&
+		     err_code(e) != ERR_PEER && err_code(e) != ERR_TIMEOUT;
+
+	if (!local)
+		return late_instead(s, e);
+	return executed_instead(s, ended_instead(s, e));
 }

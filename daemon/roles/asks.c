@@ -190,7 +190,8 @@ void monitor_ask(void *arg, struct ipc_msg *msg)
 	struct err *e = NULL;
 	bool sane = msg->n_fds == 1 && r && r->verb_case < ARRAY_LEN(asks) && asks[r->verb_case].fn;
 
-	if (!sane)
+	e = ipc_no_room(msg);
+	if (!e && !sane)
 		e = err_new(ERR_BUG, "control asked nonsense");
 	if (!e)
 		e = asker_read(msg->fds[0], &who);

@@ -97,7 +97,7 @@ struct call {
 	char *env[ENV_MAX + 2];
 	size_t n_env;
 	int stop_fd; /* a HookStop may come here; -1: no, or one has come */
-	bool stopped;
+	bool stopped, told_only;
 };
 
 static void call_fini(struct call *c)
@@ -113,7 +113,7 @@ static void call_init(struct call *c, const Migrate__HookRun *run, int stop_fd)
 	size_t n = fields(run, f);
 	json_t *root = json_object();
 
-	*c = (struct call){ .json = NULL, .stop_fd = stop_fd };
+	*c = (struct call){ .json = NULL, .stop_fd = stop_fd, .told_only = run->told_only };
 	c->env[c->n_env++] = xstrdup(PATH_VALUE);
 	for (size_t i = 0; i < n; i++) {
 		char *entry = NULL;
@@ -207,13 +207,13 @@ static void output_last_line(const struct output *o, char line[256])
 			*c = '?';
 }
 
-/* The end of file is none: who has nobody to answer to still ends what was begun. */
-static bool told_to_stop(int fd)
+/* With nobody to answer to, a question needs no answer; what is only told is told to the end. */
+static bool told_to_stop(const struct call *c)
 {
 	autoipc struct ipc_msg msg = { .m = NULL };
-	autoerr struct err *e = ipc_recv(fd, deadline_in(0), &msg);
+	autoerr struct err *e = ipc_recv(c->stop_fd, deadline_in(0), &msg);
 
-	return !e && msg.m->body_case == MIGRATE__IPC__BODY_HOOK_STOP;
+	return e ? !c->told_only : msg.m->body_case == MIGRATE__IPC__BODY_HOOK_STOP;
 }
 
 /* Until the program ends (not until its output does: it may leave a daemon), time is up or somebody
@@ -232,7 +232,7 @@ static bool wait_hook(struct call *c, int pidfd, int out, struct output *o, stru
 		if (n > 0 && p[0].revents && !(p[1].fd >= 0 && p[1].revents & POLLIN))
 			return true;
 		if (n > 0 && p[2].revents) {
-			c->stopped = told_to_stop(c->stop_fd);
+			c->stopped = told_to_stop(c);
 			c->stop_fd = p[2].fd = -1;
 			if (c->stopped)
 				return false;

@@ -13,6 +13,21 @@
 
 #define SOCKET_BUFFER (2 * IPC_BYTES_MAX)
 
+static void drop_descriptors(struct ipc_msg *msg)
+{
+	while (msg->n_fds)
+		fd_closep(&msg->fds[--msg->n_fds]);
+	msg->no_room = true;
+}
+
+struct err *ipc_no_room(const struct ipc_msg *msg)
+{
+	if (!msg->no_room)
+		return NULL;
+	return err_hint(err_new(ERR_LIMIT, "no room for a descriptor that was sent"),
+		"allow migrated more open files");
+}
+
 void ipc_msg_fini(struct ipc_msg *msg)
 {
 	for (size_t i = 0; i < msg->n_fds; i++)
@@ -102,7 +117,9 @@ static struct err *recv_packet(int fd, int flags, struct ipc_msg *ret, bool *aga
 	if (n <= 0)
 		return err_new(ERR_GONE, "the other process has ended");
 	take_descriptors(&h, &msg);
-	if (h.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+	if (h.msg_flags & MSG_CTRUNC) /* what the kernel does when there is no number for them */
+		drop_descriptors(&msg);
+	if (h.msg_flags & MSG_TRUNC)
 		return err_new(ERR_BUG, "a message was cut");
 	msg.m = migrate__ipc__unpack(NULL, (size_t)n, buf);
 	if (!msg.m)
@@ -216,6 +233,22 @@ static void on_writable(evutil_socket_t fd unused_arg, short what unused_arg, vo
 		event_add(p->writable, NULL);
 }
 
+/* False: it has to wait. Mostly it need not, and then descriptors are not duplicated either, of
+ * which there may be no more. */
+static bool sent_at_once(struct ipc *p, const struct packet *k, const int *fds, size_t n_fds)
+{
+	int no;
+
+	if (p->first)
+		return false;
+	no = send_packet(p->fd, k->data, k->len, fds, n_fds);
+	if (no == EAGAIN || no == EINTR)
+		return false;
+	if (no && no != EPIPE && no != ECONNRESET)
+		cut_off(p);
+	return true;
+}
+
 void ipc_post(struct ipc *p, const Migrate__Ipc *m, const int *fds, size_t n_fds)
 {
 	size_t len = migrate__ipc__get_packed_size(m);
@@ -229,6 +262,10 @@ void ipc_post(struct ipc *p, const Migrate__Ipc *m, const int *fds, size_t n_fds
 	}
 	k = xcalloc(1, sizeof(*k) + len);
 	k->len = migrate__ipc__pack(m, k->data);
+	if (sent_at_once(p, k, fds, n_fds)) {
+		packet_free(k);
+		return;
+	}
 	for (; k->n_fds < n_fds; k->n_fds++) {
 		k->fds[k->n_fds] = fcntl(fds[k->n_fds], F_DUPFD_CLOEXEC, 0);
 		if (k->fds[k->n_fds] < 0) {
@@ -240,7 +277,7 @@ void ipc_post(struct ipc *p, const Migrate__Ipc *m, const int *fds, size_t n_fds
 	*p->last = k;
 	p->last = &k->next;
 	p->queued += len;
-	on_writable(-1, EV_WRITE, p);
+	event_add(p->writable, NULL);
 }
 
 bool ipc_was_cut(const struct ipc *p)

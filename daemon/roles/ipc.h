@@ -24,7 +24,10 @@ struct ipc_msg {
 	Migrate__Ipc *m;
 	int fds[IPC_FDS_MAX]; /* owned; a handler takes what it wants by take_fd */
 	size_t n_fds;
+	bool no_room; /* there were some, for which this process has no room: they are gone */
 };
+/* LIMIT if there was no room. */
+struct err *ipc_no_room(const struct ipc_msg *msg) must_check;
 void ipc_msg_fini(struct ipc_msg *msg);
 #define autoipc AUTO(ipc_msg_fini)
 

@@ -418,7 +418,12 @@ static struct err *check_room(struct monitor *m, const struct subject *s)
 				s->pid, s->comm, held),
 			"migratectl status %s tells what is known", held);
 	for (const struct move *v = m->moves; v; v = v->next)
-		if (!v->receive && !v->over && v->pid == s->pid)
+		if (v->receive && !v->over && v->pid == s->pid)
+			return err_hint(err_new(ERR_LIMIT, "%d (%s) is on its way here from %s",
+						s->pid, v->last ? v->last->comm : s->comm,
+						v->peer ? v->peer : "another host"),
+				"migratectl watch %s follows it", v->id);
+		else if (!v->receive && !v->over && v->pid == s->pid)
 			return err_hint(err_new(ERR_LIMIT, "%d (%s) is being moved already", s->pid,
 						s->comm),
 				"migratectl watch %s follows it", v->id);
@@ -571,8 +576,10 @@ static void accepted(struct monitor *m, struct ipc_msg *msg)
 	struct move *v;
 	struct err *e;
 
-	if (msg->n_fds != 1)
+	if (msg->n_fds != 1) {
+		log_warn("accepted peer=%s error=\"no room for the connection\"", c->name);
 		return;
+	}
 	log_info("accepted peer=%s address=%s software=\"%s\" stream=%s", c->name, c->address,
 		c->software, carrier(c->kernel_tls));
 	settle_poke(m, c->name);

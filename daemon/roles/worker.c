@@ -450,6 +450,7 @@ static struct err *ask_hooks(
 		return NULL;
 	fill_progress(w, s, &p);
 	run.event = text_of(h->event);
+	run.told_only = h->told_only;
 	run.progress = &p;
 	ipc.body_case = MIGRATE__IPC__BODY_HOOK_RUN;
 	ipc.hook_run = &run;
@@ -745,6 +746,15 @@ static struct err *carry(const struct worker *w, int fd, bool kernel_tls, struct
 	return e;
 }
 
+/* The monitor, which knows only that we have ended, refers to the log. */
+static int not_begun(const struct err *e)
+{
+	autofree char *line = e ? err_line(e) : NULL;
+
+	log_error("begin error=\"%s\"", line ? line : "the monitor said nothing of use");
+	return 1;
+}
+
 int worker_main(void)
 {
 	autoipc struct ipc_msg msg = { .m = NULL };
@@ -761,18 +771,20 @@ int worker_main(void)
 		.open_stream = on_open_stream };
 	autoerr struct err *e = ipc_recv(IPC_FD, DEADLINE_NEVER, &msg);
 
+	if (!e)
+		e = ipc_no_room(&msg);
 	if (e || msg.m->body_case != MIGRATE__IPC__BODY_WORK)
-		return 1;
+		return not_begun(e);
 	if (msg.m->work->undo)
 		return remember_undo(msg.m->work);
 	if (msg.n_fds < 1)
-		return 1;
+		return not_begun(NULL);
 	w.work = msg.m->work;
 	io.interrupt_fd = w.interrupt_fd = msg.fds[0];
 	if (msg.n_fds > 1) {
 		e = carry(&w, take_fd(&msg.fds[1]), w.work->kernel_tls, &stream);
 		if (e)
-			return 1;
+			return not_begun(e);
 		io.stream = &stream;
 		w.carrier = w.work->kernel_tls ? stream.ops->name : "relay";
 	}

@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 
-from lab import HOSTS, OTHER, expect, wait_for
+from lab import HOSTS, OTHER, Failed, expect, wait_for
 from trouble import Arena, TroubleLab
 
 # Holds the move of a program at the event that the file gate.PID names, until there is go.PID.
@@ -111,7 +111,11 @@ class Move:
 
     def ended(self):
         """(exit status, last line): of the client, or what the daemon says where there is none."""
-        status = self.p.wait(timeout=120)
+        try:
+            status = self.p.wait(timeout=120)
+        except subprocess.TimeoutExpired:
+            raise Failed("%s: no end; %s" % (self.state, [dict(
+                self.lab.ctl(h, "status", self.id())) for h in ("a", "b")]))
         if status != 128 + signal.SIGKILL:
             said = self.said()
             return status, said[-1] if said else {}

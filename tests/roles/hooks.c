@@ -20,6 +20,7 @@
 
 struct box {
 	char dir[64], hooks[80], out[80];
+	bool told_only;
 };
 
 static int setup(void **state)
@@ -70,6 +71,7 @@ static struct err *run_stoppable(struct box *b, int64_t limit_us, int stop_fd)
 	p.comm = comm;
 	p.pid = 4242;
 	r.event = event;
+	r.told_only = b->told_only;
 	r.progress = &p;
 	r.hooks_dir = b->hooks;
 	r.limit_us = (uint64_t)limit_us;
@@ -233,8 +235,11 @@ static void told_to_stop(void **state)
 	assert_error(
 		run_stoppable(b, INT64_C(600000000), fds[1]), ERR_TIMEOUT, "hook 1 was killed");
 	assert_int_equal(access(b->out, F_OK), -1);
-	/* Nobody is left to say anything: it runs to its end. */
+	/* Nobody is left to say anything. */
 	close(fds[0]);
+	assert_error(
+		run_stoppable(b, INT64_C(600000000), fds[1]), ERR_TIMEOUT, "hook 1 was killed");
+	b->told_only = true;
 	hook(b, "1", 0755, "sleep 0.1; exit 0");
 	hook(b, "2", 0755, "exit 1");
 	assert_error(run_stoppable(b, INT64_C(600000000), fds[1]), ERR_DENIED, "hook 2 said no");

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -232,6 +233,53 @@ static void freed_in_handler(void **state unused_arg)
 	peer_close(&p);
 }
 
+/* No number is free for a descriptor any more, or all are again. */
+static void allow_descriptors(bool more)
+{
+	struct rlimit r;
+	int next = dup(STDIN_FILENO);
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &r), 0);
+	r.rlim_cur = more ? r.rlim_max : (rlim_t)next;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &r), 0);
+	if (next >= 0)
+		close(next);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &r), 0);
+}
+
+/* What has descriptors is sent where there is no room for another, and comes without them where
+ * there is none, which is said and is nobody's fault. */
+static void no_room(void **state unused_arg)
+{
+	autoipc struct ipc_msg got = { .m = NULL };
+	Migrate__Progress progress;
+	Migrate__Ipc m;
+	struct err *e;
+	struct peer p;
+	int other;
+
+	peer_open(&p, &other);
+	progress_init(&m, &progress, 0);
+	allow_descriptors(false);
+	assert_int_equal(dup(STDIN_FILENO), -1);
+	ipc_post(p.ipc, &m, (int[]){ STDIN_FILENO }, 1);
+	assert_false(ipc_was_cut(p.ipc));
+	assert_null(ipc_recv(other, deadline_in(60000000), &got));
+	assert_int_equal(got.n_fds, 0);
+	e = ipc_no_room(&got);
+	assert_non_null(e);
+	assert_int_equal(err_code(e), ERR_LIMIT);
+	err_free(e);
+	ipc_msg_fini(&got);
+	assert_null(ipc_send(other, &m, (int[]){ STDIN_FILENO }, 1, deadline_in(60000000)));
+	ipc_drain(p.ipc);
+	assert_int_equal(p.next, 1);
+	assert_false(p.closed);
+	allow_descriptors(true);
+	close(other);
+	peer_close(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -241,6 +289,7 @@ int main(void)
 		cmocka_unit_test(last_words),
 		cmocka_unit_test(nonsense),
 		cmocka_unit_test(freed_in_handler),
+		cmocka_unit_test(no_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
