@@ -311,10 +311,18 @@ def text_seeds():
     peer = "# peers\nhost-b 10.0.0.2:7420 SHA256:%s\nc [::1]:1 SHA256:%s\n" % ("A" * 43, "B" * 43)
     config = ("listen = 0.0.0.0:7420\nlisten = [::]\nallow_uids = 0, 1000-1999\nmax_memory = 16G # all\n"
               "allow_users = own\nhooks_dir = /etc/h\nkernel_tls = no\nmax_migrations = 4\ntracker = wp\n")
-    for i, t in enumerate((peer, config, "[fe80::1%eth0]:7420", "0,1000-1999 5", "16G")):
+    seen = "host-b 1700000000 SHA256:%s SHA256:%s\n" % ("A" * 43, "B" * 43)
+    for i, t in enumerate((peer, config, "[fe80::1%eth0]:7420", "0,1000-1999 5", "16G", seen)):
         put("text", bytes([i]) + t.encode(), "word-%d" % i)
     for i, t in enumerate(("host.example:65535", "::1", "*", ":1")):
         put("text", b"\2" + t.encode(), "address-%d" % i)
+
+
+def one(name):
+        return (b"\0" * 12 + struct.pack("<I", 1)).ljust(48, b"\0") + name.encode().ljust(976, b"\0")
+    put("journal", b"\xff" + one("a") + one("b") + one("c")[:700], "torn")
+    put("journal", b"\x05" + one("a") + one("b") + one("c"), "hole")
+    put("journal", b"\x01" + one("x" * 976), "no-ends")
 
 
 def diag_seeds():
@@ -349,9 +357,9 @@ def main():
         os.unlink(path)
     by_hand()
     control_seeds()
-    journal_seeds()
     text_seeds()
     diag_seeds()
+    journal_seeds()
     maker = Maker(kind_numbers(build))
     attacks(maker.kinds)
     for subject in SUBJECTS:

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Files and words of the administrator and of users: peers, migrated.conf, addresses, sizes, ranges
- * of users. First byte: which. What was taken must be taken again when it is written.
+ * Files and words of the administrator and of users: peers, when they were seen, migrated.conf,
+ * addresses, sizes, ranges of users. First byte: which. What was taken must be taken again when it
+ * is written.
  */
 #include "base/text.h"
 #include "fuzz.h"
 #include "roles/config.h"
+#include "roles/seen.h"
 #include "session/peers.h"
 
 const char *(*const fuzz_prepare)(void) = fuzz_nothing;
@@ -66,6 +68,21 @@ static struct err *uids(const char *text)
 	return e;
 }
 
+static struct err *seen(const char *text)
+{
+	struct seen s = { 0 }, again = { 0 };
+	autofree char *written = NULL, *twice = NULL;
+
+	seen_parse(&s, text);
+	written = seen_text(&s);
+	seen_parse(&again, written);
+	twice = seen_text(&again);
+	MUST(again.n == s.n && !strcmp(written, twice));
+	seen_fini(&s);
+	seen_fini(&again);
+	return NULL;
+}
+
 static struct err *numbers(const char *text)
 {
 	uint64_t v;
@@ -78,7 +95,7 @@ static struct err *numbers(const char *text)
 int fuzz_one(const uint8_t *data, size_t n)
 {
 	static struct err *(*const parsers[])(
-		const char *text) = { peers, config, address, uids, numbers };
+		const char *text) = { peers, config, address, uids, numbers, seen };
 	struct feed f = { data, n };
 	uint8_t which = feed_u8(&f);
 	autofree char *text = feed_text(&f);
