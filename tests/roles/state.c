@@ -57,7 +57,7 @@ static void kept(void **state unused_arg)
 	struct stat st;
 
 	assert_null(state_open(&s, sub));
-	snprintf(fingerprint, sizeof(fingerprint), "%s", s.identity->fingerprint);
+	snprintf(fingerprint, sizeof(fingerprint), "%s", s.fingerprint);
 	snprintf(path, sizeof(path), "%s/identity.key", sub);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
@@ -69,7 +69,7 @@ static void kept(void **state unused_arg)
 	state_fini(&s);
 
 	assert_null(state_open(&s, sub));
-	assert_string_equal(s.identity->fingerprint, fingerprint);
+	assert_string_equal(s.fingerprint, fingerprint);
 	assert_int_equal(s.peers.n, 1);
 	assert_string_equal(s.peers.v[0].name, "b");
 	assert_null(state_peer_remove(&s, "b", NULL));
