@@ -248,7 +248,7 @@ static struct err *launch_stopped(struct pump *p, uint64_t leave)
 
 /* Its descriptor, as one of ours. ENOENT as long as it is not there yet. */
 /* By the engine's thread, like all that follows but orders and results.
- * @calls none: openat pread64 */
+ * @calls none: openat pread64 newfstatat */
 static struct err *take_end(struct pump *p, int number, int flags, int *fd)
 {
 	struct deadline d = deadline_in(CONNECT_US);

@@ -447,6 +447,7 @@ static struct err *put_shared(const struct placing *p, struct range r, const uin
 	return NULL;
 }
 
+/* @calls pages: fallocate */
 static struct err *drop_shared(const struct target *to, const struct run *r)
 {
 	if (fallocate(to->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)r->start,

@@ -45,7 +45,6 @@ static const struct {
 	{ PR_SET_THP_DISABLE, 0 },
 	{ PR_SET_MEMORY_MERGE, 0 },
 	{ PR_SET_IO_FLUSHER, 0 },
-	{ PR_SET_CHILD_SUBREAPER, 0 },
 	{ PR_SET_TSC, PR_TSC_ENABLE },
 	{ PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL },
 };
@@ -76,12 +75,14 @@ void inherit_nothing(void)
 	umask(022);
 }
 
-void inherit_warn(void)
+/* A subreaper would become the parent of all that comes here, and does not wait for them. */
+void inherit_begin(void)
 {
 	autoarena struct arena *a = arena_new();
 	struct proc_status own;
 	autoerr struct err *e = proc_status(a, getpid(), 0, &own);
 
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
 	if (!e && (own.no_new_privs || own.seccomp))
 		log_warn("inherit no_new_privs=%u seccomp=%u: a process that comes here would have "
 			 "it for ever, so none can; see migrated(8)",

@@ -9,5 +9,6 @@
 /* In a worker, before anything else: everything that can be given up becomes what the kernel gives
  * to its first process. The rest the kinds set (limits, scheduling, credentials), or refuse. */
 void inherit_nothing(void);
-/* At the daemon's start: warns of what cannot be given up and would hinder moves to this host. */
-void inherit_warn(void);
+/* In the monitor, at the daemon's start: it is nobody's parent by inheritance, and warns of what
+ * cannot be given up and would hinder moves to this host. */
+void inherit_begin(void);

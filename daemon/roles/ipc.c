@@ -41,9 +41,10 @@
  * hook_run (worker to monitor, monitor to hooks): the worker names an event and numbers; which
  *   directory and how long are the monitor's. One at a time; programs and directory must be root's.
  *   Texts reach the programs as JSON and environment, never as a command.
- * hook_result (hooks to monitor, monitor to worker): an answer to the one run that waits for it;
- * any other is dropped. An error can only stop a move that has not been committed. refuse (monitor
- * to net): an error's text, and a socket that net had before; a child of net's says it and ends.
+ * hook_result (hooks to monitor, monitor to worker): an answer to the one run that waits for it,
+ *   and any other is dropped. An error can only stop a move that has not been committed.
+ * refuse (monitor to net): an error's text, and a socket that net had before; a child of net's says
+ *   it and ends.
  * join_ask (net to monitor): whoever has the peer's key and the token of a migration under way may
  *   join it; both are compared here, in constant time, all refusals of a stranger are the same, and
  *   who waits is counted.

@@ -296,9 +296,8 @@ static void on_ready(void *arg, struct ipc_msg *msg unused_arg)
 	if (m->ready || !m->control.ready || !m->net.ready)
 		return;
 	m->ready = true;
-	log_info("ready key=%s control=%s tcp-sockets=%zu peers=%zu",
-		m->state.fingerprint, m->options->control_path, m->n_tcp,
-		m->state.peers.n);
+	log_info("ready key=%s control=%s tcp-sockets=%zu peers=%zu", m->state.fingerprint,
+		m->options->control_path, m->n_tcp, m->state.peers.n);
 	sd_notify(0, "READY=1");
 }
 
@@ -504,7 +503,7 @@ static struct err *start(struct monitor *m)
 	if (geteuid() != 0)
 		return err_hint(err_new(ERR_DENIED, "migrated must be started by root"),
 			"use sudo, or systemctl start migrated");
-	inherit_warn();
+	inherit_begin();
 	TRY(confine_memory());
 	TRY(config_load(&m->config, o->config_path, o->config_required));
 	TRY(read_boot_id(m));

@@ -65,11 +65,11 @@ static int hear(struct address *a, int *to)
 		.msg_iovlen = 1,
 		.msg_control = &control,
 		.msg_controllen = sizeof(control) };
-	ssize_t n = recvmsg(NAMES_FD, &msg, MSG_CMSG_CLOEXEC);
+	ssize_t n = recvmsg(NAMES_FD, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	const struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
 
 	if (n <= 0)
-		return n < 0 && errno == EINTR ? 0 : -1;
+		return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
 	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(int)))
 		return 0;
 	memcpy(to, CMSG_DATA(c), sizeof(*to));
@@ -77,32 +77,56 @@ static int hear(struct address *a, int *to)
 	return n == sizeof(*a);
 }
 
+static void on_child(int sig unused_arg)
+{
+}
+
+/* Ends a wait that has begun, or will: outside of the wait it is blocked. */
+static void wait_question(void)
+{
+	const struct sigaction a = { .sa_handler = on_child };
+	struct pollfd p = { NAMES_FD, POLLIN, 0 };
+	sigset_t child, none;
+
+	sigemptyset(&none);
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	sigaction(SIGCHLD, &a, NULL);
+	sigprocmask(SIG_BLOCK, &child, NULL);
+	(void)ppoll(&p, 1, NULL, &none);
+}
+
+static void begin_answer(const struct address *a, int to, size_t *running)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		close(NAMES_FD);
+		answer(a, to);
+	}
+	/* Else who asked sees the end of its socket. */
+	*running += pid > 0;
+}
+
 static void serve(void)
 {
 	for (size_t running = 0;;) {
 		autoclose int to = -1;
 		struct address a;
-		int heard = hear(&a, &to);
+		int heard;
 
-		if (heard < 0)
-			return;
+		wait_question();
 		while (running && waitpid(-1, NULL, running < QUESTIONS_MAX ? WNOHANG : 0) > 0)
 			running--;
-		if (!heard)
-			continue;
-		switch (fork()) {
-		case 0:
-			close(NAMES_FD);
-			answer(&a, to);
-		case -1:
-			break; /* who asked sees the end of its socket */
-		default:
-			running++;
-		}
+		heard = hear(&a, &to);
+		if (heard < 0)
+			return;
+		if (heard)
+			begin_answer(&a, to, &running);
 	}
 }
 
-/* Not confined yet. @calls none: close_range */
+/* Not confined yet. @calls none: close_range dup2 dup3 */
 __attribute__((noreturn)) static void helper(
 	int fd, struct err *(*lower)(const void *who), const void *who)
 {

@@ -19,6 +19,10 @@ FILES = ("base/io.c", "roles/ipc.c", "roles/control.c", "roles/net.c", "roles/co
 # function: system call
 WRAPPERS = {
     "accept4": "accept4", "alarm": "alarm", "bind": "bind", "connect": "connect", "dup": "dup",
+    "dup2": "dup2", "dup3": "dup3", "fallocate": "fallocate", "lstat": "newfstatat", "stat": "newfstatat",
+    "prctl": "prctl", "madvise": "madvise", "openat": "openat", "ppoll": "ppoll", "mkdir": "mkdir",
+    "unlink": "unlink", "rename": "rename", "execv": "execve", "execve": "execve", "ptrace": "ptrace",
+    "sendfile": "sendfile", "pipe": "pipe2", "sigaction": "rt_sigaction", "signal": "rt_sigaction",
     "eventfd": "eventfd2", "fcntl": "fcntl", "fstat": "newfstatat", "fork": "clone", "ftruncate": "ftruncate",
     "getpeername": "getpeername", "getsockname": "getsockname", "getsockopt": "getsockopt",
     "ioctl": "ioctl", "kill": "kill", "listen": "listen", "lseek": "lseek",
