@@ -9,8 +9,9 @@
  *
  * control_setup (monitor to control): only the monitor has the other end of descriptor 3, which no
  *   message can replace. What is in it everybody may know; the listeners are control's work.
- * net_setup (monitor to net): taken once. Brings the private key as a file, which net reads and
- *   closes; the key is in no message, so in no buffer of the monitor's.
+ * keys (monitor to net): brings the private keys as files, which net reads and closes with the
+ *   message: they are in no message, so in no buffer of the monitor's.
+ * net_setup (monitor to net): taken once, and only with a key. The listeners are net's work.
  * ready (control, net to monitor): has no content, and counts once a role; a lie starts nothing
  *   but systemd's notion that we are up.
  * peers (monitor to control, net): text that the monitor has parsed already; it is parsed again, in
@@ -50,6 +51,19 @@
  *   who waits is counted.
  * join_answer (monitor to net): yes or no to a connection that asked, by a number that net gave; a
  *   number that is not there is ignored.
+ * fate_ask (net to monitor): what became of a migration is told only to the peer whose key sent
+ *   it, which is net's word as in connected. That one is under way, any peer can hear that guesses
+ *   its random id.
+ * fate_answer (monitor to net): one of six words, to a connection that asked, by net's number; one
+ *   that is not there is ignored.
+ * hook_stop (worker to monitor, monitor to hooks): ends the programs that run for this worker's
+ *   migration and nothing else: it names nobody, and the monitor knows whose hooks they are.
+ * reserve (worker to monitor): what its peer announced, against limits that are the monitor's; a
+ *   worker that announces too little is found out when the process is looked at, before the commit.
+ * reserved (monitor to worker): yes or no to the one question that waits for it; what comes when
+ *   none does is not read as an answer to the next.
+ * unwanted (monitor to net): that connection counts as a stranger's from now on; a number that is
+ *   not there is ignored.
  * open (worker to monitor): one more connection of the worker's own migration, to the peer that it
  *   has already; the numbers are bounded, and none is given twice.
  * opened (monitor to worker): the descriptor is read as the peer's bytes, like the first; a number

@@ -397,6 +397,7 @@ static void on_dropped(void *arg)
 	n->silenced++;
 }
 
+/* @calls net: accept4 */
 static void on_accept(evutil_socket_t listener, short what unused_arg, void *arg)
 {
 	struct net *n = arg;

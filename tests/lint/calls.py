@@ -14,7 +14,8 @@ import calls  # noqa: E402
 # What control, net, its helper and page threads are made of. Whole folders: a new file is in.
 FOLDERS = ("session", "wire", "pages")
 FILES = ("base/io.c", "roles/ipc.c", "roles/control.c", "roles/net.c", "roles/connection.c",
-         "roles/names.c", "roles/refuse.c", "engine/crew.c", "engine/lanes.c", "engine/outgoing.c",
+         "roles/names.c", "roles/refuse.c", "roles/doors.c", "roles/rates.c", "roles/audit.c", "roles/seen.c",
+         "roles/migrations.c", "engine/crew.c", "engine/lanes.c", "engine/outgoing.c",
          "kernel/pump.c")
 # function: system call
 WRAPPERS = {
@@ -56,8 +57,11 @@ def check(own):
     with open(os.path.join(ROOT, "daemon", own)) as f:
         text = f.read()
     named = {word.split("[")[0] for _, word in calls.tags(text, own)}
-    for number, line in enumerate(strip(text).split("\n"), 1):
-        uses = [(m.group(1), WRAPPERS[m.group(1)]) for m in USE.finditer(line)]
+    code = strip(text)
+    local = set(re.findall(r"^static [^;=\n]*?(\w+)\([^;]*?\)\n\{", code, re.M))
+    for number, line in enumerate(code.split("\n"), 1):
+        uses = [(m.group(1), WRAPPERS[m.group(1)]) for m in USE.finditer(line)
+                if m.group(1) not in local]
         uses += [("syscall", m.group(1)) for m in DIRECT.finditer(line)]
         for function, call in uses:
             if call not in named:
