@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -102,12 +103,16 @@ static struct err *prepare_net(const struct ids *who)
 	return ossl_prepare();
 }
 
-/* Users are looked up while there are files; the root goes while there are capabilities. */
+/* Users are looked up while there are files; the root goes while there are capabilities. Without a
+ * zone that it has seen, libc looks for the host's in a file whenever a time is converted, as
+ * OpenSSL has it do for certificates. */
 static struct err *confine(const struct role *r)
 {
 	struct ids who;
 
 	TRY(find_user(r, &who));
+	(void)setenv("TZ", "UTC0", 1);
+	tzset();
 	if (r->prepare)
 		TRY(r->prepare(&who));
 	TRY(confine_root(r->spaces));
