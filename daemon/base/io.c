@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+/* @calls net: read */
 struct err *io_read_full(int fd, void *buf, size_t n, const char *what)
 {
 	for (size_t done = 0; done < n;) {
@@ -23,6 +24,7 @@ struct err *io_read_full(int fd, void *buf, size_t n, const char *what)
 	return NULL;
 }
 
+/* @calls pages: write */
 struct err *io_write_full(int fd, const void *buf, size_t n, const char *what)
 {
 	for (size_t done = 0; done < n;) {
@@ -42,6 +44,7 @@ struct blob {
 	size_t len;
 };
 
+/* @calls control net: read */
 static struct err *read_all(
 	struct arena *a, int fd, size_t limit, const char *what, struct blob *ret)
 {
@@ -100,6 +103,7 @@ struct err *io_write_file(const char *path, const char *text)
 	return NULL;
 }
 
+/* @calls none: openat pipe2 */
 struct err *io_open(const char *path, int flags, int *fd)
 {
 	int got = open(path, flags | O_CLOEXEC);
@@ -124,6 +128,7 @@ struct err *io_pipe_single(int *fd)
 	return io_open(path, O_RDWR | O_NONBLOCK, fd);
 }
 
+/* @calls none: fcntl */
 /* More than fs.pipe-max-size takes CAP_SYS_RESOURCE; an unprivileged user gets less when all its
  * pipes are large already (fs.pipe-user-pages-soft). */
 size_t io_pipe_grow(int fd, size_t want)

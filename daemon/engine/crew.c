@@ -35,7 +35,9 @@ struct crew {
 	int stop;
 	struct member members[CREW_MAX];
 	unsigned n;
+	struct err *(*first)(void); /* in each member; NULL: nothing */
 	/* under the lock */
+	unsigned begun;
 	struct crew_job *job;
 	uint64_t jobs; /* begun so far */
 	unsigned at_work;
@@ -44,7 +46,7 @@ struct crew {
 	struct question *questions, **last;
 };
 
-/* An eventfd takes 2^64 - 2 rings before it would block. */
+/* An eventfd takes 2^64 - 2 rings before it would block. @calls pages: write */
 static void ring(int fd)
 {
 	const uint64_t one = 1;
@@ -75,16 +77,21 @@ static bool next_job(struct crew *c, uint64_t *seen)
 	return !c->ending;
 }
 
+/* @calls pages: +base */
 static void *live(void *arg)
 {
 	struct member *m = arg;
 	struct crew *c = m->crew;
+	struct err *e = c->first ? c->first() : NULL;
 	uint64_t seen = 0;
 
 	pthread_mutex_lock(&c->lock);
+	if (e)
+		fail(c, e);
+	c->begun++;
+	pthread_cond_broadcast(&c->answered);
 	while (next_job(c, &seen)) {
 		const struct crew_job *job = c->job;
-		struct err *e;
 
 		pthread_mutex_unlock(&c->lock);
 		e = job->work(job->arg, m->number);
@@ -143,13 +150,21 @@ static struct err *start_all(struct crew *c, unsigned members)
 		e = start(c, &attr);
 	pthread_attr_destroy(&attr);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_mutex_lock(&c->lock);
+	while (c->begun < c->n)
+		pthread_cond_wait(&c->answered, &c->lock);
+	if (!e && c->failed)
+		e = take(&c->error);
+	pthread_mutex_unlock(&c->lock);
 	return e;
 }
 
-struct err *crew_new(unsigned members, struct crew **ret)
+struct err *crew_new(unsigned members, struct err *(*begin)(void), struct crew **ret)
 {
 	struct crew *c = xcalloc(1, sizeof(*c));
 	struct err *e = NULL;
+
+	c->first = begin;
 
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->begin, NULL);
@@ -218,7 +233,8 @@ static void answer(struct crew *c)
 	}
 }
 
-/* Until something happens. Returns what that means for the job. */
+/* Until something happens. Returns what that means for the job. By the engine's thread, as what
+ * makes a crew. @calls none: poll read eventfd2 */
 static struct err *wait_bell(const struct crew *c, struct crew_job *job, bool failed)
 {
 	struct pollfd p[] = { { c->bell, POLLIN, 0 },

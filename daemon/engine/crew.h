@@ -17,8 +17,9 @@
 
 struct crew;
 
-/* Members that wait for work; all signals are blocked in them. */
-struct err *crew_new(unsigned members, struct crew **ret) must_check;
+/* Members that wait for work; all signals are blocked in them. `begin` (may be NULL) runs in each
+ * of them, before this returns; its failure is ours. */
+struct err *crew_new(unsigned members, struct err *(*begin)(void), struct crew **ret) must_check;
 /* Ends them and waits until they are gone. */
 void crew_free(struct crew *c);
 /* For the channels of members. */

@@ -86,6 +86,8 @@ struct engine_io {
 	 * unless it leaves that to the caller; its memory is the caller's. May be called from any
 	 * thread. */
 	struct err *(*open_stream)(void *arg, unsigned n, struct deadline d, struct stream **ret);
+	/* In each thread for pages, first of all: it gives up rights. NULL: it keeps them. */
+	struct err *(*page_thread)(void);
 };
 
 struct send_options {

@@ -43,7 +43,7 @@ struct err *lanes_open(
 	while (l->n < n && !e)
 		e = err_in(open_one(l, io), "connect page stream %u", l->n + 1);
 	if (!e)
-		e = crew_new(n, &l->crew);
+		e = crew_new(n, io->page_thread, &l->crew);
 	if (e) {
 		lanes_close(l);
 		return e;

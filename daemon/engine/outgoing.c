@@ -211,7 +211,8 @@ static int64_t due_us(const struct source *s)
 	return s->first_round_us + (int64_t)((double)sent * 1e6 / (double)s->opt->bandwidth);
 }
 
-/* Waits until all streams together were allowed to send what they have sent, if there is time. */
+/* Waits until all streams together were allowed to send what they have sent, if there is time.
+ * @calls pages: poll */
 static struct err *throttle(struct source *s, const struct channel *ch)
 {
 	const struct deadline due = deadline_min((struct deadline){ due_us(s) }, s->until);

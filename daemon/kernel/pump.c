@@ -247,6 +247,8 @@ static struct err *launch_stopped(struct pump *p, uint64_t leave)
 }
 
 /* Its descriptor, as one of ours. ENOENT as long as it is not there yet. */
+/* By the engine's thread, like all that follows but orders and results.
+ * @calls none: openat pread64 newfstatat */
 static struct err *take_end(struct pump *p, int number, int flags, int *fd)
 {
 	struct deadline d = deadline_in(CONNECT_US);
@@ -332,6 +334,7 @@ static struct err *gone(const struct pump *p)
 		(int)p->t->pid);
 }
 
+/* @calls pages: write */
 struct err *pump_order(struct pump *p, unsigned pipe, const struct iovec *v, size_t n)
 {
 	struct order o = { .pipe = PAGES_OUT + 2 * pipe, .n = n };
@@ -353,7 +356,7 @@ struct err *pump_order(struct pump *p, unsigned pipe, const struct iovec *v, siz
 	return NULL;
 }
 
-/* The number comes out of the target: it may be anything. */
+/* The number comes out of the target: it may be anything. @calls pages: ioctl[1=FIONREAD] */
 static struct err *check_result(struct pump *p, int64_t result, size_t *bytes)
 {
 	int there = 0;
@@ -370,6 +373,7 @@ static struct err *check_result(struct pump *p, int64_t result, size_t *bytes)
 	return NULL;
 }
 
+/* @calls pages: read poll */
 struct err *pump_result(struct pump *p, struct deadline d, size_t *bytes)
 {
 	struct pollfd poll_fd = { .fd = p->results, .events = POLLIN };

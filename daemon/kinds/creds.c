@@ -125,6 +125,10 @@ static struct err *creds_check(struct rebuild *r, const struct object *o, const 
 	if (own.no_new_privs && !m->no_new_privs)
 		rebuild_refuse(r, err_new(ERR_MISMATCH, "the daemon there runs with no_new_privs, "
 							"which the process would inherit"));
+	if (own.seccomp)
+		rebuild_refuse(r, err_new(ERR_MISMATCH,
+					  "the daemon there runs under seccomp, which the process "
+					  "would inherit"));
 	return NULL;
 }
 

@@ -33,7 +33,7 @@ struct source_facts {
 };
 
 /* ---- source ---- */
-/* A range of a shared memory object; read through fd, whose position stays where it is. */
+/* A range of a shared memory object; read through fd, one of our own: its position moves. */
 struct shared_part {
 	uint64_t space;
 	int fd;

@@ -55,8 +55,6 @@ struct err *frame_out_pages(struct frame_out *o, const uint64_t *addrs, size_t n
 
 bool page_is_zero(const uint8_t *page);
 
-/* A descriptor of our own for a shared memory object, whose position may be moved; -1: none. */
-int shared_open(int fd);
 /* The next data from `at` on, in whole pages up to `end`; what lies before is a hole. False when
- * the file system does not tell. */
+ * the file system does not tell. The position of fd moves. */
 bool shared_next(int fd, uint64_t at, uint64_t end, struct range *data);

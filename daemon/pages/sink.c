@@ -198,6 +198,7 @@ static const struct sink_vma *sink_vma_at(const struct page_sink *s, uint64_t ad
 	return vma_in(&(struct vma_table){ s->vmas, s->n_vmas }, addr);
 }
 
+/* By the engine's thread. @calls none: ioctl */
 static bool register_range(const struct page_sink *s, const struct vma *v)
 {
 	struct uffdio_register r = {
@@ -276,6 +277,7 @@ struct err *page_sink_layout(struct page_sink *s, const struct vma_list *maps)
 
 /* ---- checks ---- */
 
+/* @calls pages: newfstatat[3&AT_EMPTY_PATH=AT_EMPTY_PATH] */
 static struct err *shared_bytes(struct target *to)
 {
 	struct stat st;
@@ -317,7 +319,7 @@ static struct err *check_run(
 		(uintmax_t)r->start, (uintmax_t)end);
 }
 
-/* Another thread may have made it larger still meanwhile. */
+/* Another thread may have made it larger still meanwhile. @calls pages: ftruncate */
 static struct err *grow_to(struct target *to, uint64_t end)
 {
 	TRY(shared_bytes(to));
@@ -427,6 +429,7 @@ static struct err *place_run(
 	return NULL;
 }
 
+/* @calls pages: pwrite64 */
 static struct err *put_shared(const struct placing *p, struct range r, const uint8_t *data)
 {
 	uint64_t end = MIN(r.end, p->to->bytes), at = r.start;
@@ -444,6 +447,7 @@ static struct err *put_shared(const struct placing *p, struct range r, const uin
 	return NULL;
 }
 
+/* @calls pages: fallocate */
 static struct err *drop_shared(const struct target *to, const struct run *r)
 {
 	if (fallocate(to->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)r->start,

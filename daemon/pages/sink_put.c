@@ -40,6 +40,7 @@ static struct err *place_err(const struct page_sink *s, int no, uint64_t at)
 
 /* ---- the three ways; each returns how many bytes it placed, 0 if the first page cannot be ---- */
 
+/* @calls pages: ioctl[1=UFFDIO_COPY] */
 static struct err *by_copy(
 	const struct page_sink *s, struct range r, const uint8_t *data, uint64_t *done)
 {
@@ -60,6 +61,7 @@ static struct err *by_copy(
 	return NULL;
 }
 
+/* @calls pages: process_vm_writev */
 static struct err *by_write(
 	const struct page_sink *s, struct range r, const uint8_t *data, uint64_t *done)
 {
@@ -73,6 +75,7 @@ static struct err *by_write(
 	return NULL;
 }
 
+/* @calls pages: pwrite64 */
 static struct err *by_force(
 	const struct page_sink *s, struct range r, const uint8_t *data, uint64_t *done)
 {

@@ -168,7 +168,7 @@ static void took(struct sink_pipe *p, size_t n)
 	advance(p->v, &p->n, n);
 }
 
-/* Some of its bytes into memory of ours. */
+/* Some of its bytes into memory of ours. @calls pages: read */
 static struct err *take_out(struct placer *by, struct sink_pipe *p, size_t n)
 {
 	TRY(io_read_full(p->fd, by->data, n, "a pipe of ours"));
@@ -177,6 +177,7 @@ static struct err *take_out(struct placer *by, struct sink_pipe *p, size_t n)
 	return NULL;
 }
 
+/* @calls pages: pwrite64 */
 static struct err *by_force(struct placer *by, struct sink_pipe *p)
 {
 	const uint64_t at = piece_start(&p->v[0]);
@@ -342,7 +343,7 @@ static struct err *write_copied(
 	return NULL;
 }
 
-/* Some of the pipe to this place, which moves on. */
+/* Some of the pipe to this place, which moves on. @calls pages: splice */
 static struct err *write_spliced(
 	struct placer *by, struct sink_pipe *p, const struct target *to, struct range *left)
 {

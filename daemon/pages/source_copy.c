@@ -68,6 +68,7 @@ static size_t neighbours(const struct page_source *s, size_t k)
 	return n;
 }
 
+/* @calls pages: process_vm_readv */
 /* Pages from k on in one call; returns how many were read, 0 if the first cannot be. */
 static struct err *read_some(struct page_source *s, size_t k, size_t *got)
 {
@@ -89,6 +90,7 @@ static struct err *read_some(struct page_source *s, size_t k, size_t *got)
 	return NULL;
 }
 
+/* @calls pages: pread64 */
 /* The page at k and its neighbours through /proc/PID/mem; the first unreadable one is lost.
  * Returns how many are dealt with, at least one. */
 static struct err *read_forced(struct page_source *s, size_t k, size_t *done)
@@ -202,14 +204,7 @@ static struct err *read_file_pages(struct page_source *s, int fd, uint64_t from,
 	return NULL;
 }
 
-int shared_open(int fd)
-{
-	char path[32];
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, O_RDONLY | O_CLOEXEC);
-}
-
+/* @calls pages: lseek */
 bool shared_next(int fd, uint64_t at, uint64_t end, struct range *data)
 {
 	off_t from = lseek(fd, (off_t)at, SEEK_DATA), to;
@@ -232,20 +227,18 @@ static struct err *copy_send_shared(struct page_source *s, const struct shared_p
 	struct channel *ch, struct pages_stats *st)
 {
 	uint64_t end = part->offset + PAGE_UP(part->bytes);
-	/* Looking for holes moves the position, which would be the target's. */
-	autoclose int own = shared_open(part->fd);
 
 	start_frames(s, ch, st, part->space);
 	for (uint64_t at = part->offset; at < end;) {
 		struct range data;
 
-		if (own < 0 || !shared_next(own, at, end, &data))
+		if (!shared_next(part->fd, at, end, &data))
 			data = (struct range){ at, end };
 		if (data.start > at)
 			TRY(frame_out_run(&s->out,
 				&(struct run){ at, (data.start - at) / PAGE_BYTES, RUN_DROP },
 				true));
-		TRY(read_file_pages(s, own >= 0 ? own : part->fd, data.start, data.end));
+		TRY(read_file_pages(s, part->fd, data.start, data.end));
 		at = data.end;
 	}
 	return frame_out_flush(&s->out);

@@ -168,6 +168,7 @@ static struct err *pump_source_leave(struct page_source *s)
 
 /* ---- private memory ---- */
 
+/* @calls pages: splice */
 /* All that a pipe of the pump's holds, into one of ours that is empty. */
 static struct err *move_pipe(int from, int to, size_t bytes)
 {
@@ -466,21 +467,18 @@ static struct err *pump_send_shared(struct page_source *s, const struct shared_p
 	struct channel *ch, struct pages_stats *st)
 {
 	uint64_t end = part->offset + PAGE_UP(part->bytes);
-	autoclose int own = shared_open(part->fd);
 
-	if (own < 0)
-		return source_copy.send_shared(s->copy, part, ch, st);
 	frame_out_start(&s->out, ch, st, part->space);
 	for (uint64_t at = part->offset; at < end;) {
 		struct range data;
 
-		if (!shared_next(own, at, end, &data))
+		if (!shared_next(part->fd, at, end, &data))
 			data = (struct range){ at, end };
 		if (data.start > at)
 			TRY(frame_out_run(&s->out,
 				&(struct run){ at, (data.start - at) / PAGE_BYTES, RUN_DROP },
 				true));
-		TRY(send_file_pages(s, own, data));
+		TRY(send_file_pages(s, part->fd, data));
 		at = data.end;
 	}
 	return frame_out_flush_pipe(&s->out, s->own_pipe);

@@ -2,11 +2,14 @@
 #include "roles/child.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define END_MS 2000
 
 struct child {
 	const struct child_ops *ops;
@@ -95,6 +98,25 @@ void child_post(struct child *c, const Migrate__Ipc *m, const int *fds, size_t n
 void child_kill(struct child *c)
 {
 	(void)syscall(SYS_pidfd_send_signal, c->pidfd, SIGKILL, NULL, 0);
+}
+
+/* What it holds (a port) is free when this returns: another daemon may begin at once. */
+void child_end(struct child *c)
+{
+	struct pollfd p = { c ? c->pidfd : -1, POLLIN, 0 };
+	int n;
+
+	if (!c)
+		return;
+	ipc_free(take(&c->ipc));
+	do
+		n = poll(&p, 1, END_MS);
+	while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		child_kill(c);
+	while (waitpid(c->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	child_free(c);
 }
 
 void child_free(struct child *c)

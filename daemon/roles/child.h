@@ -30,5 +30,8 @@ struct err *child_start(
 void child_post(struct child *c, const Migrate__Ipc *m, const int *fds, size_t n_fds);
 /* SIGKILL; its end is reported as always. */
 void child_kill(struct child *c);
+/* At the monitor's own end, for a service, which ends when our end closes: waits for that, and
+ * kills it if it takes too long. Nobody is told. */
+void child_end(struct child *c);
 /* At the monitor's own end: the process is left alone (it sees our end close). */
 void child_free(struct child *c);

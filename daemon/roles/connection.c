@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "roles/audit.h"
 #include "roles/ipc.h"
+#include "roles/names.h"
 #include "roles/refuse.h"
 #include "session/hello.h"
 #include "session/ktls.h"
@@ -184,6 +185,7 @@ static int64_t within(const struct connection *c, uint64_t us)
 	return (int64_t)(d && d->limit_us && d->limit_us < us ? d->limit_us : us);
 }
 
+/* @calls net: dup */
 static struct err *dial_tls(struct connection *c, const struct tls_ctx *ctx, bool kernel,
 	struct hello_peer *peer, struct tls **ret)
 {
@@ -220,12 +222,10 @@ static struct err *dial_tls(struct connection *c, const struct tls_ctx *ctx, boo
 static struct err *dial_with(struct connection *c, const struct tls_ctx *ctx,
 	struct hello_peer *peer, struct tls **t, int *fd)
 {
-	struct address a = { .port = (uint16_t)c->dial->port };
 	bool kernel;
 
-	snprintf(a.host, sizeof(a.host), "%s", c->dial->host);
 	fd_closep(&c->tcp_fd);
-	TRY(address_dial(&a, deadline_in(within(c, c->setup->connect_us)), &c->tcp_fd));
+	TRY(address_dial(&c->places, deadline_in(within(c, c->setup->connect_us)), &c->tcp_fd));
 	kernel = !c->dial->ask && kernel_may(c);
 	TRY(dial_tls(c, ctx, kernel, peer, t));
 	return to_kernel(kernel, t, fd);
@@ -256,6 +256,9 @@ static struct err *dial(struct connection *c, struct hello_peer *peer, struct tl
 
 	snprintf(a.host, sizeof(a.host), "%s", c->dial->host);
 	address_text(&a, text);
+	TRY_IN(names_look_up(&a, deadline_in(within(c, c->setup->connect_us)), &c->places),
+		"connect to %s", text);
+	close(NAMES_FD);
 	e = dial_once(c, peer, t, fd);
 	for (int64_t wait_us = AGAIN_US; c->cut && wait_us <= AGAIN_MAX_US; wait_us *= 2) {
 		struct err *again;
@@ -283,6 +286,7 @@ static bool limited(const struct connection *c)
 	return within(c, steps_us) < (int64_t)steps_us;
 }
 
+/* @calls net: alarm close */
 static int dialling(struct connection *c)
 {
 	struct hello_peer peer;
@@ -389,6 +393,7 @@ static struct err *accept_tls(
 	return NULL;
 }
 
+/* @calls net: socketpair[0=AF_UNIX] */
 /* A socketpair for the relay: one end is ours, the other the server's. */
 static struct err *open_relay(struct connection *c, struct tls **t, int *fd)
 {
@@ -454,9 +459,10 @@ int connection_refuse(int fd, const Migrate__Error *why)
 	return 0;
 }
 
+/* @calls net: fcntl[1=F_SETFL] */
 int connection_main(struct connection *c)
 {
-	/* Blocking name service, and a backstop for all that has deadlines of its own. */
+	/* A backstop for all that has deadlines of its own. */
 	int64_t limit_us = within(c, c->setup->handshake_us + (c->dial ? c->setup->connect_us : 0));
 
 	limit_us *= c->tls_next && c->dial ? 2 : 1;

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "ipc.pb-c.h"
+#include "session/address.h"
 #include "session/peers.h"
 #include "session/tls.h"
 
@@ -19,6 +20,7 @@ struct connection {
 	const Migrate__NetSetup *setup;
 	const struct tls_ctx *tls, *tls_next; /* dialling: tls_next is tried first; or NULL */
 	const struct peers *peers;
+	struct address_places places; /* dialling: where the peer may be */
 	char peer_key[FINGERPRINT_BYTES]; /* who it is */
 	char own_key[FINGERPRINT_BYTES];  /* which of ours it took */
 	bool cut;                         /* dialling: the other side ended without a word */

@@ -413,6 +413,7 @@ static void on_client_event(struct bufferevent *bev, short what, void *arg)
 			bev, EV_READ | EV_WRITE); /* the answer brings the id to cancel */
 }
 
+/* @calls control: getsockopt[1=SOL_SOCKET,2=SO_PEERCRED] */
 static bool has_room(const struct control *ct, int fd, uid_t *uid)
 {
 	struct ucred cred = { .uid = (uid_t)-1 };
@@ -428,6 +429,7 @@ static bool has_room(const struct control *ct, int fd, uid_t *uid)
 	return cred.uid == 0 || n < CLIENTS_PER_USER;
 }
 
+/* @calls control: accept4 close */
 static void on_accept(evutil_socket_t listener, short what unused_arg, void *arg)
 {
 	const struct timeval limit = { REQUEST_S, 0 };
@@ -590,6 +592,7 @@ static const struct ipc_handlers monitor_handlers = {
 	.closed = on_monitor_gone,
 };
 
+/* @calls control: +base +libevent */
 int control_main(void)
 {
 	struct control ct = { .base = event_base_new() };

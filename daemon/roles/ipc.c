@@ -1,6 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0
-/* See ipc.h. A packet is one message; a packet that was cut (MSG_TRUNC) or does not parse ends the
- * connection, as does a message that its receiver has no handler for. */
+/*
+ * See ipc.h. A packet is one message; a packet that was cut (MSG_TRUNC) or does not parse ends the
+ * connection, as does a message that its receiver has no handler for.
+ *
+ * Why serving each message is safe, even if its sender is in somebody else's hands. Control reads
+ * what local users send, net what anybody sends, a worker what its peer sends; the monitor reads
+ * only messages of theirs. tests/lint/messages.py misses a message that is not here.
+ *
+ * control_setup (monitor to control): only the monitor has the other end of descriptor 3, which no
+ *   message can replace. What is in it everybody may know; the listeners are control's work.
+ * keys (monitor to net): brings the private keys as files, which net reads and closes with the
+ *   message: they are in no message, so in no buffer of the monitor's.
+ * net_setup (monitor to net): taken once, and only with a key. The listeners are net's work.
+ * ready (control, net to monitor): has no content, and counts once a role; a lie starts nothing
+ *   but systemd's notion that we are up.
+ * peers (monitor to control, net): text that the monitor has parsed already; it is parsed again, in
+ *   a copy, and takes the place of the old list only as a whole.
+ * ask (control to monitor): who asks is the kernel's word about the socket beside it, not
+ *   control's; the request is checked like one from that user. Control can do no more with it than
+ *   the client whose socket it has, at a time of its choice.
+ * answer (monitor to control): goes to the client with that cookie, if it is still there; the text
+ *   says nothing that the client who asked may not know.
+ * left (control to monitor): cancels a migration that a client of control's began, which whoever
+ *   has control could do by closing that client's socket. A cancelled migration loses nothing.
+ * dial (monitor to net): host and only key come from the list of peers; net can fail to connect, or
+ *   connect elsewhere, where the key does not fit; it cannot make the monitor believe in a peer.
+ * drop (monitor to net): ends a child of net's that dials and is not connected; nothing else has
+ *   such an id and number.
+ * connected (net to monitor): name and key are net's word, because net has done the handshake:
+ *   whoever has net can speak for every peer and read what passes (SECURITY.md), so what peers may
+ *   do is decided by monitor and worker. The descriptor is only read by a worker, as a peer's.
+ * lost (net to monitor): explains an end that the worker has seen itself; it is text in an outcome
+ *   that does not depend on it.
+ * work (monitor to worker): the first and only one; a worker takes no other, so nobody who comes
+ *   later can give one. Policy in it is the monitor's, from root's configuration.
+ * progress (worker to monitor, monitor to control): id and pid are the worker's own; a lie about
+ *   state or owner misleads the recovery of this one migration, whose process the worker holds in
+ *   its hands anyway.
+ * done (worker to monitor, monitor to control): like progress, but once: what comes after the first
+ *   is dropped, and the process is found by the kernel's word (pid and start time) all the same.
+ * hook_run (worker to monitor, monitor to hooks): the worker names an event and numbers; which
+ *   directory and how long are the monitor's. One at a time; programs and directory must be root's.
+ *   Texts reach the programs as JSON and environment, never as a command.
+ * hook_result (hooks to monitor, monitor to worker): an answer to the one run that waits for it,
+ *   and any other is dropped. An error can only stop a move that has not been committed.
+ * refuse (monitor to net): an error's text, and a socket that net had before; a child of net's says
+ *   it and ends.
+ * join_ask (net to monitor): whoever has the peer's key and the token of a migration under way may
+ *   join it; both are compared here, in constant time, all refusals of a stranger are the same, and
+ *   who waits is counted.
+ * join_answer (monitor to net): yes or no to a connection that asked, by a number that net gave; a
+ *   number that is not there is ignored.
+ * fate_ask (net to monitor): what became of a migration is told only to the peer whose key sent
+ *   it, which is net's word as in connected. That one is under way, any peer can hear that guesses
+ *   its random id.
+ * fate_answer (monitor to net): one of six words, to a connection that asked, by net's number; one
+ *   that is not there is ignored.
+ * hook_stop (worker to monitor, monitor to hooks): ends the programs that run for this worker's
+ *   migration and nothing else: it names nobody, and the monitor knows whose hooks they are.
+ * reserve (worker to monitor): what its peer announced, against limits that are the monitor's; a
+ *   worker that announces too little is found out when the process is looked at, before the commit.
+ * reserved (monitor to worker): yes or no to the one question that waits for it; what comes when
+ *   none does is not read as an answer to the next.
+ * unwanted (monitor to net): that connection counts as a stranger's from now on; a number that is
+ *   not there is ignored.
+ * open (worker to monitor): one more connection of the worker's own migration, to the peer that it
+ *   has already; the numbers are bounded, and none is given twice.
+ * opened (monitor to worker): the descriptor is read as the peer's bytes, like the first; a number
+ *   that nobody waits for is closed.
+ */
 #include "roles/ipc.h"
 
 #include <errno.h>
@@ -38,6 +106,9 @@ void ipc_msg_fini(struct ipc_msg *msg)
 	msg->m = NULL;
 }
 
+/* Net may not raise its buffers above the limit for all, and tries.
+ * @calls net: socketpair[0=AF_UNIX] setsockopt[1=SOL_SOCKET,2=SO_SNDBUFFORCE]
+ * @calls net: setsockopt[1=SOL_SOCKET,2=SO_SNDBUF] */
 struct err *ipc_pair(int fds[2])
 {
 	int size = SOCKET_BUFFER;
@@ -50,7 +121,7 @@ struct err *ipc_pair(int fds[2])
 	return NULL;
 }
 
-/* One sendmsg: 0 or errno. */
+/* One sendmsg: 0 or errno. @calls control net pages: sendmsg */
 static int send_packet(int fd, const uint8_t *buf, size_t len, const int *fds, size_t n_fds)
 {
 	union {
@@ -85,7 +156,7 @@ static void take_descriptors(struct msghdr *h, struct ipc_msg *ret)
 	}
 }
 
-/* One packet; EAGAIN is returned as *again. */
+/* One packet; EAGAIN is returned as *again. @calls control net pages: recvmsg */
 static struct err *recv_packet(int fd, int flags, struct ipc_msg *ret, bool *again)
 {
 	union {
@@ -129,6 +200,7 @@ static struct err *recv_packet(int fd, int flags, struct ipc_msg *ret, bool *aga
 	return NULL;
 }
 
+/* @calls net pages: poll */
 struct err *ipc_send(int fd, const Migrate__Ipc *m, const int *fds, size_t n_fds, struct deadline d)
 {
 	size_t len = migrate__ipc__get_packed_size(m);
@@ -249,6 +321,7 @@ static bool sent_at_once(struct ipc *p, const struct packet *k, const int *fds, 
 	return true;
 }
 
+/* @calls control net: fcntl[1=F_DUPFD_CLOEXEC] close */
 void ipc_post(struct ipc *p, const Migrate__Ipc *m, const int *fds, size_t n_fds)
 {
 	size_t len = migrate__ipc__get_packed_size(m);

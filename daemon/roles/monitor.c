@@ -17,7 +17,9 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "kernel/confine.h"
 #include "roles/groups.h"
+#include "roles/inherit.h"
 #include "roles/joins.h"
 #include "roles/recover.h"
 #include "roles/settle.h"
@@ -213,52 +215,39 @@ static void say_keys(struct monitor *m, int *fds, size_t n_fds)
 {
 	Migrate__ControlSetup setup = MIGRATE__CONTROL_SETUP__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
-	char none[] = "";
 
-	setup.fingerprint = m->state.identity->fingerprint;
-	setup.next_fingerprint = m->state.next ? m->state.next->fingerprint : none;
+	setup.fingerprint = m->state.fingerprint;
+	setup.next_fingerprint = m->state.next_fingerprint;
 	ipc.body_case = MIGRATE__IPC__BODY_CONTROL_SETUP;
 	ipc.control_setup = &setup;
 	child_post(m->control.child, &ipc, fds, n_fds);
 }
 
-static void wipe_keys(Migrate__Keys *k)
+/* As files: no private key is in memory of ours, nor in a message. */
+static struct err *post_keys_to_net(struct monitor *m)
 {
-	char *pems[] = { k->pem, k->next_pem };
+	Migrate__Keys keys = MIGRATE__KEYS__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	autoclose int key = -1, next = -1;
 
-	for (size_t i = 0; i < ARRAY_LEN(pems); i++) {
-		if (!pems[i])
-			continue;
-		explicit_bzero(pems[i], strlen(pems[i]));
-		free(pems[i]);
-	}
-}
-
-/* For wipe_keys. */
-static struct err *fill_keys(const struct monitor *m, Migrate__Keys *k)
-{
-	k->pem = k->next_pem = NULL;
-	TRY(identity_to_pem(m->state.identity, &k->pem));
-	if (m->state.next)
-		return identity_to_pem(m->state.next, &k->next_pem);
-	k->next_pem = xstrdup("");
+	TRY(state_key_fds(&m->state, &key, &next));
+	ipc.body_case = MIGRATE__IPC__BODY_KEYS;
+	ipc.keys = &keys;
+	child_post(m->net.child, &ipc, (int[]){ key, next }, next >= 0 ? 2 : 1);
 	return NULL;
 }
 
 void monitor_post_keys(struct monitor *m)
 {
-	AUTO(wipe_keys) Migrate__Keys keys = MIGRATE__KEYS__INIT;
-	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
-	autoerr struct err *e = fill_keys(m, &keys);
+	autoerr struct err *e = m->net.child ? post_keys_to_net(m) : NULL;
 
 	if (e) {
+		autofree char *line = err_line(e);
+
+		log_error("keys error=\"%s\"", line);
 		end_loop(m, 1);
 		return;
 	}
-	ipc.body_case = MIGRATE__IPC__BODY_KEYS;
-	ipc.keys = &keys;
-	if (m->net.child)
-		child_post(m->net.child, &ipc, NULL, 0);
 	if (m->control.child)
 		say_keys(m, NULL, 0);
 }
@@ -272,21 +261,22 @@ static void set_up_control(struct monitor *m)
 	say_keys(m, m->unix_fds, m->n_unix);
 }
 
-/* The peers first: nobody is accepted before they are known. */
+/* Keys and peers first: nobody is accepted before they are known. */
 static void set_up_net(struct monitor *m)
 {
 	Migrate__NetSetup setup = MIGRATE__NET_SETUP__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
-	AUTO(wipe_keys) Migrate__Keys keys = MIGRATE__KEYS__INIT;
 	char software[] = SOFTWARE;
-	autoerr struct err *e = fill_keys(m, &keys);
+	autoerr struct err *e = post_keys_to_net(m);
 
 	if (e) {
+		autofree char *line = err_line(e);
+
+		log_error("keys error=\"%s\"", line);
 		end_loop(m, 1);
 		return;
 	}
 	post_peers_to(m, &m->net);
-	setup.keys = &keys;
 	setup.software = software;
 	setup.boot_id = m->boot_id;
 	setup.handshake_us = (uint64_t)m->config.handshake_us;
@@ -306,9 +296,8 @@ static void on_ready(void *arg, struct ipc_msg *msg unused_arg)
 	if (m->ready || !m->control.ready || !m->net.ready)
 		return;
 	m->ready = true;
-	log_info("ready key=%s control=%s tcp-sockets=%zu peers=%zu",
-		m->state.identity->fingerprint, m->options->control_path, m->n_tcp,
-		m->state.peers.n);
+	log_info("ready key=%s control=%s tcp-sockets=%zu peers=%zu", m->state.fingerprint,
+		m->options->control_path, m->n_tcp, m->state.peers.n);
 	sd_notify(0, "READY=1");
 }
 
@@ -514,6 +503,8 @@ static struct err *start(struct monitor *m)
 	if (geteuid() != 0)
 		return err_hint(err_new(ERR_DENIED, "migrated must be started by root"),
 			"use sudo, or systemctl start migrated");
+	inherit_begin();
+	TRY(confine_memory());
 	TRY(config_load(&m->config, o->config_path, o->config_required));
 	TRY(read_boot_id(m));
 	TRY(state_open(&m->state, o->state_dir));
@@ -546,8 +537,8 @@ static void finish(struct monitor *m)
 	rates_fini(&m->rates);
 	groups_free(m->groups);
 	migrations_fini(&m->ended);
-	child_free(m->control.child);
-	child_free(m->net.child);
+	child_end(m->control.child);
+	child_end(m->net.child);
 	if (m->made_socket)
 		(void)unlink(m->options->control_path);
 	state_fini(&m->state);

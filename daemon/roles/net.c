@@ -24,6 +24,7 @@
 #include "roles/connection.h"
 #include "roles/doors.h"
 #include "roles/ipc.h"
+#include "roles/names.h"
 #include "roles/rates.h"
 #include "roles/role.h"
 #include "session/admission.h"
@@ -37,6 +38,7 @@
 #define UNKNOWN_PER_SOURCE 96 /* more than 64 migrations that begin at once */
 #define CONNECTIONS_MAX    512
 #define RETRY_MS           200 /* after accept ran out of descriptors */
+#define KEY_MAX            4096
 /* Lines in the log about strangers: more would fill a disk at their pleasure. */
 #define LINES_BURST      50
 #define LINES_PER_MINUTE 60
@@ -92,7 +94,7 @@ static int compare_ints(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
-/* A child keeps stdio and these. */
+/* A child keeps stdio and these. @calls net: close_range */
 static void close_all_but(int *keep, size_t n)
 {
 	unsigned from = STDERR_FILENO + 1;
@@ -196,6 +198,7 @@ static void on_child_lost(void *arg, struct ipc *from unused_arg, struct ipc_msg
 	ipc_post(c->net->monitor, msg->m, NULL, 0);
 }
 
+/* @calls net: wait4 */
 /* Its end of the pair closes when it ends, so the wait is short. With kernel TLS it ends as soon as
  * it is connected. */
 static void on_child_ended(void *arg, struct ipc *from)
@@ -206,6 +209,8 @@ static void on_child_ended(void *arg, struct ipc *from)
 
 	while (waitpid(c->pid, &status, 0) < 0 && errno == EINTR)
 		;
+	if (WIFSIGNALED(status) && WTERMSIG(status) != SIGALRM && WTERMSIG(status) != SIGKILL)
+		log_error("connection ended by signal %d", WTERMSIG(status));
 	if (c->id && !c->connected) {
 		autoerr struct err *e =
 			WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM
@@ -259,10 +264,11 @@ static int child_main(struct net *n, const struct task *t, int report)
 		.loud = t->loud,
 	};
 
-	close_all_but((int[]){ report, t->fd }, 2);
+	close_all_but((int[]){ report, t->fd, t->dial ? NAMES_FD : report }, 3);
 	return t->refuse ? connection_refuse(t->fd, t->refuse) : connection_main(&conn);
 }
 
+/* @calls net: clone[0=CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD] close */
 static struct err *start_child(struct net *n, const struct task *t)
 {
 	autoclose int ours = -1, theirs = -1;
@@ -391,6 +397,7 @@ static void on_dropped(void *arg)
 	n->silenced++;
 }
 
+/* @calls net: accept4 */
 static void on_accept(evutil_socket_t listener, short what unused_arg, void *arg)
 {
 	struct net *n = arg;
@@ -421,39 +428,42 @@ static void fatal(struct net *n, const struct err *e)
 	event_base_loopbreak(n->base);
 }
 
-static struct err *read_key(char *pem, struct identity **ret)
+/* No copy of the text stays. @calls net: pread64 */
+static struct err *read_key(int fd, struct identity **ret)
 {
-	struct err *e = identity_from_pem(pem, strlen(pem), ret);
+	char pem[KEY_MAX];
+	ssize_t len = pread(fd, pem, sizeof(pem), 0);
+	struct err *e = len < 0 ? err_errno(errno, "read the private key")
+				: identity_from_pem(pem, (size_t)len, ret);
 
-	explicit_bzero(pem, strlen(pem));
+	explicit_bzero(pem, sizeof(pem));
 	return e;
 }
 
 /* Children have copies of what they use. */
-static struct err *use_keys(struct net *n, const Migrate__Keys *k)
+static struct err *use_keys(struct net *n, const struct ipc_msg *msg)
 {
+	if (!msg->n_fds || msg->n_fds > 2)
+		return err_new(ERR_BUG, "%zu keys", msg->n_fds);
 	identity_freep(&n->identity);
 	identity_freep(&n->next);
 	tls_ctx_fini(&n->dial);
 	tls_ctx_fini(&n->dial_next);
 	tls_ctx_fini(&n->accept);
-	TRY(read_key(k->pem, &n->identity));
+	TRY(read_key(msg->fds[0], &n->identity));
 	TRY(tls_ctx_init(&n->dial, n->identity, TLS_DIAL));
 	TRY(tls_ctx_init(&n->accept, n->identity, TLS_ACCEPT));
-	if (!k->next_pem[0])
+	if (msg->n_fds == 1)
 		return NULL;
-	TRY(read_key(k->next_pem, &n->next));
+	TRY(read_key(msg->fds[1], &n->next));
 	n->accept.other = n->next;
 	return tls_ctx_init(&n->dial_next, n->next, TLS_DIAL);
 }
 
 static struct err *set_up(struct net *n, struct ipc_msg *msg)
 {
-	const Migrate__NetSetup *s = msg->m->net_setup;
-
-	if (n->setup || !s->keys)
+	if (n->setup || !n->identity)
 		return err_new(ERR_BUG, "set up twice, or without keys");
-	TRY(use_keys(n, s->keys));
 	for (size_t i = 0; i < msg->n_fds; i++) {
 		struct event *ev = event_new(
 			n->base, take_fd(&msg->fds[i]), EV_READ | EV_PERSIST, on_accept, n);
@@ -475,7 +485,7 @@ static struct err *set_up(struct net *n, struct ipc_msg *msg)
 static void on_keys(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
 {
 	struct net *n = arg;
-	autoerr struct err *e = use_keys(n, msg->m->keys);
+	autoerr struct err *e = use_keys(n, msg);
 
 	if (e)
 		fatal(n, e);
@@ -543,6 +553,7 @@ static void on_refuse(void *arg, struct ipc *from unused_arg, struct ipc_msg *ms
 	}
 }
 
+/* @calls net: kill[1=SIGKILL] */
 static void on_drop(void *arg, struct ipc *from unused_arg, struct ipc_msg *msg)
 {
 	struct net *n = arg;
@@ -605,6 +616,7 @@ static const struct ipc_handlers monitor_handlers = {
 	.closed = on_monitor_gone,
 };
 
+/* @calls net: +base +libevent +openssl */
 int net_main(void)
 {
 	struct net n = { .base = event_base_new() };

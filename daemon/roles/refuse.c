@@ -9,6 +9,7 @@
 
 #define SAY_US 5000000
 
+/* The monitor does this. @calls none: sendto */
 void refuse_relay(int fd, const struct err *e)
 {
 	autoarena struct arena *a = arena_new();

@@ -4,37 +4,50 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/capability.h>
-#include <linux/keyctl.h>
+#include <linux/securebits.h>
 #include <pwd.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "base/io.h"
 #include "base/log.h"
+#include "kernel/confine.h"
+#include "roles/inherit.h"
 #include "roles/ipc.h"
+#include "roles/names.h"
+#include "session/ossl.h"
 
 #define USERS_MAX 3
+
+struct ids {
+	char name[64];
+	uid_t uid;
+	gid_t gid;
+};
+
+static struct err *prepare_net(const struct ids *who);
 
 static const struct role {
 	const char *name, *process;
 	int (*main)(void);
-	bool confined;
-	const char *users[USERS_MAX]; /* the first that exists */
+	const char *users[USERS_MAX]; /* the first that exists; none: it stays root, unconfined */
+	enum confine_list calls;
+	int spaces;                                    /* that are its own, besides an empty root */
+	struct err *(*prepare)(const struct ids *who); /* what needs files */
 } roles[ROLE_COUNT] = {
-	[ROLE_CONTROL] = { "control", "migrated-ctl", control_main, true,
-		{ "migrated", "nobody" } },
-	[ROLE_NET] = { "net", "migrated-net", net_main, true,
-		{ "migrated-net", "migrated", "nobody" } },
-	[ROLE_WORKER] = { "worker", "migrated-worker", worker_main, false, { NULL } },
-	[ROLE_HOOKS] = { "hooks", "migrated-hooks", hooks_main, false, { NULL } },
+	[ROLE_CONTROL] = { "control", "migrated-ctl", control_main, { "migrated", "nobody" },
+		CONFINE_CONTROL, CLONE_NEWNET, NULL },
+	[ROLE_NET] = { "net", "migrated-net", net_main, { "migrated-net", "migrated", "nobody" },
+		CONFINE_NET, 0, prepare_net },
+	[ROLE_WORKER] = { .name = "worker", .process = "migrated-worker", .main = worker_main },
+	[ROLE_HOOKS] = { .name = "hooks", .process = "migrated-hooks", .main = hooks_main },
 };
 
 const char *role_name(enum role_kind kind)
@@ -42,61 +55,69 @@ const char *role_name(enum role_kind kind)
 	return roles[kind].name;
 }
 
-static struct err *drop_ids(const struct role *r)
+static struct err *find_user(const struct role *r, struct ids *ret)
 {
 	const struct passwd *pw = NULL;
 
 	for (size_t i = 0; i < USERS_MAX && r->users[i] && !pw; i++)
 		pw = getpwnam(r->users[i]);
 	if (!pw)
-		return err_hint(err_new(ERR_KERNEL, "no user nobody on this host"),
-			"add a system user migrated");
+		return err_hint(
+			err_new(ERR_KERNEL, "no user %s on this host, nor nobody", r->users[0]),
+			"add a system user %s", r->users[0]);
 	if (pw->pw_uid == 0 || pw->pw_gid == 0)
 		return err_new(ERR_INVALID, "user %s is root", pw->pw_name);
-	if (setgroups(0, NULL) < 0 || setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) < 0 ||
-		setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) < 0)
-		return err_errno(errno, "become user %s", pw->pw_name);
+	if (strcmp(pw->pw_name, r->users[0]) != 0)
+		log_warn("user=%s missing=%s try=\"adduser --system --group %s\"", pw->pw_name,
+			r->users[0], r->users[0]);
+	*ret = (struct ids){ .uid = pw->pw_uid, .gid = pw->pw_gid };
+	snprintf(ret->name, sizeof(ret->name), "%s", pw->pw_name);
 	return NULL;
 }
 
-static struct err *drop_capabilities(void)
+/* Capabilities stay when the user changes: giving them up takes some. Not dumpable: two roles may
+ * have one user, and net holds the private key. */
+static struct err *lower(const struct ids *who)
 {
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
+	const struct rlimit no_core = { 0, 0 };
 
-	memset(none, 0, sizeof(none));
-	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||
-		syscall(SYS_capset, &head, none) < 0)
-		return err_errno(errno, "give up all capabilities");
-	return NULL;
-}
-
-/* Not dumpable: the two may have one user, and net holds the private key. */
-static struct err *confine(const struct role *r)
-{
-	struct rlimit no_core = { 0, 0 };
-
-	TRY(drop_ids(r));
-	TRY(drop_capabilities());
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ||
-		setrlimit(RLIMIT_CORE, &no_core) < 0)
+	if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0) < 0 ||
+		setgroups(0, NULL) < 0 || setresgid(who->gid, who->gid, who->gid) < 0 ||
+		setresuid(who->uid, who->uid, who->uid) < 0)
+		return err_errno(errno, "become user %s", who->name);
+	TRY(confine_capabilities(0));
+	TRY(confine_memory());
+	if (setrlimit(RLIMIT_CORE, &no_core) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_errno(errno, "confine the role");
 	return NULL;
 }
 
-/* What the service manager gave to us must not stay with moved processes for ever. Each one is best
- * effort: inside a container some cannot be changed, and then they are not ours. */
-static void shed_inheritance(void)
+static struct err *lower_names(const void *who)
 {
-	struct err *ignored = io_write_file("/proc/self/oom_score_adj", "0\n");
+	return lower(who);
+}
 
-	err_free(ignored);
-	(void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0);
-	(void)setpriority(PRIO_PROCESS, 0, 0);
-	(void)prctl(PR_SET_TIMERSLACK, 0, 0, 0, 0);
-	(void)syscall(SYS_set_mempolicy, 0 /* MPOL_DEFAULT */, NULL, 0);
-	(void)clearenv();
-	umask(022);
+static struct err *prepare_net(const struct ids *who)
+{
+	TRY(names_start(lower_names, who));
+	return ossl_prepare();
+}
+
+/* Users are looked up while there are files; the root goes while there are capabilities. Without a
+ * zone that it has seen, libc looks for the host's in a file whenever a time is converted, as
+ * OpenSSL has it do for certificates. */
+static struct err *confine(const struct role *r)
+{
+	struct ids who;
+
+	TRY(find_user(r, &who));
+	(void)setenv("TZ", "UTC0", 1);
+	tzset();
+	if (r->prepare)
+		TRY(r->prepare(&who));
+	TRY(confine_root(r->spaces));
+	TRY(lower(&who));
+	return confine_calls(r->calls);
 }
 
 /* The order is the same for all: place, descriptors, log, signals, rights. */
@@ -117,10 +138,10 @@ static struct err *role_begin(const struct role *r, bool debug)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN); /* Ctrl-C in the daemon's terminal is for the monitor */
-	if (r->confined)
+	if (r->users[0])
 		return confine(r);
-	shed_inheritance();
-	return NULL;
+	inherit_nothing();
+	return confine_memory();
 }
 
 int role_main(const char *name, bool debug)

@@ -6,9 +6,11 @@
  * memory) as `migrated --role NAME`, with their end of a socket pair to the monitor as descriptor 3
  * and nothing else open but stdin (/dev/null), stdout and stderr.
  *
- * Confinement: control and net lose every id and capability and get no_new_privs. Monitor and
- * worker get none of that: the worker's children become the moved processes, and what is inherited
- * cannot be given back to them (no_new_privs, a smaller bounding set, seccomp).
+ * Confinement: control and net lose root, every capability, the file system, control the network,
+ * too, and all system calls but those of their lists (kernel/confine.h). Monitor, worker and hooks
+ * get none of that: the worker's children become the moved processes, and what is inherited cannot
+ * be given back to them (no_new_privs, a smaller bounding set, seccomp). What is not inherited they
+ * have: nobody can trace them, and they leave no core.
  */
 #pragma once
 

@@ -15,13 +15,15 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "roles/aside.h"
+#include "session/identity.h"
 
 #define KEY_FILE   "identity.key"
 #define NEXT_FILE  "identity.next"
 #define PEERS_FILE "peers"
 #define SEEN_FILE  "seen"
 #define LOCK_FILE  "lock"
-#define KEY_MAX    (64 << 10)
+#define KEY_MAX    (4 << 10)
 
 static char *join(struct arena *a, const char *dir, const char *name)
 {
@@ -82,46 +84,70 @@ static struct err *lock(struct state *s, struct arena *a)
 	return err_errno(errno, "lock %s", path);
 }
 
-/* *ret stays NULL if there is no such file. */
-static struct err *load_key(const char *path, struct identity **ret)
+/* ---- keys, each looked at or made by a process that ends: they leave copies in the heap ---- */
+
+static struct err *read_key(void *path, void *fingerprint)
 {
 	autoarena struct arena *a = arena_new();
-	struct stat st;
+	autoidentity struct identity *id = NULL;
 	char *pem;
 	size_t len;
+
+	TRY(io_read_file(a, path, KEY_MAX, &pem, &len));
+	TRY_IN(identity_from_pem(pem, len, &id), "%s", (const char *)path);
+	memcpy(fingerprint, id->fingerprint, FINGERPRINT_BYTES);
+	return NULL;
+}
+
+static struct err *write_key(void *path, void *fingerprint)
+{
+	autoidentity struct identity *id = NULL;
+	autofree char *pem = NULL;
+
+	TRY(identity_new(&id));
+	TRY(identity_to_pem(id, &pem));
+	TRY(state_write_file(path, pem, 0600));
+	memcpy(fingerprint, id->fingerprint, FINGERPRINT_BYTES);
+	return NULL;
+}
+
+/* The fingerprint stays empty if there is no such file. */
+static struct err *load_key(char *path, char fingerprint[FINGERPRINT_BYTES])
+{
+	struct stat st;
 
 	if (stat(path, &st) < 0)
 		return errno == ENOENT ? NULL : err_errno(errno, "stat %s", path);
 	if (st.st_mode & 077)
 		return err_hint(err_new(ERR_DENIED, "%s can be read by others", path),
 			"chmod 600 it, or remove it to get a new key");
-	TRY(io_read_file(a, path, KEY_MAX, &pem, &len));
-	TRY_IN(identity_from_pem(pem, len, ret), "%s", path);
-	explicit_bzero(pem, len);
-	return NULL;
+	return aside_run(read_key, path, fingerprint, FINGERPRINT_BYTES);
 }
 
-static struct err *make_key(const char *path, struct identity **ret)
+static struct err *make_key(char *path, char fingerprint[FINGERPRINT_BYTES])
 {
-	AUTO(identity_freep) struct identity *id = NULL;
-	autofree char *fresh = NULL;
-
-	TRY(identity_new(&id));
-	TRY(identity_to_pem(id, &fresh));
-	TRY(state_write_file(path, fresh, 0600));
-	explicit_bzero(fresh, strlen(fresh));
-	log_info("identity made key=%s file=%s", id->fingerprint, path);
-	*ret = take(&id);
+	TRY(aside_run(write_key, path, fingerprint, FINGERPRINT_BYTES));
+	log_info("identity made key=%s file=%s", fingerprint, path);
 	return NULL;
 }
 
 static struct err *load_identity(struct state *s, struct arena *a)
 {
-	TRY(load_key(join(a, s->dir, KEY_FILE), &s->identity));
-	TRY(load_key(join(a, s->dir, NEXT_FILE), &s->next));
-	if (s->identity)
+	TRY(load_key(join(a, s->dir, KEY_FILE), s->fingerprint));
+	TRY(load_key(join(a, s->dir, NEXT_FILE), s->next_fingerprint));
+	if (s->fingerprint[0])
 		return NULL;
-	return make_key(join(a, s->dir, KEY_FILE), &s->identity);
+	return make_key(join(a, s->dir, KEY_FILE), s->fingerprint);
+}
+
+struct err *state_key_fds(const struct state *s, int *key, int *next)
+{
+	autoarena struct arena *a = arena_new();
+
+	TRY(io_open(join(a, s->dir, KEY_FILE), O_RDONLY | O_NOFOLLOW, key));
+	if (!s->next_fingerprint[0])
+		return NULL;
+	return io_open(join(a, s->dir, NEXT_FILE), O_RDONLY | O_NOFOLLOW, next);
 }
 
 /* ---- our own key changes ---- */
@@ -130,11 +156,11 @@ struct err *state_rotate(struct state *s)
 {
 	autoarena struct arena *a = arena_new();
 
-	if (s->next)
+	if (s->next_fingerprint[0])
 		return err_hint(err_new(ERR_INVALID, "the next key is there already: %s",
-					s->next->fingerprint),
+					s->next_fingerprint),
 			"when all peers know it: migratectl identity retire");
-	return make_key(join(a, s->dir, NEXT_FILE), &s->next);
+	return make_key(join(a, s->dir, NEXT_FILE), s->next_fingerprint);
 }
 
 /* Whoever was last served under the next key has it in its list. */
@@ -145,7 +171,7 @@ static struct err *all_know_next(const struct state *s)
 	for (size_t i = 0; i < s->peers.n; i++) {
 		const struct seen_peer *p = seen_find(&s->seen, s->peers.v[i].name);
 
-		if (!p || strcmp(p->own, s->next->fingerprint) != 0)
+		if (!p || strcmp(p->own, s->next_fingerprint) != 0)
 			text_addf(&left, "%s%s", left.len ? ", " : "", s->peers.v[i].name);
 	}
 	if (!left.len)
@@ -155,7 +181,7 @@ static struct err *all_know_next(const struct state *s)
 		"on each of them: migratectl peer add NAME HOST %s; a check of any process by "
 		"either "
 		"side shows that it is known; --force if you are sure",
-		s->next->fingerprint);
+		s->next_fingerprint);
 }
 
 struct err *state_retire(struct state *s, bool force)
@@ -163,16 +189,16 @@ struct err *state_retire(struct state *s, bool force)
 	autoarena struct arena *a = arena_new();
 	const char *path = join(a, s->dir, KEY_FILE);
 
-	if (!s->next)
+	if (!s->next_fingerprint[0])
 		return err_hint(err_new(ERR_INVALID, "there is no next key"),
 			"migratectl identity rotate makes one");
 	if (!force)
 		TRY(all_know_next(s));
 	if (rename(join(a, s->dir, NEXT_FILE), path) < 0)
 		return err_errno(errno, "write %s", path);
-	log_info("identity retired key=%s now=%s", s->identity->fingerprint, s->next->fingerprint);
-	identity_free(s->identity);
-	s->identity = take(&s->next);
+	log_info("identity retired key=%s now=%s", s->fingerprint, s->next_fingerprint);
+	memcpy(s->fingerprint, s->next_fingerprint, FINGERPRINT_BYTES);
+	s->next_fingerprint[0] = '\0';
 	return sync_parent(path);
 }
 
@@ -238,8 +264,6 @@ void state_fini(struct state *s)
 {
 	free(s->dir);
 	fd_closep(&s->lock_fd);
-	identity_free(s->identity);
-	identity_free(s->next);
 	peers_fini(&s->peers);
 	seen_fini(&s->seen);
 }

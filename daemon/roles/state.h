@@ -2,7 +2,8 @@
 /*
  * What the daemon keeps in --state-dir: identity.key (0600, made at the first start), identity.next
  * while the key is changed, peers, and when they were seen. Only the monitor touches it. A lock
- * makes sure that there is one monitor.
+ * makes sure that there is one monitor. Private keys are in the memory of net only: the monitor has
+ * them looked at, and made, by a process that ends.
  */
 #pragma once
 
@@ -13,8 +14,8 @@
 struct state {
 	char *dir;
 	int lock_fd;
-	struct identity *identity;
-	struct identity *next; /* follows it; peers may know either. NULL: none */
+	char fingerprint[FINGERPRINT_BYTES];
+	char next_fingerprint[FINGERPRINT_BYTES]; /* of the key that follows; "": none */
 	struct peers peers;
 	struct seen seen;
 };
@@ -36,6 +37,8 @@ struct err *state_retire(struct state *s, bool force) must_check;
 struct err *state_save_seen(struct state *s) must_check;
 /* The file was edited by hand: reads it again; on error nothing changes. */
 struct err *state_reload(struct state *s) must_check;
+/* The files with our keys, for net; *next stays as it was if there is none. */
+struct err *state_key_fds(const struct state *s, int *key, int *next) must_check;
 /* Text of the peers, and of when they were seen, each in a new anonymous file at offset 0. */
 struct err *state_peers_fd(const struct state *s, int *fd) must_check;
 struct err *state_seen_fd(const struct state *s, int *fd) must_check;

@@ -22,6 +22,7 @@
 #include "engine/engine.h"
 #include "engine/hook.h"
 #include "engine/patience.h"
+#include "kernel/confine.h"
 #include "kernel/proc.h"
 #include "roles/audit.h"
 #include "roles/hooks.h"
@@ -269,7 +270,7 @@ static void end_journal(struct worker *w, enum engine_result result)
 
 /* ---- asking the monitor ---- */
 
-/* The next message, or GONE, TIMEOUT; CANCELLED if that may be. */
+/* The next message, or GONE, TIMEOUT; CANCELLED if that may be. @calls pages: poll */
 static struct err *next_message(
 	const struct worker *w, bool cancellable, struct deadline d, struct ipc_msg *msg)
 {
@@ -768,7 +769,8 @@ int worker_main(void)
 		.on_hook = on_hook,
 		.on_mark = on_mark,
 		.on_undo = on_undo,
-		.open_stream = on_open_stream };
+		.open_stream = on_open_stream,
+		.page_thread = confine_page_thread };
 	autoerr struct err *e = ipc_recv(IPC_FD, DEADLINE_NEVER, &msg);
 
 	if (!e)

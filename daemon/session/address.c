@@ -110,7 +110,8 @@ static struct err *resolve(const struct address *a, int flags, struct addrinfo *
 	return NULL;
 }
 
-/* Waits for a connect(2) in progress; 0 or its errno. */
+/* Waits for a connect(2) in progress; 0 or its errno.
+ * @calls net: poll getsockopt[1=SOL_SOCKET,2=SO_ERROR] */
 static int connect_wait(int fd, struct deadline d)
 {
 	struct pollfd p = { fd, POLLOUT, 0 };
@@ -128,7 +129,8 @@ static int connect_wait(int fd, struct deadline d)
 }
 
 /* A dead link must be noticed while the engine has nothing to say, and small frames (PING, COMMIT)
- * must not wait for a fuller segment. Advice only: errors do not matter. */
+ * must not wait for a fuller segment. Advice only: errors do not matter.
+ * @calls net: setsockopt[1=IPPROTO_TCP] setsockopt[1=SOL_SOCKET,2=SO_KEEPALIVE] */
 static void tune(int fd)
 {
 	const struct {
@@ -147,15 +149,32 @@ static void tune(int fd)
 			fd, options[i].level, options[i].name, &options[i].value, sizeof(int));
 }
 
-static int dial_one(const struct addrinfo *ai, struct deadline d, int *ret)
+struct err *address_look_up(const struct address *a, struct address_places *ret)
 {
-	autoclose int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct addrinfo *list = NULL;
+
+	TRY(resolve(a, AI_ADDRCONFIG, &list));
+	ret->n = 0;
+	for (struct addrinfo *ai = list; ai && ret->n < ADDRESS_PLACES_MAX; ai = ai->ai_next) {
+		if (ai->ai_addrlen > sizeof(ret->v[0]))
+			continue;
+		memcpy(&ret->v[ret->n], ai->ai_addr, ai->ai_addrlen);
+		ret->len[ret->n++] = ai->ai_addrlen;
+	}
+	freeaddrinfo(list);
+	return NULL;
+}
+
+/* @calls net: socket[0=AF_INET] socket[0=AF_INET6] connect close */
+static int dial_one(const struct sockaddr_storage *to, socklen_t len, struct deadline d, int *ret)
+{
+	autoclose int fd = socket(to->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int no;
 
 	if (fd < 0)
 		return errno;
 	tune(fd);
-	if (connect(fd, ai->ai_addr, ai->ai_addrlen) < 0) {
+	if (connect(fd, (const struct sockaddr *)to, len) < 0) {
 		no = errno == EINPROGRESS ? connect_wait(fd, d) : errno;
 		if (no)
 			return no;
@@ -164,18 +183,15 @@ static int dial_one(const struct addrinfo *ai, struct deadline d, int *ret)
 	return 0;
 }
 
-struct err *address_dial(const struct address *a, struct deadline d, int *fd)
+struct err *address_dial(const struct address_places *to, struct deadline d, int *fd)
 {
-	struct addrinfo *list = NULL;
-	int no = 0;
+	int no = EADDRNOTAVAIL;
 
-	TRY(resolve(a, AI_ADDRCONFIG, &list));
-	for (struct addrinfo *ai = list; ai; ai = ai->ai_next) {
-		no = dial_one(ai, d, fd);
+	for (size_t i = 0; i < to->n; i++) {
+		no = dial_one(&to->v[i], to->len[i], d, fd);
 		if (no == 0 || deadline_passed(d))
 			break;
 	}
-	freeaddrinfo(list);
 	if (no == 0)
 		return NULL;
 	if (no == ECONNREFUSED)
@@ -187,7 +203,9 @@ struct err *address_dial(const struct address *a, struct deadline d, int *fd)
 	return err_errno(no, "connect");
 }
 
-/* With no address: one IPv6 socket for both protocols; IPv4 alone where there is no IPv6. */
+/* With no address: one IPv6 socket for both protocols; IPv4 alone where there is no IPv6. The
+ * monitor does this.
+ * @calls none: bind listen */
 static int listen_one(const struct addrinfo *ai, int *ret)
 {
 	autoclose int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -223,6 +241,8 @@ struct err *address_listen(const struct address *a, int *fd)
 	return NULL;
 }
 
+/* The name of a link in an IPv6 address takes a socket to ask for.
+ * @calls net: getpeername socket[0=AF_UNIX] ioctl[1=SIOCGIFNAME] close */
 void address_of_peer(int fd, char out[ADDRESS_BYTES])
 {
 	struct sockaddr_storage ss;

@@ -23,6 +23,7 @@ void corked_drop(struct corked *c)
 	c->out.start = c->out.end = 0;
 }
 
+/* @calls net: sendto */
 bool corked_flush(struct corked *c)
 {
 	struct corked_way *w = &c->out;
@@ -61,7 +62,7 @@ static int corked_write(BIO *b, const char *buf, int n)
 	return n;
 }
 
-/* 1, 0 at the end, -1 as recv. */
+/* 1, 0 at the end, -1 as recv. @calls net: recvfrom */
 static int fill(struct corked *c)
 {
 	struct corked_way *w = &c->in;

@@ -18,7 +18,7 @@
 
 struct identity {
 	EVP_PKEY *key;
-	X509 *cert; /* self-signed */
+	X509 *cert;    /* self-signed */
 	char fingerprint[FINGERPRINT_BYTES];
 };
 

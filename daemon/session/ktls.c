@@ -80,6 +80,7 @@ void ktls_keys_wipe(struct ktls_keys *k)
 	OPENSSL_cleanse(k, sizeof(*k));
 }
 
+/* @calls net: setsockopt[1=IPPROTO_TCP] */
 bool ktls_possible(int tcp_fd)
 {
 	static const char name[] = "tls";
@@ -87,6 +88,7 @@ bool ktls_possible(int tcp_fd)
 	return setsockopt(tcp_fd, IPPROTO_TCP, TCP_ULP, name, sizeof(name)) == 0;
 }
 
+/* The monitor does this. @calls none: socket bind listen getsockname connect */
 /* Only a connected socket can be asked; the connection waits in the listener's queue. */
 struct err *ktls_load(void)
 {
@@ -107,6 +109,7 @@ struct err *ktls_load(void)
 	return err_errno(errno, "set up kernel TLS");
 }
 
+/* @calls net: setsockopt[1=SOL_TLS] */
 /* The receiving half first: as long as the kernel has none, the socket is what it was. */
 static struct err *give(int fd, const struct ktls_keys *k, bool *ruined)
 {

@@ -91,6 +91,7 @@ static void fail(struct relay *r, struct err *e)
 		r->failed = e;
 }
 
+/* @calls net: shutdown */
 /* Nothing goes out any more; the peer's last words may still be there to read. */
 static void give_up_out(struct relay *r)
 {
@@ -108,6 +109,7 @@ static void fail_out(struct relay *r, int rc)
 
 /* ---- over the socket ---- */
 
+/* @calls net: recvfrom */
 static struct err *socket_look(struct relay *r, const uint8_t **at, size_t *n)
 {
 	struct way *w = &r->out;
@@ -133,6 +135,7 @@ static void socket_sent(struct relay *r, size_t n)
 	drained(&r->out, n);
 }
 
+/* @calls net: sendto */
 static struct err *socket_drain(struct relay *r)
 {
 	struct way *w = &r->in;
@@ -474,6 +477,7 @@ static bool over(const struct relay *r)
 	return r->out_done && !corked_holds(&r->line) && (r->in_done || r->deaf);
 }
 
+/* @calls net: poll */
 static struct err *wait_any(struct relay *r)
 {
 	struct pollfd p[] = { { r->fd, r->serving->wants(r), 0 },

@@ -187,6 +187,7 @@ void tls_freep(struct tls **t)
 
 /* Sends a FIN and eats what still comes, so that the kernel has no reason to send a reset, which
  * would make the peer lose our last words. */
+/* @calls net: shutdown poll recvfrom */
 static void linger(int fd, struct deadline d)
 {
 	struct pollfd p = { fd, POLLIN, 0 };
@@ -300,7 +301,7 @@ struct err *tls_failure(struct tls *t, int rc)
 	return ossl_err("TLS");
 }
 
-/* After a call that wants to wait. */
+/* After a call that wants to wait. @calls net: poll */
 static struct err *wait_io(struct tls *t, int rc, struct deadline d)
 {
 	int why = SSL_get_error(t->ssl, rc), n;
@@ -352,6 +353,7 @@ static bool set_up(struct tls *t, int fd)
 	return SSL_set_tlsext_host_name(t->ssl, name) == 1;
 }
 
+/* @calls net: fcntl[1=F_GETFL] fcntl[1=F_SETFL] */
 struct err *tls_handshake(const struct tls_ctx *c, int fd, struct tls_verify verify,
 	struct deadline d, struct tls **ret)
 {

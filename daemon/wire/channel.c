@@ -46,6 +46,7 @@ static void moved(struct channel *ch, size_t n)
 }
 
 /* Waits until the stream is ready for `events`, the interrupt comes or time is up. */
+/* @calls net pages: poll */
 static struct err *wait_ready(const struct channel *ch, const struct stream *s, short events)
 {
 	for (;;) {
@@ -189,6 +190,7 @@ static struct err *go_on(struct channel *ch)
 
 /* ---- frames ---- */
 
+/* @calls pages: ioctl[1=FIONREAD] */
 static struct err *splice_all(struct channel *ch, int pipe_fd, size_t left)
 {
 	while (left) {

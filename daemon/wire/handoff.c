@@ -14,6 +14,7 @@ union control {
 	char bytes[CMSG_SPACE(FDS * sizeof(int))];
 };
 
+/* @calls net pages: sendmsg */
 struct err *handoff_say(int fd, enum handoff how, const int *fds, size_t n)
 {
 	char byte = (char)how;
@@ -44,6 +45,7 @@ static void take_fds(struct msghdr *msg, int fds[FDS])
 	}
 }
 
+/* @calls net: poll recvmsg */
 struct err *handoff_hear(int fd, struct deadline d, enum handoff *how, int fds[FDS])
 {
 	struct pollfd p = { fd, POLLIN, 0 };

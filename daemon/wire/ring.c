@@ -10,6 +10,7 @@
 #define RING_BYTES_MAX (64u << 20)
 #define SEALS          (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
+/* @calls pages: memfd_create ftruncate fcntl[1=F_ADD_SEALS] close */
 struct err *ring_make(size_t bytes, int *ret)
 {
 	autoclose int fd = memfd_create("migrated-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -21,6 +22,7 @@ struct err *ring_make(size_t bytes, int *ret)
 	return NULL;
 }
 
+/* @calls net pages: fcntl[1=F_GET_SEALS] fstat newfstatat[3&AT_EMPTY_PATH=AT_EMPTY_PATH] */
 static bool size_is_sane(int fd, size_t *bytes)
 {
 	struct stat st;
@@ -32,7 +34,7 @@ static bool size_is_sane(int fd, size_t *bytes)
 	return (*bytes & (*bytes - 1)) == 0;
 }
 
-/* The page of positions, then the data twice. */
+/* The page of positions, then the data twice. @calls net pages: mmap[2&PROT_EXEC=0] munmap */
 struct err *ring_map(int fd, struct ring *ret)
 {
 	size_t bytes;

@@ -13,6 +13,7 @@ void stream_close(struct stream *s)
 	s->ops = NULL;
 }
 
+/* @calls net pages: poll */
 bool stream_readable(struct stream *s)
 {
 	struct pollfd p;
@@ -27,6 +28,7 @@ bool stream_readable(struct stream *s)
 
 /* ---- a socket ---- */
 
+/* @calls pages: sendmsg recvfrom splice */
 static ssize_t socket_write(struct stream *s, const struct iovec *iov, int n, bool more)
 {
 	const struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov,
@@ -78,6 +80,7 @@ static const struct stream_ops socket_ops = {
 	.close = socket_close,
 };
 
+/* @calls pages: fcntl[1=F_GETFL] fcntl[1=F_SETFL] close */
 struct err *stream_socket(int fd, struct stream *ret)
 {
 	autoclose int own = fd;

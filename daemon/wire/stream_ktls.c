@@ -54,6 +54,7 @@ struct ktls {
 
 /* ---- records that are no data ---- */
 
+/* @calls net pages: recvmsg */
 /* As recvmsg, and the type of the record; 0 where it says none (the end, an error). */
 static ssize_t receive(int fd, void *buf, size_t n, uint8_t *type)
 {
@@ -159,6 +160,7 @@ static ssize_t ktls_read(struct stream *s, void *buf, size_t n)
 	return take_control(s, type, head, (size_t)got);
 }
 
+/* @calls pages: splice */
 static ssize_t ktls_splice_in(struct stream *s, int pipe_fd, size_t n)
 {
 	const struct ktls *k = s->state;
@@ -174,7 +176,7 @@ static ssize_t ktls_splice_in(struct stream *s, int pipe_fd, size_t n)
 
 /* ---- writing ---- */
 
-/* Both counts start anew with each question. */
+/* Both counts start anew with each question. @calls net pages: getsockopt[1=SOL_TLS] */
 static ssize_t count_records(struct stream *s)
 {
 	struct tls12_crypto_info_aes_gcm_128 c;
@@ -224,6 +226,7 @@ static ssize_t count(struct stream *s, ssize_t done)
 	return done;
 }
 
+/* @calls net pages: sendmsg */
 static ssize_t ktls_write(struct stream *s, const struct iovec *iov, int n, bool more)
 {
 	const struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov,
@@ -252,6 +255,7 @@ static struct pollfd ktls_wants(const struct stream *s, short events)
 
 /* ---- the end ---- */
 
+/* @calls net pages: fcntl[1=F_GETFL] fcntl[1=F_SETFL] setsockopt[1=SOL_SOCKET,2=SO_SNDTIMEO] */
 /* Behind everything that was written; returns when it is with TCP, or when time is up. */
 static void say_goodbye(int fd)
 {
@@ -280,6 +284,7 @@ static void say_goodbye(int fd)
 	(void)sendmsg(fd, &msg, MSG_NOSIGNAL); /* a peer that is gone does not care */
 }
 
+/* @calls net pages: shutdown poll close */
 /* Eats what still comes, so that the kernel has no reason for a reset, which would make the peer
  * lose our last words. */
 static void linger(int fd)
@@ -320,6 +325,7 @@ static const struct stream_ops ktls_ops = {
 	.close = ktls_close,
 };
 
+/* @calls net pages: setsockopt[1=IPPROTO_TCP,2=TCP_NOTSENT_LOWAT] */
 struct err *stream_ktls(int fd, struct stream *ret)
 {
 	autoclose int own = fd;

@@ -14,6 +14,7 @@ struct halves {
 	struct ring in, out;
 };
 
+/* @calls pages: sendto */
 static void wake(const struct stream *s)
 {
 	const char byte = HANDOFF_WAKE;
@@ -22,6 +23,7 @@ static void wake(const struct stream *s)
 	(void)send(s->fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+/* @calls pages: recvfrom */
 /* Takes the wake-ups that came: -EAGAIN when there are none (left), 0 at the end. */
 static ssize_t take_wakes(const struct stream *s)
 {

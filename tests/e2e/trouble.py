@@ -85,9 +85,12 @@ class Arena:
             if os.path.basename(argv[0]) != "migrated" or stat[0] in "ZX":
                 continue
             role = argv[argv.index("--role") + 1] if "--role" in argv else "monitor"
+            if read("/proc/%s/comm" % name).strip() == "migrated-names":
+                role = "names"
             found.append((int(name), int(stat[1]), role))
         nets = [p for p, _, role in found if role == "net"]
-        return [(p, pp, "net-child" if pp in nets else role) for p, pp, role in found]
+        return [(p, pp, "net-child" if pp in nets and role == "net" else role)
+                for p, pp, role in found]
 
     def role(self, host, name):
         """One of them; a relay can be orphaned, so it is known by its parent only here."""

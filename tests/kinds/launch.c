@@ -41,6 +41,7 @@
 #include "base/io.h"
 #include "engine/engine.h"
 #include "fixpoint.h"
+#include "kernel/confine.h"
 #include "kernel/proc.h"
 #include "pages/odd_stream.h"
 #include "tests/tmp.h"
@@ -187,6 +188,7 @@ static void run_engine(const struct order_msg *m, const int *fds, int reply)
 		.arg = &r,
 		.on_progress = on_progress,
 		.open_stream = open_stream,
+		.page_thread = confine_page_thread,
 	};
 	struct engine_outcome out;
 	struct answer_msg a = { 0 };

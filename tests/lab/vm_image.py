@@ -15,7 +15,8 @@ CACHE = os.environ.get("MIGRATED_LAB_CACHE", "/var/cache/migrated-lab")
 # Their dependencies come along.
 PACKAGES = ("bash", "coreutils", "grep", "sed", "mawk", "procps", "util-linux", "mount", "iproute2",
             "python3", "redis-server", "redis-tools", "strace", "libevent-core-2.1-7", "libprotobuf-c1",
-            "libssl3", "libsystemd0", "libmnl0", "libjansson4", "libxxhash0", "libcmocka0", "openssl")
+            "libssl3", "libsystemd0", "libmnl0", "libseccomp2", "libcap-ng0", "libjansson4", "libxxhash0",
+            "libcmocka0", "openssl")
 TOOLS = ("qemu-system-x86", "qemu-system-x86_64"), ("busybox-static", "busybox"), ("cpio", "cpio"), \
         ("e2fsprogs", "mke2fs"), ("strace", "strace"), ("redis-server", "redis-server")
 # In the order in which they are loaded; what a kernel has built in is not there.

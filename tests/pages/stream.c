@@ -319,10 +319,8 @@ static void shared_memory_with_holes(unused_arg void **state)
 					    (off_t)(i * P)) > 0);
 	/* The destination has something where the source has a hole. */
 	assert_int_equal(pwrite(p.shared[1], page, P, (off_t)(400 * P)), P);
-	assert_int_equal(lseek(p.shared[0], 123, SEEK_SET), 123);
 	p.shared_bytes = pages * P + last;
 	transfer(&p);
-	assert_int_equal(lseek(p.shared[0], 0, SEEK_CUR), 123); /* the target's position */
 	assert_int_equal(p.st.pages_data, 401);
 	assert_int_equal(p.st.runs_dropped, 1);
 	assert_int_equal(fstat(p.shared[1], &st), 0);
