@@ -53,11 +53,14 @@ static void on_door(evutil_socket_t fd unused_arg, short what, void *arg)
 		return;
 	}
 	o->said = true;
+	/* Not to be closed for others in that call; afterwards it is the one that came last. */
+	admission_remove(&d->waiting, &o->waiting);
 	if (d->knocked(d->arg, o->fd, &o->waiting.source)) {
 		o->fd = -1;
 		close_door(o);
 		return;
 	}
+	admission_add(&d->waiting, &o->waiting);
 	event_free(o->ev);
 	wait_for(o, 0, AGAIN_US);
 }
@@ -67,15 +70,25 @@ void doors_init(struct doors *d, size_t max, size_t max_per_source)
 	admission_init(&d->waiting, max, max_per_source);
 }
 
+static bool drop(struct doors *d, struct waiting *victim)
+{
+	if (!victim)
+		return false;
+	close_door(door_of(victim));
+	d->dropped(d->arg);
+	return true;
+}
+
+bool doors_drop(struct doors *d)
+{
+	return drop(d, admission_crowd(&d->waiting));
+}
+
 void doors_open(struct doors *d, int fd, const struct in6_addr *source)
 {
-	struct waiting *victim = admission_victim(&d->waiting, source);
 	struct door *o = xcalloc(1, sizeof(*o));
 
-	if (victim) {
-		close_door(door_of(victim));
-		d->dropped(d->arg);
-	}
+	(void)drop(d, admission_victim(&d->waiting, source));
 	*o = (struct door){ .waiting = { .source = *source }, .doors = d, .fd = fd };
 	o->deadline = deadline_in(d->limit_us);
 	wait_for(o, EV_READ, d->limit_us);

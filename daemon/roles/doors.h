@@ -27,5 +27,7 @@ struct doors {
 
 /* The rest of *d is set. */
 void doors_init(struct doors *d, size_t max, size_t max_per_source);
+/* Closes one, of who has most of them: descriptors have run out. False: there is none. */
+bool doors_drop(struct doors *d);
 /* Takes fd. */
 void doors_open(struct doors *d, int fd, const struct in6_addr *source);

@@ -345,6 +345,8 @@ static void accept_failed(struct net *n, int no)
 
 	if (no != EMFILE && no != ENFILE && no != ENOMEM && no != ENOBUFS)
 		return; /* the stranger has gone again */
+	if (doors_drop(&n->doors))
+		return; /* there is one now */
 	log_warn("accept error=\"%s\"", strerror(no));
 	listen_more(n, false);
 	event_add(n->retry, &soon);
@@ -363,17 +365,24 @@ static bool on_knocked(void *arg, int stranger, const struct in6_addr *source)
 	struct net *n = arg;
 	struct waiting *victim = admission_victim(&n->strangers, source);
 	autoclose int fd = -1;
+	bool loud;
 	autoerr struct err *e = NULL;
 
 	if ((victim && too_early(victim, source)) || n->n_children >= CONNECTIONS_MAX)
 		return false;
 	evict(victim);
 	fd = stranger;
-	e = start_child(n, &(struct task){ .fd = fd, .from = source, .loud = take_line(n) });
+	loud = take_line(n);
+	e = start_child(n, &(struct task){ .fd = fd, .from = source, .loud = loud });
 	if (e) {
 		autofree char *line = err_line(e);
 
-		log_warn("accept error=\"%s\"", line);
+		if (loud)
+			log_warn("accept error=\"%s\"", line);
+		if ((err_sysno(e) == EMFILE || err_sysno(e) == ENFILE) && doors_drop(&n->doors)) {
+			(void)take_fd(&fd);
+			return false; /* there may be enough the next time */
+		}
 	}
 	listen_if_room(n);
 	return true;

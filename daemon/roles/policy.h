@@ -60,7 +60,7 @@ struct subject {
 	pid_t pid;
 	char comm[64];
 	uint64_t start_time; /* clock ticks after boot */
-	uint32_t owner;      /* of /proc/PID: root's when the process is not dumpable */
+	uint32_t owner;      /* of files in /proc/PID: root's when the process is not dumpable */
 	struct rights rights;
 	bool zombie, kernel_thread;
 	bool ours; /* any process of a migrated */

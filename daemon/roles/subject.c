@@ -81,14 +81,16 @@ struct err *subject_rights(pid_t pid, struct rights *ret)
 static struct err *read_facts(struct arena *a, struct subject *s)
 {
 	const char *dir = arena_printf(a, "/proc/%d", s->pid);
+	const char *status = arena_printf(a, "%s/status", dir);
 	struct proc_stat facts;
 	struct stat st;
 	uint64_t tgid;
 
 	TRY(proc_stat(a, s->pid, 0, &facts));
 	TRY(thread_group(a, s->pid, &tgid));
-	if (stat(dir, &st) < 0)
-		return err_errno(errno, "stat %s", dir);
+	/* Root's when it is not dumpable. The directory itself is its user's in any case. */
+	if (stat(status, &st) < 0)
+		return err_errno(errno, "stat %s", status);
 	if (tgid != (uint64_t)s->pid)
 		return err_hint(err_new(ERR_INVALID, "%d is a thread of process %ju", s->pid,
 					(uintmax_t)tgid),

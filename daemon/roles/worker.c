@@ -498,6 +498,7 @@ static void audit_denied(const struct worker *w, const struct err *e)
 	if (e)
 		audit(&(struct audit){ .what = w->work->receive ? "receive" : "send",
 			.peer = w->work->peer,
+			.key = w->work->peer_key,
 			.id = w->id,
 			.pid = w->pid,
 			.comm = w->comm,

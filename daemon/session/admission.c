@@ -48,15 +48,11 @@ static struct waiting *oldest(const struct admission *a, const struct in6_addr *
 	return w;
 }
 
-struct waiting *admission_victim(const struct admission *a, const struct in6_addr *source)
+struct waiting *admission_crowd(const struct admission *a)
 {
 	struct waiting *victim = NULL;
 	size_t most = 0;
 
-	if (count(a, source) >= a->max_per_source)
-		return oldest(a, source);
-	if (a->n < a->max)
-		return NULL;
 	/* The first of a source that is met is its oldest one. */
 	for (struct waiting *w = a->first; w; w = w->next) {
 		size_t n = count(a, &w->source);
@@ -67,6 +63,13 @@ struct waiting *admission_victim(const struct admission *a, const struct in6_add
 		}
 	}
 	return victim;
+}
+
+struct waiting *admission_victim(const struct admission *a, const struct in6_addr *source)
+{
+	if (count(a, source) >= a->max_per_source)
+		return oldest(a, source);
+	return a->n < a->max ? NULL : admission_crowd(a);
 }
 
 void admission_add(struct admission *a, struct waiting *w)

@@ -30,6 +30,8 @@ struct in6_addr admission_source(const struct sockaddr_storage *ss);
 /* Who has to go before one more from `source` comes in; NULL: there is room. It is still in the
  * list. */
 struct waiting *admission_victim(const struct admission *a, const struct in6_addr *source);
+/* The oldest one of the source that has most; NULL: nobody waits. */
+struct waiting *admission_crowd(const struct admission *a);
 /* w->source is set. */
 void admission_add(struct admission *a, struct waiting *w);
 void admission_remove(struct admission *a, struct waiting *w);

@@ -88,6 +88,9 @@ static void in_total(void **state unused_arg)
 	assert_ptr_equal(come(&a, &w[8], "10.0.0.4"), &w[4]);
 	assert_ptr_equal(come(&a, &w[9], "10.0.0.5"), &w[0]); /* all alike: who waits longest */
 	assert_int_equal(a.n, 6);
+	while (a.first)
+		admission_remove(&a, admission_crowd(&a));
+	assert_null(admission_crowd(&a));
 }
 
 /* A thousand of one source against one of another, at every moment: it stays. */
