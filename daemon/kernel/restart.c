@@ -196,7 +196,7 @@ void restart_forget(struct task *t)
 /* ---- destination ---- */
 
 /* Lets a stopped thread go on with `request` and waits for its next stop. */
-static struct err *step(pid_t tid, enum __ptrace_request request)
+static struct err *step(pid_t tid, enum __ptrace_request request, int *ret)
 {
 	int status;
 	pid_t got;
@@ -210,6 +210,18 @@ static struct err *step(pid_t tid, enum __ptrace_request request)
 		return err_errno(errno, "wait for thread %d", (int)tid);
 	if (!WIFSTOPPED(status))
 		return err_new(ERR_GONE, "thread %d has ended", (int)tid);
+	*ret = WSTOPSIG(status);
+	return NULL;
+}
+
+/* A SIGCONT from outside stops it before it has got anywhere. */
+static struct err *step_into_call(pid_t tid)
+{
+	int sig;
+
+	do
+		TRY(step(tid, PTRACE_SYSCALL, &sig));
+	while (sig != TRACE_SYSCALL_STOP);
 	return NULL;
 }
 
@@ -217,6 +229,7 @@ struct err *restart_block_make(
 	pid_t tid, const struct arch_state *s, const struct call *c, int64_t *ret)
 {
 	struct arch_state at = *s;
+	int sig;
 
 	/* A signal that waits for the thread must go on waiting. */
 	at.sigmask = MASK_ALL;
@@ -224,10 +237,10 @@ struct err *restart_block_make(
 	TRY(arch_set_regs(tid, &at));
 	/* To the entry of the call first: an interrupt that is pending there lets the call set up
 	 * all that it needs and give up at once, without sleeping. */
-	TRY(step(tid, PTRACE_SYSCALL));
+	TRY(step_into_call(tid));
 	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0)
 		return err_errno(errno, "interrupt thread %d", (int)tid);
-	TRY(step(tid, PTRACE_CONT));
+	TRY(step(tid, PTRACE_CONT, &sig));
 	TRY(arch_get_state(tid, &at));
 	*ret = arch_syscall_ret(&at);
 	return NULL;

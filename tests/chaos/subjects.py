@@ -43,6 +43,9 @@ class Subject:
         if not wait_for(20, test):
             raise RuntimeError("the subject does not start: " + read(self.out))
 
+    def said(self):
+        return " | ".join(read(self.out).splitlines()[-3:])
+
     def wrong(self):
         return ""
 

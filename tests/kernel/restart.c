@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/ptrace.h>
@@ -143,7 +144,8 @@ static void sleep_goes_on(void **state unused_arg)
 	if (task.pid == 0)
 		_exit(sleeper(out[1]));
 	assert_true(task.pid > 1);
-	assert_int_equal(ptrace(PTRACE_SEIZE, task.pid, NULL, PTRACE_O_EXITKILL), 0);
+	assert_int_equal(
+		ptrace(PTRACE_SEIZE, task.pid, NULL, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD), 0);
 	task.mem_fd = open_mem(task.pid);
 	for (int tries = 0;; tries++) { /* until it sleeps */
 		assert_true(tries < 500);
@@ -157,6 +159,8 @@ static void sleep_goes_on(void **state unused_arg)
 	}
 	assert_int_equal(i.nr, SYS_clock_nanosleep);
 	assert_int_equal(pwrite(task.mem_fd, span, sizeof(span), (off_t)i.args[3]), sizeof(span));
+	/* By somebody: it means nothing, but a stop now, and one for the signal later. */
+	assert_int_equal(kill(task.pid, SIGCONT), 0);
 	expect_ok(restart_block_make(task.pid, &s,
 		&(struct call){ .nr = (uint64_t)i.nr,
 			.args = { CLOCK_MONOTONIC, 0, i.args[3], i.args[3] } },
@@ -164,6 +168,9 @@ static void sleep_goes_on(void **state unused_arg)
 	assert_int_equal(ret, RESTART_BLOCK);
 	expect_ok(arch_set_state(task.pid, &s));
 	started = clock_us();
+	assert_int_equal(ptrace(PTRACE_CONT, task.pid, NULL, NULL), 0);
+	assert_int_equal(waitpid(task.pid, &status, __WALL), task.pid);
+	assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGCONT);
 	assert_int_equal(ptrace(PTRACE_CONT, task.pid, NULL, NULL), 0);
 	for (int again = 0; again < 2; again++) {
 		usleep(20000);
