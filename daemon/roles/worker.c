@@ -7,25 +7,18 @@
  * before the engine enters it.
  */
 #include <ctype.h>
-#include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/text.h"
 #include "engine/engine.h"
 #include "engine/hook.h"
-#include "engine/patience.h"
 #include "kernel/confine.h"
 #include "kernel/proc.h"
 #include "roles/audit.h"
-#include "roles/hooks.h"
 #include "roles/ipc.h"
 #include "roles/journal.h"
 #include "roles/place.h"
@@ -36,45 +29,14 @@
 #include "roles/subject.h"
 #include "roles/unit.h"
 #include "roles/why.h"
+#include "roles/worker.h"
 #include "wire/err_wire.h"
-#include "wire/handoff.h"
-#include "wire/stream_relay.h"
 
-#define SAY_US         2000000 /* how long the monitor may take to read */
 #define RESERVE_US     5000000
-#define OPEN_MAX_US    INT64_C(600000000)   /* for one more connection */
 #define NUMBERS_MIN_US 100000               /* between two progress messages of one state */
 #define MEASURE_US     50000                /* between two looks at how large it has become */
 #define GROW_BYTES     (UINT64_C(64) << 20) /* that are asked for at once */
 #define NOTES_BYTES    (160 << 10) /* of blockers and warnings in Done: it must fit one message */
-
-struct worker {
-	Migrate__Work *work;
-	struct receive_policy policy;
-	char *id, *comm; /* owned; NULL until they are known */
-	int32_t pid;
-	const char *carrier;      /* of the stream, for status; NULL: there is none */
-	struct engine_stats seen; /* the last that the engine reported */
-	int64_t said_us;
-	bool monitor_gone, monitor_hangs;
-	bool no_hooks; /* an answer was waited for in vain: a late one must not pass for the next */
-	/* destination: what the monitor has let in */
-	uint32_t uid;
-	uint64_t reserved_bytes;
-	int64_t measured_us;
-	struct err *too_much; /* owned; why we have stopped it ourselves */
-	int interrupt_fd;
-	/* Who asks the monitor holds it until the answer is there. */
-	pthread_mutex_t asking;
-	struct joined *joined;
-	struct journal journal;
-};
-
-/* A further connection; the engine closes the stream, the memory is ours. */
-struct joined {
-	struct joined *next;
-	struct stream stream;
-};
 
 static const char *side(const struct worker *w)
 {
@@ -82,39 +44,39 @@ static const char *side(const struct worker *w)
 }
 
 /* A monitor that hangs is waited for once: the process may stand still meanwhile. */
-static struct err *tell(struct worker *w, const Migrate__Ipc *m)
+struct err *worker_tell(struct worker *w, const Migrate__Ipc *m)
 {
 	struct err *e;
 
 	if (w->monitor_gone)
 		return err_new(ERR_GONE, "the monitor has ended");
-	e = ipc_send(IPC_FD, m, NULL, 0, deadline_in(w->monitor_hangs ? 0 : SAY_US));
+	e = ipc_send(IPC_FD, m, NULL, 0, deadline_in(w->monitor_hangs ? 0 : WORKER_SAY_US));
 	w->monitor_gone = e && err_code(e) == ERR_GONE;
 	w->monitor_hangs = e && err_code(e) == ERR_TIMEOUT;
 	return e;
 }
 
-static void say(struct worker *w, const Migrate__Ipc *m)
+void worker_say(struct worker *w, const Migrate__Ipc *m)
 {
-	err_free(tell(w, m));
+	err_free(worker_tell(w, m));
 }
 
-static char *text_of(const char *s)
+char *worker_text(const char *s)
 {
 	return (char *)(uintptr_t)(s ? s : "");
 }
 
 /* Borrows everything. */
-static void fill_progress(
+void worker_fill_progress(
 	const struct worker *w, const struct engine_stats *s, Migrate__Progress *p)
 {
 	migrate__progress__init(p);
-	p->id = text_of(w->id);
-	p->side = text_of(side(w));
-	p->state = text_of(s->state);
-	p->owner = text_of(owner_name(s->owner));
+	p->id = worker_text(w->id);
+	p->side = worker_text(side(w));
+	p->state = worker_text(s->state);
+	p->owner = worker_text(owner_name(s->owner));
 	p->pid = w->pid;
-	p->comm = text_of(w->comm);
+	p->comm = worker_text(w->comm);
 	p->peer = w->work->peer;
 	p->round = s->round;
 	p->resident_bytes = s->resident_bytes;
@@ -127,13 +89,13 @@ static void fill_progress(
 	p->total_us = (uint64_t)MAX(s->total_us, (int64_t)0);
 	p->downtime_us = (uint64_t)MAX(s->downtime_us, (int64_t)0);
 	p->predicted_downtime_us = (uint64_t)MAX(s->predicted_downtime_us, (int64_t)0);
-	p->stop_rule = text_of(s->stop_rule);
+	p->stop_rule = worker_text(s->stop_rule);
 	p->stall_us = (uint64_t)MAX(s->stall_us, (int64_t)0);
 	p->objects = s->objects;
-	p->tracker = text_of(s->tracker);
-	p->source = text_of(s->source);
-	p->sink = text_of(s->sink);
-	p->stream = text_of(w->carrier);
+	p->tracker = worker_text(s->tracker);
+	p->source = worker_text(s->source);
+	p->sink = worker_text(s->sink);
+	p->stream = worker_text(w->carrier);
 	p->bytes_copied = s->bytes_copied;
 	p->source_fds = s->source_fds;
 	p->source_pipe_bytes = s->source_pipe_bytes;
@@ -145,11 +107,11 @@ static struct err *tell_progress(struct worker *w, const struct engine_stats *s,
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
 	Migrate__Progress p;
 
-	fill_progress(w, s, &p);
+	worker_fill_progress(w, s, &p);
 	p.round_end = round_end;
 	ipc.body_case = MIGRATE__IPC__BODY_PROGRESS;
 	ipc.progress = &p;
-	TRY(tell(w, &ipc));
+	TRY(worker_tell(w, &ipc));
 	w->said_us = clock_us();
 	return NULL;
 }
@@ -291,7 +253,7 @@ static bool is_late(const Migrate__Ipc *m, uint32_t wanted)
 
 /* The answer to what was asked. A connection whose asker has given up may come in between: it is
  * closed. `wanted`: the number of the one that is asked for, 0 for something else. */
-static struct err *next_answer(
+struct err *worker_answer(
 	const struct worker *w, uint32_t wanted, struct deadline d, struct ipc_msg *ret)
 {
 	for (;;) {
@@ -300,166 +262,6 @@ static struct err *next_answer(
 			return NULL;
 		ipc_msg_fini(ret);
 	}
-}
-
-/* ---- further connections ---- */
-
-static struct err *carry(const struct worker *w, int fd, bool kernel_tls, struct stream *ret);
-
-static struct err *ask_stream(
-	struct worker *w, unsigned number, struct deadline d, struct ipc_msg *msg)
-{
-	Migrate__Open open = MIGRATE__OPEN__INIT;
-	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
-	int64_t left_us = d.at_us - clock_us();
-
-	open.number = number;
-	open.limit_us = (uint64_t)MIN(MAX(left_us, (int64_t)0), OPEN_MAX_US);
-	ipc.body_case = MIGRATE__IPC__BODY_OPEN;
-	ipc.open = &open;
-	TRY_IN(tell(w, &ipc), "tell the monitor");
-	/* It knows best why there is none: it gets some time to say so. */
-	TRY(next_answer(w, number, deadline_in((int64_t)open.limit_us + SAY_US), msg));
-	if (msg->m->body_case != MIGRATE__IPC__BODY_OPENED)
-		return err_new(ERR_BUG, "the monitor answered something else");
-	if (msg->m->opened->error)
-		return err_from_wire(msg->m->opened->error);
-	return msg->n_fds == 1 ? NULL : err_new(ERR_BUG, "the monitor sent no connection");
-}
-
-static struct err *add_stream(
-	struct worker *w, unsigned number, struct deadline d, struct stream **ret)
-{
-	autoipc struct ipc_msg msg = { .m = NULL };
-	struct joined *j;
-	struct stream s;
-
-	TRY(ask_stream(w, number, d, &msg));
-	TRY(carry(w, take_fd(&msg.fds[0]), msg.m->opened->kernel_tls, &s));
-	j = xcalloc(1, sizeof(*j));
-	*j = (struct joined){ w->joined, s };
-	w->joined = j;
-	*ret = &j->stream;
-	return NULL;
-}
-
-static struct err *on_open_stream(
-	void *arg, unsigned number, struct deadline d, struct stream **ret)
-{
-	struct worker *w = arg;
-	struct err *e;
-
-	pthread_mutex_lock(&w->asking);
-	e = add_stream(w, number, d, ret);
-	pthread_mutex_unlock(&w->asking);
-	return err_in(e, "open connection %u", number);
-}
-
-static void close_joined(struct worker *w)
-{
-	while (w->joined) {
-		struct joined *j = w->joined;
-
-		w->joined = j->next;
-		stream_close(&j->stream);
-		free(j);
-	}
-}
-
-/* ---- hooks ---- */
-
-/* Until there is something to read or `limit`, and the peer hears meanwhile that somebody is at
- * work. An error is the reason for not waiting any more. */
-static struct err *await_hooks(
-	const struct worker *w, const struct engine_hook *h, struct deadline limit)
-{
-	struct pollfd p[] = { { IPC_FD, POLLIN, 0 },
-		{ h->told_only ? -1 : w->interrupt_fd, POLLIN, 0 } };
-	struct deadline d = deadline_min(limit, h->until);
-
-	while (!deadline_passed(limit)) {
-		struct deadline next = deadline_min(deadline_in(ENGINE_ALIVE_US), d);
-
-		if (poll(p, ARRAY_LEN(p), deadline_poll_ms(next)) < 0 && errno != EINTR)
-			return err_errno(errno, "wait for the hooks");
-		if (p[0].revents)
-			return NULL;
-		if (p[1].revents)
-			return err_new(ERR_CANCELLED, "cancelled");
-		if (deadline_passed(h->until))
-			return err_new(ERR_TIMEOUT, "its time is up");
-		TRY(h->alive(h->arg));
-	}
-	return NULL;
-}
-
-/* Who is cancelled, or has no time left, does not wait for a program that hangs. */
-static struct err *stop_hooks(struct worker *w, const struct engine_hook *h, struct err *why)
-{
-	Migrate__HookStop stop = MIGRATE__HOOK_STOP__INIT;
-	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
-	autoipc struct ipc_msg msg = { .m = NULL };
-	autoerr struct err *e = NULL;
-
-	ipc.body_case = MIGRATE__IPC__BODY_HOOK_STOP;
-	ipc.hook_stop = &stop;
-	say(w, &ipc);
-	e = next_answer(w, 0, deadline_in(SAY_US), &msg);
-	w->no_hooks = e;
-	if (e || msg.m->body_case != MIGRATE__IPC__BODY_HOOK_RESULT || !msg.m->hook_result->error)
-		return why;
-	/* It names the program that took all the time. */
-	if (deadline_passed(h->until) && msg.m->hook_result->error->code == ERR_TIMEOUT) {
-		err_free(why);
-		return err_in(err_from_wire(msg.m->hook_result->error), "hook %s", h->event);
-	}
-	return why;
-}
-
-static struct err *hook_result(struct worker *w, const struct engine_hook *h)
-{
-	autoipc struct ipc_msg msg = { .m = NULL };
-	/* Each program has its time limit, and the monitor some to tell us. */
-	int64_t limit_us =
-		(int64_t)(hooks_count(w->work->hooks_dir) * w->work->hook_limit_us) + SAY_US;
-	struct deadline limit = deadline_in(limit_us);
-	struct err *e = await_hooks(w, h, limit);
-
-	if (e)
-		return stop_hooks(w, h, e);
-	e = next_answer(w, 0, limit, &msg);
-	if (e) { /* the monitor hangs */
-		w->no_hooks = true;
-		e = err_hint(err_in(e, "run hooks"), "see what holds up migrated here");
-	} else if (msg.m->body_case != MIGRATE__IPC__BODY_HOOK_RESULT) {
-		e = err_new(ERR_BUG, "the monitor answered something else");
-	} else if (msg.m->hook_result->error) {
-		e = err_from_wire(msg.m->hook_result->error);
-	}
-	return err_in(e, "hook %s", h->event);
-}
-
-static struct err *ask_hooks(
-	struct worker *w, const struct engine_hook *h, const struct engine_stats *s)
-{
-	Migrate__HookRun run = MIGRATE__HOOK_RUN__INIT;
-	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
-	Migrate__Progress p;
-	struct err *e;
-
-	if (w->no_hooks || w->monitor_gone || !hooks_count(w->work->hooks_dir))
-		return NULL;
-	fill_progress(w, s, &p);
-	run.event = text_of(h->event);
-	run.told_only = h->told_only;
-	run.progress = &p;
-	ipc.body_case = MIGRATE__IPC__BODY_HOOK_RUN;
-	ipc.hook_run = &run;
-	pthread_mutex_lock(&w->asking);
-	say(w, &ipc);
-	e = hook_result(w, h);
-	pthread_mutex_unlock(&w->asking);
-	return e;
 }
 
 /* ---- what may come in ---- */
@@ -472,17 +274,17 @@ static struct err *ask_reserve(struct worker *w, uint64_t bytes)
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
 	struct err *e;
 
-	r.id = text_of(w->id);
+	r.id = worker_text(w->id);
 	r.pid = w->pid;
-	r.comm = text_of(w->comm);
+	r.comm = worker_text(w->comm);
 	r.uid = w->uid;
 	r.bytes = bytes;
 	ipc.body_case = MIGRATE__IPC__BODY_RESERVE;
 	ipc.reserve = &r;
 	pthread_mutex_lock(&w->asking);
-	e = err_in(tell(w, &ipc), "tell the monitor");
+	e = err_in(worker_tell(w, &ipc), "tell the monitor");
 	if (!e)
-		e = next_answer(w, 0, deadline_in(RESERVE_US), &msg);
+		e = worker_answer(w, 0, deadline_in(RESERVE_US), &msg);
 	pthread_mutex_unlock(&w->asking);
 	TRY(e);
 	if (msg.m->body_case != MIGRATE__IPC__BODY_RESERVED)
@@ -541,7 +343,7 @@ static struct err *on_hook(void *arg, const struct engine_hook *h, const struct 
 		e = check_again(w);
 	audit_denied(w, e);
 	TRY(e);
-	return ask_hooks(w, h, s);
+	return worker_hooks(w, h, s);
 }
 
 /* ---- the end ---- */
@@ -596,16 +398,16 @@ static void say_done(struct worker *w, const struct engine_outcome *out)
 	Migrate__Progress last;
 	const char *where = out->side ? out->side : side(w);
 
-	fill_progress(w, &out->stats, &last);
+	worker_fill_progress(w, &out->stats, &last);
 	d.last = &last;
-	d.outcome = text_of(outcome_name(w, out));
+	d.outcome = worker_text(outcome_name(w, out));
 	if (out->error)
 		d.error = err_to_wire(a, out->error, where, out->state);
 	fill_notes(a, &out->notes, where, &d);
 	w->monitor_hangs = false; /* this one is worth waiting for */
 	ipc.body_case = MIGRATE__IPC__BODY_DONE;
 	ipc.done = &d;
-	say(w, &ipc);
+	worker_say(w, &ipc);
 }
 
 /* ---- source ---- */
@@ -729,25 +531,6 @@ static void run_receive(struct worker *w, const struct engine_io *io, struct eng
 	engine_receive(io, &with_group, out);
 }
 
-/* With kernel TLS the socket takes pages in every way. To a relay, pages that must not be copied go
- * through a socket: the rings are written by us. */
-static struct err *carry(const struct worker *w, int fd, bool kernel_tls, struct stream *ret)
-{
-	bool by_reference = w->work->receive ? strcmp(w->work->sink, "splice") == 0
-					     : strcmp(w->work->pages, "pump") == 0;
-	struct err *e;
-
-	if (kernel_tls)
-		return stream_ktls(fd, ret);
-	if (!by_reference)
-		return stream_relay(fd, ret);
-	e = handoff_say(fd, HANDOFF_PLAIN, NULL, 0);
-	if (!e)
-		return stream_socket(fd, ret);
-	close(fd);
-	return e;
-}
-
 /* The monitor, which knows only that we have ended, refers to the log. */
 static int not_begun(const struct err *e)
 {
@@ -770,7 +553,7 @@ int worker_main(void)
 		.on_hook = on_hook,
 		.on_mark = on_mark,
 		.on_undo = on_undo,
-		.open_stream = on_open_stream,
+		.open_stream = worker_open_stream,
 		.page_thread = confine_page_thread };
 	autoerr struct err *e = ipc_recv(IPC_FD, DEADLINE_NEVER, &msg);
 
@@ -785,7 +568,7 @@ int worker_main(void)
 	w.work = msg.m->work;
 	io.interrupt_fd = w.interrupt_fd = msg.fds[0];
 	if (msg.n_fds > 1) {
-		e = carry(&w, take_fd(&msg.fds[1]), w.work->kernel_tls, &stream);
+		e = worker_carry(&w, take_fd(&msg.fds[1]), w.work->kernel_tls, &stream);
 		if (e)
 			return not_begun(e);
 		io.stream = &stream;
@@ -801,7 +584,7 @@ int worker_main(void)
 	free(w.id);
 	free(w.comm);
 	err_free(w.too_much);
-	close_joined(&w);
+	worker_close_streams(&w);
 	stream_close(&stream);
 	uid_set_fini(&w.policy.uids);
 	return 0;
