@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,8 +22,6 @@
 #include "engine/hook.h"
 #include "engine/patience.h"
 #include "kernel/confine.h"
-#include "kernel/proc.h"
-#include "roles/audit.h"
 #include "roles/hooks.h"
 #include "roles/ipc.h"
 #include "roles/journal.h"
@@ -35,54 +32,23 @@
 #include "roles/role.h"
 #include "roles/subject.h"
 #include "roles/unit.h"
-#include "roles/why.h"
+#include "roles/worker_priv.h"
 #include "wire/err_wire.h"
 #include "wire/handoff.h"
 #include "wire/stream_relay.h"
 
-#define SAY_US         2000000 /* how long the monitor may take to read */
-#define RESERVE_US     5000000
-#define OPEN_MAX_US    INT64_C(600000000)   /* for one more connection */
-#define NUMBERS_MIN_US 100000               /* between two progress messages of one state */
-#define MEASURE_US     50000                /* between two looks at how large it has become */
-#define GROW_BYTES     (UINT64_C(64) << 20) /* that are asked for at once */
+#define SAY_US         2000000            /* how long the monitor may take to read */
+#define OPEN_MAX_US    INT64_C(600000000) /* for one more connection */
+#define NUMBERS_MIN_US 100000             /* between two progress messages of one state */
 #define NOTES_BYTES    (160 << 10) /* of blockers and warnings in Done: it must fit one message */
 
-struct worker {
-	Migrate__Work *work;
-	struct receive_policy policy;
-	char *id, *comm; /* owned; NULL until they are known */
-	int32_t pid;
-	const char *carrier;      /* of the stream, for status; NULL: there is none */
-	struct engine_stats seen; /* the last that the engine reported */
-	int64_t said_us;
-	bool monitor_gone, monitor_hangs;
-	bool no_hooks; /* an answer was waited for in vain: a late one must not pass for the next */
-	/* destination: what the monitor has let in */
-	uint32_t uid;
-	uint64_t reserved_bytes;
-	int64_t measured_us;
-	struct err *too_much; /* owned; why we have stopped it ourselves */
-	int interrupt_fd;
-	/* Who asks the monitor holds it until the answer is there. */
-	pthread_mutex_t asking;
-	struct joined *joined;
-	struct journal journal;
-};
-
-/* A further connection; the engine closes the stream, the memory is ours. */
-struct joined {
-	struct joined *next;
-	struct stream stream;
-};
-
-static const char *side(const struct worker *w)
+const char *worker_side(const struct worker *w)
 {
 	return w->work->receive ? "destination" : "source";
 }
 
 /* A monitor that hangs is waited for once: the process may stand still meanwhile. */
-static struct err *tell(struct worker *w, const Migrate__Ipc *m)
+struct err *worker_tell(struct worker *w, const Migrate__Ipc *m)
 {
 	struct err *e;
 
@@ -96,7 +62,7 @@ static struct err *tell(struct worker *w, const Migrate__Ipc *m)
 
 static void say(struct worker *w, const Migrate__Ipc *m)
 {
-	err_free(tell(w, m));
+	err_free(worker_tell(w, m));
 }
 
 static char *text_of(const char *s)
@@ -110,7 +76,7 @@ static void fill_progress(
 {
 	migrate__progress__init(p);
 	p->id = text_of(w->id);
-	p->side = text_of(side(w));
+	p->side = text_of(worker_side(w));
 	p->state = text_of(s->state);
 	p->owner = text_of(owner_name(s->owner));
 	p->pid = w->pid;
@@ -149,7 +115,7 @@ static struct err *tell_progress(struct worker *w, const struct engine_stats *s,
 	p.round_end = round_end;
 	ipc.body_case = MIGRATE__IPC__BODY_PROGRESS;
 	ipc.progress = &p;
-	TRY(tell(w, &ipc));
+	TRY(worker_tell(w, &ipc));
 	w->said_us = clock_us();
 	return NULL;
 }
@@ -164,46 +130,6 @@ static bool same_state(const struct engine_stats *a, const struct engine_stats *
 	return a->state && b->state && strcmp(a->state, b->state) == 0;
 }
 
-static struct err *ask_reserve(struct worker *w, uint64_t bytes);
-
-/* A process can grow on its way, and a peer can announce less than it sends. */
-static struct err *check_growth(struct worker *w)
-{
-	autoarena struct arena *a = arena_new();
-	struct proc_status status;
-	uint64_t bytes;
-	autoerr struct err *none = proc_status(a, w->pid, 0, &status);
-
-	if (none)
-		return NULL; /* it is not there yet */
-	bytes = status.vm_rss_bytes + status.vm_swap_bytes;
-	if (bytes <= w->reserved_bytes)
-		return NULL;
-	return ask_reserve(w, bytes + GROW_BYTES);
-}
-
-/* The engine asks nobody while pages come in, so it is interrupted, and asks why then. */
-static void watch_growth(struct worker *w)
-{
-	if (!w->work->receive || !w->id || w->too_much || clock_us() - w->measured_us < MEASURE_US)
-		return;
-	w->too_much = check_growth(w);
-	w->measured_us = clock_us();
-	if (w->too_much)
-		(void)shutdown(w->interrupt_fd, SHUT_RD);
-}
-
-static struct err *on_why(void *arg, struct err *cancelled)
-{
-	struct worker *w = arg;
-	char why = 0;
-
-	if (recv(w->interrupt_fd, &why, 1, MSG_PEEK | MSG_DONTWAIT) != 1 && !w->too_much)
-		return cancelled; /* the monitor has ended */
-	err_free(cancelled);
-	return w->too_much ? take(&w->too_much) : why_err(why, w->work->peer, side(w));
-}
-
 /* The engine does not say when a round is over: the next round, or the next state, does. */
 static void on_progress(void *arg, const struct engine_stats *s)
 {
@@ -216,7 +142,7 @@ static void on_progress(void *arg, const struct engine_stats *s)
 	if (round_end)
 		say_progress(w, &w->seen, true);
 	w->seen = *s;
-	watch_growth(w);
+	worker_watch_growth(w);
 	if (!w->id) /* a peer that has not said what it wants: on_begin says it */
 		return;
 	if (new_state || clock_us() - w->said_us >= NUMBERS_MIN_US)
@@ -291,7 +217,7 @@ static bool is_late(const Migrate__Ipc *m, uint32_t wanted)
 
 /* The answer to what was asked. A connection whose asker has given up may come in between: it is
  * closed. `wanted`: the number of the one that is asked for, 0 for something else. */
-static struct err *next_answer(
+struct err *worker_next_answer(
 	const struct worker *w, uint32_t wanted, struct deadline d, struct ipc_msg *ret)
 {
 	for (;;) {
@@ -317,9 +243,9 @@ static struct err *ask_stream(
 	open.limit_us = (uint64_t)MIN(MAX(left_us, (int64_t)0), OPEN_MAX_US);
 	ipc.body_case = MIGRATE__IPC__BODY_OPEN;
 	ipc.open = &open;
-	TRY_IN(tell(w, &ipc), "tell the monitor");
+	TRY_IN(worker_tell(w, &ipc), "tell the monitor");
 	/* It knows best why there is none: it gets some time to say so. */
-	TRY(next_answer(w, number, deadline_in((int64_t)open.limit_us + SAY_US), msg));
+	TRY(worker_next_answer(w, number, deadline_in((int64_t)open.limit_us + SAY_US), msg));
 	if (msg->m->body_case != MIGRATE__IPC__BODY_OPENED)
 		return err_new(ERR_BUG, "the monitor answered something else");
 	if (msg->m->opened->error)
@@ -404,7 +330,7 @@ static struct err *stop_hooks(struct worker *w, const struct engine_hook *h, str
 	ipc.body_case = MIGRATE__IPC__BODY_HOOK_STOP;
 	ipc.hook_stop = &stop;
 	say(w, &ipc);
-	e = next_answer(w, 0, deadline_in(SAY_US), &msg);
+	e = worker_next_answer(w, 0, deadline_in(SAY_US), &msg);
 	w->no_hooks = e;
 	if (e || msg.m->body_case != MIGRATE__IPC__BODY_HOOK_RESULT || !msg.m->hook_result->error)
 		return why;
@@ -427,7 +353,7 @@ static struct err *hook_result(struct worker *w, const struct engine_hook *h)
 
 	if (e)
 		return stop_hooks(w, h, e);
-	e = next_answer(w, 0, limit, &msg);
+	e = worker_next_answer(w, 0, limit, &msg);
 	if (e) { /* the monitor hangs */
 		w->no_hooks = true;
 		e = err_hint(err_in(e, "run hooks"), "see what holds up migrated here");
@@ -462,85 +388,11 @@ static struct err *ask_hooks(
 	return e;
 }
 
-/* ---- what may come in ---- */
-
-/* The monitor knows what else comes in from this peer. */
-static struct err *ask_reserve(struct worker *w, uint64_t bytes)
-{
-	autoipc struct ipc_msg msg = { .m = NULL };
-	Migrate__Reserve r = MIGRATE__RESERVE__INIT;
-	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
-	struct err *e;
-
-	r.id = text_of(w->id);
-	r.pid = w->pid;
-	r.comm = text_of(w->comm);
-	r.uid = w->uid;
-	r.bytes = bytes;
-	ipc.body_case = MIGRATE__IPC__BODY_RESERVE;
-	ipc.reserve = &r;
-	pthread_mutex_lock(&w->asking);
-	e = err_in(tell(w, &ipc), "tell the monitor");
-	if (!e)
-		e = next_answer(w, 0, deadline_in(RESERVE_US), &msg);
-	pthread_mutex_unlock(&w->asking);
-	TRY(e);
-	if (msg.m->body_case != MIGRATE__IPC__BODY_RESERVED)
-		return err_new(ERR_BUG, "the monitor answered something else");
-	if (msg.m->reserved->error)
-		return err_from_wire(msg.m->reserved->error);
-	w->reserved_bytes = bytes;
-	return NULL;
-}
-
-static void audit_denied(const struct worker *w, const struct err *e)
-{
-	if (e)
-		audit(&(struct audit){ .what = w->work->receive ? "receive" : "send",
-			.peer = w->work->peer,
-			.key = w->work->peer_key,
-			.id = w->id,
-			.pid = w->pid,
-			.comm = w->comm,
-			.denied = e });
-}
-
-/* What came in is looked at as the kernel shows it, not as the peer described it. */
-static struct err *check_rebuilt(const struct worker *w)
-{
-	AUTO(rights_fini) struct rights r = { NULL, 0, 0, 0 };
-
-	TRY(subject_rights(w->pid, &r));
-	return policy_rebuilt(&w->policy, &r);
-}
-
-/* It stands still now: is it still what its user may move? It may have executed a set-user-id
- * program since, with the same number and start time. */
-static struct err *check_again(const struct worker *w)
-{
-	AUTO(subject_fini) struct subject s = { .pid = 0 };
-	const struct asker who = { .uid = w->work->asker,
-		.gid = w->work->asker_gid,
-		.groups = w->work->asker_groups,
-		.n_groups = w->work->n_asker_groups };
-
-	if (who.uid == 0)
-		return NULL;
-	TRY(subject_read(w->pid, &s));
-	return policy_send(&who, w->work->users_own, &s);
-}
-
 static struct err *on_hook(void *arg, const struct engine_hook *h, const struct engine_stats *s)
 {
 	struct worker *w = arg;
-	struct err *e = NULL;
 
-	if (w->work->receive && strcmp(h->event, "pre-commit") == 0)
-		e = check_rebuilt(w);
-	if (!w->work->receive && strcmp(h->event, "frozen") == 0)
-		e = check_again(w);
-	audit_denied(w, e);
-	TRY(e);
+	TRY(worker_check_rights(w, h->event));
 	return ask_hooks(w, h, s);
 }
 
@@ -594,7 +446,7 @@ static void say_done(struct worker *w, const struct engine_outcome *out)
 	Migrate__Done d = MIGRATE__DONE__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
 	Migrate__Progress last;
-	const char *where = out->side ? out->side : side(w);
+	const char *where = out->side ? out->side : worker_side(w);
 
 	fill_progress(w, &out->stats, &last);
 	d.last = &last;
@@ -696,7 +548,7 @@ static struct err *on_begin(void *arg, const struct incoming *in)
 	w->uid = in->uid;
 	if (w->seen.state)
 		say_progress(w, &w->seen, false);
-	return ask_reserve(w, in->bytes);
+	return worker_reserve(w, in->bytes);
 }
 
 static void run_receive(struct worker *w, const struct engine_io *io, struct engine_outcome *out)
@@ -766,7 +618,7 @@ int worker_main(void)
 	struct engine_io io = { .interrupt_fd = -1,
 		.arg = &w,
 		.on_progress = on_progress,
-		.why = on_why,
+		.why = worker_why,
 		.on_hook = on_hook,
 		.on_mark = on_mark,
 		.on_undo = on_undo,

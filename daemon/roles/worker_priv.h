@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the worker role share. */
+#pragma once
+
+#include <pthread.h>
+
+#include "engine/engine.h"
+#include "roles/ipc.h"
+#include "roles/journal.h"
+#include "roles/policy.h"
+
+struct worker {
+	Migrate__Work *work;
+	struct receive_policy policy;
+	char *id, *comm; /* owned; NULL until they are known */
+	int32_t pid;
+	const char *carrier;      /* of the stream, for status; NULL: there is none */
+	struct engine_stats seen; /* the last that the engine reported */
+	int64_t said_us;
+	bool monitor_gone, monitor_hangs;
+	bool no_hooks; /* an answer was waited for in vain: a late one must not pass for the next */
+	/* destination: what the monitor has let in */
+	uint32_t uid;
+	uint64_t reserved_bytes;
+	int64_t measured_us;
+	struct err *too_much; /* owned; why we have stopped it ourselves */
+	int interrupt_fd;
+	/* Who asks the monitor holds it until the answer is there. */
+	pthread_mutex_t asking;
+	struct joined *joined;
+	struct journal journal;
+};
+
+/* A further connection; the engine closes the stream, the memory is ours. */
+struct joined {
+	struct joined *next;
+	struct stream stream;
+};
+
+/* worker.c */
+const char *worker_side(const struct worker *w);
+struct err *worker_tell(struct worker *w, const Migrate__Ipc *m) must_check;
+struct err *worker_next_answer(
+	const struct worker *w, uint32_t wanted, struct deadline d, struct ipc_msg *ret) must_check;
+
+/* worker_rights.c */
+/* Asks the monitor to let in so much of this peer. */
+struct err *worker_reserve(struct worker *w, uint64_t bytes) must_check;
+/* Now and then, while pages come in: more than that interrupts the engine. */
+void worker_watch_growth(struct worker *w);
+/* engine_io.why */
+struct err *worker_why(void *arg, struct err *cancelled) must_check;
+/* It stands still: is it, at the source still, at the destination at all, what may be moved? */
+struct err *worker_check_rights(const struct worker *w, const char *event) must_check;
