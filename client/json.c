@@ -4,26 +4,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 static json_t *ms(uint64_t us)
 {
 	return json_real((double)us / 1000);
 }
 
-/* Text that is not UTF-8 (a process may have any name) is shown with '?' in place of such bytes. */
+/* As on a terminal, where it may be shown: a process may have any name. */
 static json_t *str(const char *s)
 {
-	json_t *j = json_string(s);
-	char *copy;
+	autofree char *plain = xstrdup(s);
 
-	if (j)
-		return j;
-	copy = xstrdup(s);
-	for (char *p = copy; *p; p++)
-		if ((unsigned char)*p >= 128)
-			*p = '?';
-	j = json_string(copy);
-	free(copy);
-	return j;
+	text_plain(plain);
+	return json_string(plain);
 }
 
 static json_t *error_object(const Migrate__Error *e)

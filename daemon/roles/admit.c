@@ -11,8 +11,10 @@
 #include "roles/why.h"
 #include "wire/err_wire.h"
 
-#define SILENT_LEAST_US 1000000 /* nobody goes before that for one of a peer with as many */
-#define ENDING_MAX      64      /* that were told to go and have not gone yet */
+#define SILENT_LEAST_US 5000000 /* nobody goes before that for one of a peer with as many */
+/* Our worker, and theirs, have to be started first. */
+#define SILENT_HANDSHAKES 3
+#define ENDING_MAX        64 /* that were told to go and have not gone yet */
 
 static bool silent(const struct move *v)
 {
@@ -137,7 +139,7 @@ static void on_silence(evutil_socket_t fd unused_arg, short what unused_arg, voi
 
 void admit_watch(struct move *v)
 {
-	const int64_t us = v->monitor->config.handshake_us;
+	const int64_t us = SILENT_HANDSHAKES * v->monitor->config.handshake_us;
 	const struct timeval limit = { us / 1000000, us % 1000000 };
 
 	v->accepted_us = clock_us();

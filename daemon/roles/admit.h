@@ -2,8 +2,8 @@
 /*
  * What a peer may begin here, in the monitor: whether it is (still) a peer, how often and how many
  * at once, and with how much memory. A connection that has not said what it wants counts as silent:
- * it may stay for the handshake's time limit, and when there is no more room the silent ones go
- * first, of the peer that has most of them.
+ * it may stay for three times the handshake's time limit, and when there is no more room the silent
+ * ones go first, of the peer that has most of them.
  */
 #pragma once
 

@@ -17,8 +17,6 @@
 #include "engine/engine.h"
 #include "engine/hook.h"
 #include "kernel/confine.h"
-#include "kernel/proc.h"
-#include "roles/audit.h"
 #include "roles/ipc.h"
 #include "roles/journal.h"
 #include "roles/place.h"
@@ -28,17 +26,13 @@
 #include "roles/role.h"
 #include "roles/subject.h"
 #include "roles/unit.h"
-#include "roles/why.h"
 #include "roles/worker.h"
 #include "wire/err_wire.h"
 
-#define RESERVE_US     5000000
-#define NUMBERS_MIN_US 100000               /* between two progress messages of one state */
-#define MEASURE_US     50000                /* between two looks at how large it has become */
-#define GROW_BYTES     (UINT64_C(64) << 20) /* that are asked for at once */
+#define NUMBERS_MIN_US 100000      /* between two progress messages of one state */
 #define NOTES_BYTES    (160 << 10) /* of blockers and warnings in Done: it must fit one message */
 
-static const char *side(const struct worker *w)
+const char *worker_side(const struct worker *w)
 {
 	return w->work->receive ? "destination" : "source";
 }
@@ -72,7 +66,7 @@ void worker_fill_progress(
 {
 	migrate__progress__init(p);
 	p->id = worker_text(w->id);
-	p->side = worker_text(side(w));
+	p->side = worker_text(worker_side(w));
 	p->state = worker_text(s->state);
 	p->owner = worker_text(owner_name(s->owner));
 	p->pid = w->pid;
@@ -126,46 +120,6 @@ static bool same_state(const struct engine_stats *a, const struct engine_stats *
 	return a->state && b->state && strcmp(a->state, b->state) == 0;
 }
 
-static struct err *ask_reserve(struct worker *w, uint64_t bytes);
-
-/* A process can grow on its way, and a peer can announce less than it sends. */
-static struct err *check_growth(struct worker *w)
-{
-	autoarena struct arena *a = arena_new();
-	struct proc_status status;
-	uint64_t bytes;
-	autoerr struct err *none = proc_status(a, w->pid, 0, &status);
-
-	if (none)
-		return NULL; /* it is not there yet */
-	bytes = status.vm_rss_bytes + status.vm_swap_bytes;
-	if (bytes <= w->reserved_bytes)
-		return NULL;
-	return ask_reserve(w, bytes + GROW_BYTES);
-}
-
-/* The engine asks nobody while pages come in, so it is interrupted, and asks why then. */
-static void watch_growth(struct worker *w)
-{
-	if (!w->work->receive || !w->id || w->too_much || clock_us() - w->measured_us < MEASURE_US)
-		return;
-	w->too_much = check_growth(w);
-	w->measured_us = clock_us();
-	if (w->too_much)
-		(void)shutdown(w->interrupt_fd, SHUT_RD);
-}
-
-static struct err *on_why(void *arg, struct err *cancelled)
-{
-	struct worker *w = arg;
-	char why = 0;
-
-	if (recv(w->interrupt_fd, &why, 1, MSG_PEEK | MSG_DONTWAIT) != 1 && !w->too_much)
-		return cancelled; /* the monitor has ended */
-	err_free(cancelled);
-	return w->too_much ? take(&w->too_much) : why_err(why, w->work->peer, side(w));
-}
-
 /* The engine does not say when a round is over: the next round, or the next state, does. */
 static void on_progress(void *arg, const struct engine_stats *s)
 {
@@ -178,7 +132,7 @@ static void on_progress(void *arg, const struct engine_stats *s)
 	if (round_end)
 		say_progress(w, &w->seen, true);
 	w->seen = *s;
-	watch_growth(w);
+	worker_watch_growth(w);
 	if (!w->id) /* a peer that has not said what it wants: on_begin says it */
 		return;
 	if (new_state || clock_us() - w->said_us >= NUMBERS_MIN_US)
@@ -264,85 +218,11 @@ struct err *worker_answer(
 	}
 }
 
-/* ---- what may come in ---- */
-
-/* The monitor knows what else comes in from this peer. */
-static struct err *ask_reserve(struct worker *w, uint64_t bytes)
-{
-	autoipc struct ipc_msg msg = { .m = NULL };
-	Migrate__Reserve r = MIGRATE__RESERVE__INIT;
-	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
-	struct err *e;
-
-	r.id = worker_text(w->id);
-	r.pid = w->pid;
-	r.comm = worker_text(w->comm);
-	r.uid = w->uid;
-	r.bytes = bytes;
-	ipc.body_case = MIGRATE__IPC__BODY_RESERVE;
-	ipc.reserve = &r;
-	pthread_mutex_lock(&w->asking);
-	e = err_in(worker_tell(w, &ipc), "tell the monitor");
-	if (!e)
-		e = worker_answer(w, 0, deadline_in(RESERVE_US), &msg);
-	pthread_mutex_unlock(&w->asking);
-	TRY(e);
-	if (msg.m->body_case != MIGRATE__IPC__BODY_RESERVED)
-		return err_new(ERR_BUG, "the monitor answered something else");
-	if (msg.m->reserved->error)
-		return err_from_wire(msg.m->reserved->error);
-	w->reserved_bytes = bytes;
-	return NULL;
-}
-
-static void audit_denied(const struct worker *w, const struct err *e)
-{
-	if (e)
-		audit(&(struct audit){ .what = w->work->receive ? "receive" : "send",
-			.peer = w->work->peer,
-			.key = w->work->peer_key,
-			.id = w->id,
-			.pid = w->pid,
-			.comm = w->comm,
-			.denied = e });
-}
-
-/* What came in is looked at as the kernel shows it, not as the peer described it. */
-static struct err *check_rebuilt(const struct worker *w)
-{
-	AUTO(rights_fini) struct rights r = { NULL, 0, 0, 0 };
-
-	TRY(subject_rights(w->pid, &r));
-	return policy_rebuilt(&w->policy, &r);
-}
-
-/* It stands still now: is it still what its user may move? It may have executed a set-user-id
- * program since, with the same number and start time. */
-static struct err *check_again(const struct worker *w)
-{
-	AUTO(subject_fini) struct subject s = { .pid = 0 };
-	const struct asker who = { .uid = w->work->asker,
-		.gid = w->work->asker_gid,
-		.groups = w->work->asker_groups,
-		.n_groups = w->work->n_asker_groups };
-
-	if (who.uid == 0)
-		return NULL;
-	TRY(subject_read(w->pid, &s));
-	return policy_send(&who, w->work->users_own, &s);
-}
-
 static struct err *on_hook(void *arg, const struct engine_hook *h, const struct engine_stats *s)
 {
 	struct worker *w = arg;
-	struct err *e = NULL;
 
-	if (w->work->receive && strcmp(h->event, "pre-commit") == 0)
-		e = check_rebuilt(w);
-	if (!w->work->receive && strcmp(h->event, "frozen") == 0)
-		e = check_again(w);
-	audit_denied(w, e);
-	TRY(e);
+	TRY(worker_check_rights(w, h->event));
 	return worker_hooks(w, h, s);
 }
 
@@ -396,7 +276,7 @@ static void say_done(struct worker *w, const struct engine_outcome *out)
 	Migrate__Done d = MIGRATE__DONE__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
 	Migrate__Progress last;
-	const char *where = out->side ? out->side : side(w);
+	const char *where = out->side ? out->side : worker_side(w);
 
 	worker_fill_progress(w, &out->stats, &last);
 	d.last = &last;
@@ -498,7 +378,7 @@ static struct err *on_begin(void *arg, const struct incoming *in)
 	w->uid = in->uid;
 	if (w->seen.state)
 		say_progress(w, &w->seen, false);
-	return ask_reserve(w, in->bytes);
+	return worker_reserve(w, in->bytes);
 }
 
 static void run_receive(struct worker *w, const struct engine_io *io, struct engine_outcome *out)
@@ -549,7 +429,7 @@ int worker_main(void)
 	struct engine_io io = { .interrupt_fd = -1,
 		.arg = &w,
 		.on_progress = on_progress,
-		.why = on_why,
+		.why = worker_why,
 		.on_hook = on_hook,
 		.on_mark = on_mark,
 		.on_undo = on_undo,

@@ -40,6 +40,7 @@ struct joined {
 };
 
 /* worker.c */
+const char *worker_side(const struct worker *w);
 /* A monitor that hangs is waited for once: the process may stand still meanwhile. */
 struct err *worker_tell(struct worker *w, const Migrate__Ipc *m) must_check;
 void worker_say(struct worker *w, const Migrate__Ipc *m);
@@ -65,3 +66,13 @@ void worker_close_streams(struct worker *w);
 /* A stream of what the monitor has sent. Takes fd. */
 struct err *worker_carry(
 	const struct worker *w, int fd, bool kernel_tls, struct stream *ret) must_check;
+
+/* worker_rights.c */
+/* Asks the monitor to let in so much of this peer. */
+struct err *worker_reserve(struct worker *w, uint64_t bytes) must_check;
+/* Now and then, while pages come in: more than that interrupts the engine. */
+void worker_watch_growth(struct worker *w);
+/* engine_io.why */
+struct err *worker_why(void *arg, struct err *cancelled) must_check;
+/* It stands still: is it, at the source still, at the destination at all, what may be moved? */
+struct err *worker_check_rights(const struct worker *w, const char *event) must_check;
