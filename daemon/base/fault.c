@@ -27,6 +27,8 @@ struct fault_map *fault_map(void)
 	return here.map;
 }
 
+/* With what fault_calls.c looks at descriptors by. Only builds with fault points allow this.
+ * @calls base: nanosleep kill[1=SIGKILL] readlink newfstatat fstat */
 static void nap(void)
 {
 	const struct timespec t = { 0, NAP_NS };

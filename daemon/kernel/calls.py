@@ -3,8 +3,10 @@
 """Collects the system calls that roles may make from the comments beside the code that makes them
 (daemon/kernel/confine.h says how they are written).
 
-  calls.py DAEMON-DIR OUTPUT DEPFILE     a C table for each list of enum confine_list
-  calls.py DAEMON-DIR                    the lists, to read: each call with the files that name it
+  calls.py [--faults] DAEMON-DIR OUTPUT DEPFILE    a C table for each list of enum confine_list
+  calls.py [--faults] DAEMON-DIR                   the lists, to read: each call with the files that name it
+
+--faults: for a build with fault points (base/fault.h), which make calls of their own everywhere.
 """
 import os
 import re
@@ -53,10 +55,12 @@ def tags(text, where):
                     yield name, word
 
 
-def collect(top):
+def collect(top, faults=False):
     """{list: {call: [files]}}, without what is taken in."""
     found = {}
     for path in sources(top)[0]:
+        if os.path.basename(path).startswith("fault") and not faults:
+            continue
         with open(path) as f:
             text = f.read()
         if "@calls" not in text:
@@ -108,8 +112,8 @@ def table(name, calls):
     return "static const struct allowed calls_%s[] = {\n%s\n};\n" % (name, "\n".join(rows))
 
 
-def generate(top):
-    found = collect(top)
+def generate(top, faults):
+    found = collect(top, faults)
     for name in LISTS:
         if name not in found:
             raise Bad("nothing may be called by %s" % name)
@@ -123,15 +127,17 @@ def generate(top):
 
 
 def main(args):
+    faults = args[:1] == ["--faults"]
+    args = args[1:] if faults else args
     if len(args) == 1:
-        found = collect(args[0])
+        found = collect(args[0], faults)
         for name in LISTS:
             print("%s:" % name)
             for word, files in sorted(whole(found, name).items()):
                 print("  %-36s %s" % (word, " ".join(files)))
         return
     top, out, dep = args
-    text = generate(top)
+    text = generate(top, faults)
     with open(out, "w") as f:
         f.write(text)
     files, dirs = sources(top)

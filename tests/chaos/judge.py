@@ -256,7 +256,7 @@ class Round:
             h.revive()
 
     def settled(self):
-        return all(h.names() == ["control", "monitor", "net"] for h in (self.src, self.dst))
+        return all(h.names() == ["control", "monitor", "names", "net"] for h in (self.src, self.dst))
 
     def one_runs(self):
         copies = self.world.copies()

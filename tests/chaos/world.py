@@ -169,9 +169,12 @@ class Host:
                 continue
             role = argv[argv.index("--role") + 1] if "--role" in argv else (
                 "monitor" if os.path.basename(argv[0]) == "migrated" else "other")
+            if read("/proc/%d/comm" % pid).strip() == "migrated-names":
+                role = "names"
             found.append((pid, int(stat[1]), role))
         nets = {p for p, _, role in found if role == "net"}
-        return [(p, "net-child" if parent in nets else role) for p, parent, role in found]
+        return [(p, "net-child" if parent in nets and role == "net" else role)
+                for p, parent, role in found]
 
     def all(self, role):
         return [p for p in (process(pid) for pid, r in self.roles() if r == role) if p]
@@ -396,7 +399,7 @@ class Host:
         found += ["/run/migrated/" + n for n in os.listdir(self.path("/run/migrated"))
                   if n != "control.sock"]
         names = self.names()
-        if names != ["control", "monitor", "net"]:
+        if names != ["control", "monitor", "names", "net"]:
             found.append("processes " + " ".join(names))
         return found
 
