@@ -12,13 +12,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "kinds/calls.h"
 #include "kinds/thread_facts.h"
 #include "pending.pb-c.h"
 
-#define INFO_BYTES 128
+#define INFO_BYTES     128
+#define REAL_TIME_FROM 32 /* the kernel's; libc keeps the first ones to itself */
 /* Of one queue; RLIMIT_SIGPENDING can allow more. */
 #define INFOS_MAX 65536
 /* How many are read or queued at once. */
@@ -72,7 +74,32 @@ static void queue_complete(struct arena *a, uint64_t pending, struct queue *q)
 	}
 }
 
-static struct err *capture_queue(struct capture *c, pid_t tid, bool shared, uint64_t pending)
+static size_t count_real_time(const struct queue *q)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < q->n; i++)
+		n += q->v[i].signal >= REAL_TIME_FROM;
+	return n;
+}
+
+/* They were queued when its limit was higher: nobody can queue them again under the present one,
+ * which is found out in the last moment otherwise. */
+static void refuse_too_many(struct capture *c, size_t n)
+{
+	struct rlimit limit;
+
+	if (!n || prlimit(c->task->pid, RLIMIT_SIGPENDING, NULL, &limit) < 0 || n <= limit.rlim_cur)
+		return;
+	capture_refuse(c,
+		err_hint(err_new(ERR_LIMIT,
+				 "%zu real-time signals wait to be taken, and its limit allows %ju",
+				 n, (uintmax_t)limit.rlim_cur),
+			"let it take them, or prlimit --pid %d --sigpending=%zu", c->task->pid, n));
+}
+
+static struct err *capture_queue(
+	struct capture *c, pid_t tid, bool shared, uint64_t pending, size_t *real_time)
 {
 	Migrate__Kind__Pending m = MIGRATE__KIND__PENDING__INIT;
 	struct queue q = { 0 };
@@ -82,6 +109,7 @@ static struct err *capture_queue(struct capture *c, pid_t tid, bool shared, uint
 		return NULL;
 	TRY(queue_read(c->arena, tid, shared, &q));
 	queue_complete(c->arena, pending, &q);
+	*real_time += count_real_time(&q);
 	m.tid = shared ? 0 : tid;
 	m.infos = arena_array(c->arena, q.n, sizeof(*m.infos));
 	m.n_infos = q.n;
@@ -93,15 +121,18 @@ static struct err *capture_queue(struct capture *c, pid_t tid, bool shared, uint
 
 static struct err *pending_capture(struct capture *c)
 {
+	size_t real_time = 0;
+
 	for (size_t i = 0; i < c->task->n_threads; i++) {
 		pid_t tid = c->task->threads[i]->tid;
 		const struct thread_facts *f;
 
 		TRY(thread_facts(c, c->task->threads[i], &f));
 		if (tid == c->task->pid)
-			TRY(capture_queue(c, tid, true, f->status.sig_shared_pending));
-		TRY(capture_queue(c, tid, false, f->status.sig_pending));
+			TRY(capture_queue(c, tid, true, f->status.sig_shared_pending, &real_time));
+		TRY(capture_queue(c, tid, false, f->status.sig_pending, &real_time));
 	}
+	refuse_too_many(c, real_time);
 	return NULL;
 }
 

@@ -19,6 +19,7 @@
 #include "kernel/confine.h"
 #include "roles/ipc.h"
 #include "roles/journal.h"
+#include "roles/outcome.h"
 #include "roles/place.h"
 #include "roles/policy.h"
 #include "roles/refuse.h"
@@ -29,8 +30,7 @@
 #include "roles/worker.h"
 #include "wire/err_wire.h"
 
-#define NUMBERS_MIN_US 100000      /* between two progress messages of one state */
-#define NOTES_BYTES    (160 << 10) /* of blockers and warnings in Done: it must fit one message */
+#define NUMBERS_MIN_US 100000 /* between two progress messages of one state */
 
 const char *worker_side(const struct worker *w)
 {
@@ -228,39 +228,6 @@ static struct err *on_hook(void *arg, const struct engine_hook *h, const struct 
 
 /* ---- the end ---- */
 
-/* As many as fit; what is left out is said. */
-static void fill_notes(struct arena *a, const struct notes *n, const char *where, Migrate__Done *d)
-{
-	size_t room = NOTES_BYTES, left = 0;
-
-	d->blockers = arena_array(a, n->n_blockers + 1, sizeof(*d->blockers));
-	d->warnings = arena_array(a, n->n_warnings + 1, sizeof(*d->warnings));
-	for (size_t i = 0; i < n->n_blockers; i++) {
-		Migrate__Error *e = err_to_wire(a, n->blockers[i], where, NULL);
-		size_t size = migrate__error__get_packed_size(e) + 8;
-
-		if (size > room) {
-			left++;
-			continue;
-		}
-		room -= size;
-		d->blockers[d->n_blockers++] = e;
-	}
-	for (size_t i = 0; i < n->n_warnings; i++) {
-		size_t size = strlen(n->warnings[i]) + 8;
-
-		if (size > room) {
-			left++;
-			continue;
-		}
-		room -= size;
-		d->warnings[d->n_warnings++] = n->warnings[i];
-	}
-	if (left)
-		d->warnings[d->n_warnings < n->n_warnings ? d->n_warnings++ : d->n_warnings - 1] =
-			arena_printf(a, "and %zu more that are not shown", left);
-}
-
 static const char *outcome_name(const struct worker *w, const struct engine_outcome *out)
 {
 	bool dry = !w->work->receive && w->work->send->dry_run;
@@ -283,7 +250,7 @@ static void say_done(struct worker *w, const struct engine_outcome *out)
 	d.outcome = worker_text(outcome_name(w, out));
 	if (out->error)
 		d.error = err_to_wire(a, out->error, where, out->state);
-	fill_notes(a, &out->notes, where, &d);
+	outcome_notes(a, &out->notes, where, &d);
 	w->monitor_hangs = false; /* this one is worth waiting for */
 	ipc.body_case = MIGRATE__IPC__BODY_DONE;
 	ipc.done = &d;

@@ -104,9 +104,10 @@ class Move:
         found = wait_for("migratectl", 10, lambda: open(path).read().split())
         return int(found[0])
 
-    def kill_client(self):
+    def signal(self, number):
+        """To migratectl itself: who waits for it in our stead may not be ready to pass it on."""
         fd = os.pidfd_open(self.client())
-        signal.pidfd_send_signal(fd, signal.SIGKILL)
+        signal.pidfd_send_signal(fd, number)
         os.close(fd)
 
     def ended(self):

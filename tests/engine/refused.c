@@ -13,6 +13,7 @@
 #include <pty.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -45,6 +47,22 @@ static bool bound_memory(void)
 	void *p = mmap(NULL, 1 << 16, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	return syscall(SYS_mbind, p, 1 << 16, MPOL_BIND, &nodes, 8 * sizeof(nodes), 0) == 0;
+}
+
+/* Queued under a limit that was lowered afterwards. */
+static bool more_signals(void)
+{
+	const struct rlimit few = { 2, 2 };
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGRTMIN);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return false;
+	for (int i = 0; i < 3; i++)
+		if (sigqueue(getpid(), SIGRTMIN, (union sigval){ i }) < 0)
+			return false;
+	return setrlimit(RLIMIT_SIGPENDING, &few) == 0;
 }
 
 static bool child(void)
@@ -314,6 +332,7 @@ static const struct row {
 	{ "a thread with descriptors of its own", thread_files, "descriptor table of its own" },
 	{ "a thread in another network", thread_network, "net namespace" },
 	{ "a thread under seccomp", thread_filter, "seccomp" },
+	{ "more signals than it may have", more_signals, "3 real-time signals wait" },
 	{ "memory bound to a NUMA node", bound_memory, "NUMA policy of its own" },
 	{ "a vfork child", shared_memory, "shares its memory" },
 };
