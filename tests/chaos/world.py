@@ -171,7 +171,8 @@ class Host:
                 "monitor" if os.path.basename(argv[0]) == "migrated" else "other")
             found.append((pid, int(stat[1]), role))
         nets = {p for p, _, role in found if role == "net"}
-        return [(p, "net-child" if parent in nets else role) for p, parent, role in found]
+        return [(p, role if parent not in nets else "names" if "names" in read(
+            "/proc/%d/comm" % p) else "net-child") for p, parent, role in found]
 
     def all(self, role):
         return [p for p in (process(pid) for pid, r in self.roles() if r == role) if p]
@@ -293,7 +294,8 @@ class Host:
         return result
 
     def names(self):
-        return sorted(r for _, r in self.roles())
+        """But for that which looks up names, which may be there or not."""
+        return sorted(r for _, r in self.roles() if r != "names")
 
     def dead(self):
         return "monitor" not in self.names()
