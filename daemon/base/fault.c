@@ -156,6 +156,17 @@ static int act(struct fault_slot *s, uint32_t action)
 	return 0;
 }
 
+bool fault_armed(const char *name)
+{
+	const struct fault_map *m = here.map;
+
+	for (size_t i = 0; m && i < FAULT_SLOTS; i++)
+		if (__atomic_load_n(&m->slots[i].action, __ATOMIC_ACQUIRE) != FAULT_NONE &&
+			strcmp(m->slots[i].name, name) == 0)
+			return true;
+	return false;
+}
+
 int fault_consult(const char *name, const char *path)
 {
 	struct fault_map *m = here.map;

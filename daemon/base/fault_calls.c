@@ -51,11 +51,12 @@ static bool fails(const char *name, const char *path)
 	return error;
 }
 
+/* Not every role and thread may ask what a descriptor is: only where somebody wants to know. */
 static bool fails_fd(const char *name, int fd)
 {
 	char buf[PATH_MAX];
 
-	return fault_map() && fails(name, path_of(fd, buf));
+	return fault_armed(name) && fails(name, path_of(fd, buf));
 }
 
 /* ---- what is durable ---- */
@@ -248,9 +249,11 @@ int __wrap_openat64(int dir, const char *path, int flags, ...)
 	va_start(ap, flags);
 	mode = mode_of(flags, ap);
 	va_end(ap);
-	if (fault_map())
+	if (fault_armed("open"))
 		snprintf(whole, sizeof(whole), "%s/%s", dir < 0 ? "" : path_of(dir, buf), path);
-	return fault_map() && fails("open", whole) ? -1 : __real_openat64(dir, path, flags, mode);
+	return fault_armed("open") && fails("open", whole)
+		       ? -1
+		       : __real_openat64(dir, path, flags, mode);
 }
 
 WRAP(int, posix_fallocate64, int fd, off_t at, off_t n)

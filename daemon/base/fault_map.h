@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define FAULT_MAGIC      0x544c5546u /* "FULT" */
@@ -63,6 +64,8 @@ struct fault_map {
 
 /* NULL: nothing is asked of this process. */
 struct fault_map *fault_map(void);
+/* Whether a slot has this name. */
+bool fault_armed(const char *name);
 /* Waits, or ends, or returns an errno: what a slot wants of this name and path now. */
 int fault_consult(const char *name, const char *path);
 void fault_lock(struct fault_map *m);

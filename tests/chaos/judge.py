@@ -40,7 +40,7 @@ class Trouble:
     def kill(self, hosts, role):
         if role == "all":
             for h in hosts:  # first all signals, then the waiting
-                open(os.path.join(h.group, "migrated.service/cgroup.kill"), "w").write("1")
+                h.signal_daemon()
             for h in hosts:
                 wait_for(5, lambda h=h: not h.roles())
             return

@@ -14,7 +14,7 @@ daemons that died are started again.
 | **k** | it runs at the source: the move was given up |
 | **m** | it runs at the destination |
 | **e** | the process itself was killed, and no copy of it is left |
-| **K M** | the same, after it had stood still in doubt and the hosts had settled that by themselves |
+| **K M** | the same, but migratectl could not say so in time (exit 3): its daemon had died, or the hosts were still settling it |
 | **-** | the victim had done its work and was gone |
 | **!** | the promise was broken |
 
