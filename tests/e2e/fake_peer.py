@@ -18,7 +18,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from wire import (ABORT, ANSWER, BEGIN, BYE, CHECKED, ERROR, HELLO, HELLO_OK, PAGES, fields, frame,  # noqa: E402
+from wire import (ABORT, ALIVE, ANSWER, BEGIN, BYE, CHECKED, ERROR, HELLO, HELLO_OK, PAGES, fields, frame,  # noqa: E402
                   frames, get, message)
 
 KEY = "/var/lib/migrated/identity.key"
@@ -146,22 +146,29 @@ def join(address, other_key):
 
 # --- whole migrations
 
+def recv_exactly(s, n):
+    """None at the end."""
+    data = b""
+    while len(data) < n:
+        some = s.recv(n - len(data))
+        if not some:
+            return None
+        data += some
+    return data
+
+
 def recv_frame(s):
     """(type, body); (None, b"") at the end"""
-    head = b""
-    while len(head) < 16:
-        some = s.recv(16 - len(head))
-        if not some:
+    while True:
+        head = recv_exactly(s, 16)
+        if head is None:
             return None, b""
-        head += some
-    length, kind = struct.unpack("<IH", head[:6])
-    body = b""
-    while len(body) < length:
-        some = s.recv(length - len(body))
-        if not some:
+        length, kind = struct.unpack("<IH", head[:6])
+        body = recv_exactly(s, length)
+        if body is None:
             return None, b""
-        body += some
-    return kind, body
+        if kind != ALIVE:  # says only that more will come
+            return kind, body
 
 
 def hear(s, kind, body):

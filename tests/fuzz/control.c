@@ -95,7 +95,9 @@ static void control_fini(struct control *ct)
 	ipc_free(ct->monitor);
 	migrations_fini(&ct->migrations);
 	peers_fini(&ct->peers);
+	seen_fini(&ct->seen);
 	free(ct->fingerprint);
+	free(ct->next_fingerprint);
 	event_base_free(ct->base);
 }
 

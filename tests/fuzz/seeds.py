@@ -318,13 +318,6 @@ def text_seeds():
         put("text", b"\2" + t.encode(), "address-%d" % i)
 
 
-def one(name):
-        return (b"\0" * 12 + struct.pack("<I", 1)).ljust(48, b"\0") + name.encode().ljust(976, b"\0")
-    put("journal", b"\xff" + one("a") + one("b") + one("c")[:700], "torn")
-    put("journal", b"\x05" + one("a") + one("b") + one("c"), "hole")
-    put("journal", b"\x01" + one("x" * 976), "no-ends")
-
-
 def diag_seeds():
     def attribute(kind, data):
         return struct.pack("<HH", 4 + len(data), kind) + data + b"\0" * (-len(data) % 4)

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Texts of errors and the first line of files, as HACKING.md has them."""
+"""Texts of errors and the first line of files, as HACKING.md has them; Python that parses, also what no test runs."""
+import ast
 import os
 import re
 import sys
@@ -44,6 +45,11 @@ def main():
             continue
         with open(path) as f:
             text = f.read()
+        if ending == ".py":
+            try:
+                ast.parse(text)
+            except SyntaxError as e:
+                problems.append("%s:%d: %s" % (own, e.lineno or 0, e.msg))
         if SPDX not in "\n".join(text.split("\n")[:2]):
             problems.append("%s: no SPDX line" % own)
         if ending == ".c" and own.startswith(("daemon/", "client/")):
