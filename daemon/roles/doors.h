@@ -29,3 +29,4 @@ struct doors {
 void doors_init(struct doors *d, size_t max, size_t max_per_source);
 /* Takes fd. */
 void doors_open(struct doors *d, int fd, const struct in6_addr *source);
+void doors_fini(struct doors *d);
