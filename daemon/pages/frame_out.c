@@ -158,9 +158,12 @@ struct err *frame_out_reserve(struct frame_out *o, size_t *room)
 	return NULL;
 }
 
+/* Pages lie in a ring as they come, at any address. */
+typedef uint64_t word __attribute__((aligned(1), may_alias));
+
 bool page_is_zero(const uint8_t *page)
 {
-	const uint64_t *w = (const uint64_t *)(const void *)page;
+	const word *w = (const word *)(const void *)page;
 
 	/* Most pages show it in the first word or somewhere in the first lines. */
 	for (size_t i = 0; i < PAGE_BYTES / sizeof(*w); i += 16) {

@@ -592,6 +592,24 @@ static const struct ipc_handlers monitor_handlers = {
 	.closed = on_monitor_gone,
 };
 
+/* @calls control: close */
+static void control_fini(struct control *ct)
+{
+	while (ct->clients)
+		client_free(ct->clients);
+	for (size_t i = 0; i < ct->n_listeners; i++) {
+		close(event_get_fd(ct->listeners[i]));
+		event_free(ct->listeners[i]);
+	}
+	ipc_free(ct->monitor);
+	migrations_fini(&ct->migrations);
+	peers_fini(&ct->peers);
+	seen_fini(&ct->seen);
+	free(ct->fingerprint);
+	free(ct->next_fingerprint);
+	event_base_free(ct->base);
+}
+
 /* @calls control: +base +libevent */
 int control_main(void)
 {
@@ -601,5 +619,6 @@ int control_main(void)
 		return 1;
 	ct.monitor = ipc_new(ct.base, IPC_FD, &monitor_handlers, &ct);
 	event_base_dispatch(ct.base);
+	control_fini(&ct);
 	return 0;
 }

@@ -94,3 +94,9 @@ void doors_open(struct doors *d, int fd, const struct in6_addr *source)
 	wait_for(o, EV_READ, d->limit_us);
 	admission_add(&d->waiting, &o->waiting);
 }
+
+void doors_fini(struct doors *d)
+{
+	while (d->waiting.first)
+		close_door(door_of(d->waiting.first));
+}

@@ -31,3 +31,4 @@ void doors_init(struct doors *d, size_t max, size_t max_per_source);
 bool doors_drop(struct doors *d);
 /* Takes fd. */
 void doors_open(struct doors *d, int fd, const struct in6_addr *source);
+void doors_fini(struct doors *d);

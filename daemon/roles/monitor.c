@@ -462,10 +462,13 @@ static struct err *watch_signals(struct monitor *m)
 	const struct timeval minute = { FORGIVE_S, 0 };
 	struct event *forgive = event_new(m->base, -1, EV_PERSIST, on_forgive, m);
 
+	_Static_assert(ARRAY_LEN(signals) < ARRAY_LEN(m->always), "room");
 	signal(SIGPIPE, SIG_IGN);
+	m->always[0] = forgive;
 	for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
 		struct event *ev = evsignal_new(m->base, signals[i].number, signals[i].fn, m);
 
+		m->always[i + 1] = ev;
 		if (!ev || event_add(ev, NULL) < 0)
 			return err_new(ERR_BUG, "no event for a signal");
 	}
@@ -528,6 +531,20 @@ static struct err *start(struct monitor *m)
 	return NULL;
 }
 
+static void free_events(struct monitor *m)
+{
+	struct event *more[] = { m->seen_later, m->control.again, m->net.again };
+
+	for (size_t i = 0; i < ARRAY_LEN(m->always); i++)
+		if (m->always[i])
+			event_free(m->always[i]);
+	for (size_t i = 0; i < ARRAY_LEN(more); i++)
+		if (more[i])
+			event_free(more[i]);
+	if (m->base)
+		event_base_free(m->base);
+}
+
 static void finish(struct monitor *m)
 {
 	if (m->seen_later && event_pending(m->seen_later, EV_TIMEOUT, NULL))
@@ -543,6 +560,7 @@ static void finish(struct monitor *m)
 		(void)unlink(m->options->control_path);
 	state_fini(&m->state);
 	config_fini(&m->config);
+	free_events(m);
 }
 
 int monitor_main(const struct monitor_options *o)

@@ -86,9 +86,9 @@ struct monitor {
 	size_t n_moves;
 	struct doubt *doubts; /* settle.c's */
 	struct groups *groups;
-	struct rates rates;       /* of peers */
-	struct event *seen_later; /* writes down who was seen */
-	struct migrations ended;  /* for a control that is started anew; without their notes */
+	struct rates rates;                   /* of peers */
+	struct event *always[4], *seen_later; /* of watch_signals; writes down who was seen */
+	struct migrations ended; /* for a control that is started anew; without their notes */
 	bool ready, ending;
 	int status;
 };

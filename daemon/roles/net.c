@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/forked.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "roles/audit.h"
@@ -198,12 +199,26 @@ static void on_child_lost(void *arg, struct ipc *from unused_arg, struct ipc_msg
 	ipc_post(c->net->monitor, msg->m, NULL, 0);
 }
 
+static void child_remove(struct child *c)
+{
+	struct child **link = &c->net->children;
+
+	no_stranger(c);
+	c->net->n_children--;
+	while (*link != c)
+		link = &(*link)->next;
+	*link = c->next;
+	ipc_free(c->ipc);
+	free(c->id);
+	free(c);
+}
+
 /* @calls net: wait4 */
 /* Its end of the pair closes when it ends, so the wait is short. With kernel TLS it ends as soon as
  * it is connected. */
-static void on_child_ended(void *arg, struct ipc *from)
+static void on_child_ended(void *arg, struct ipc *from unused_arg)
 {
-	struct child *c = arg, **link = &c->net->children;
+	struct child *c = arg;
 	struct net *n = c->net;
 	int status = 0;
 
@@ -221,14 +236,7 @@ static void on_child_ended(void *arg, struct ipc *from)
 
 		post_failed_dial(n, &(struct dialled){ c->id, c->join, c->ask }, e);
 	}
-	no_stranger(c);
-	n->n_children--;
-	while (*link != c)
-		link = &(*link)->next;
-	*link = c->next;
-	ipc_free(from);
-	free(c->id);
-	free(c);
+	child_remove(c);
 	listen_if_room(n);
 }
 
@@ -285,7 +293,7 @@ static struct err *start_child(struct net *n, const struct task *t)
 	if (pid < 0)
 		return err_errno(errno, "start a process for the connection");
 	if (pid == 0)
-		_exit(child_main(n, t, theirs));
+		fork_exit(child_main(n, t, theirs));
 	c = xcalloc(1, sizeof(*c));
 	*c = (struct child){ .next = n->children, .net = n, .pid = pid, .loud = t->loud };
 	c->began_us = clock_us();
@@ -449,16 +457,21 @@ static struct err *read_key(int fd, struct identity **ret)
 	return e;
 }
 
-/* Children have copies of what they use. */
-static struct err *use_keys(struct net *n, const struct ipc_msg *msg)
+static void forget_keys(struct net *n)
 {
-	if (!msg->n_fds || msg->n_fds > 2)
-		return err_new(ERR_BUG, "%zu keys", msg->n_fds);
 	identity_freep(&n->identity);
 	identity_freep(&n->next);
 	tls_ctx_fini(&n->dial);
 	tls_ctx_fini(&n->dial_next);
 	tls_ctx_fini(&n->accept);
+}
+
+/* Children have copies of what they use. */
+static struct err *use_keys(struct net *n, const struct ipc_msg *msg)
+{
+	if (!msg->n_fds || msg->n_fds > 2)
+		return err_new(ERR_BUG, "%zu keys", msg->n_fds);
+	forget_keys(n);
 	TRY(read_key(msg->fds[0], &n->identity));
 	TRY(tls_ctx_init(&n->dial, n->identity, TLS_DIAL));
 	TRY(tls_ctx_init(&n->accept, n->identity, TLS_ACCEPT));
@@ -625,6 +638,25 @@ static const struct ipc_handlers monitor_handlers = {
 	.closed = on_monitor_gone,
 };
 
+/* @calls net: close munlock munmap */
+/* Streams are served to the end by processes of their own. */
+static void net_fini(struct net *n)
+{
+	while (n->children)
+		child_remove(n->children);
+	doors_fini(&n->doors);
+	for (size_t i = 0; i < n->n_listeners; i++) {
+		close(event_get_fd(n->listeners[i]));
+		event_free(n->listeners[i]);
+	}
+	event_free(n->retry);
+	ipc_free(n->monitor);
+	forget_keys(n);
+	peers_fini(&n->peers);
+	ipc_msg_fini(&n->setup_msg);
+	event_base_free(n->base);
+}
+
 /* @calls net: +base +libevent +openssl */
 int net_main(void)
 {
@@ -643,5 +675,6 @@ int net_main(void)
 	n.retry = evtimer_new(n.base, on_retry, &n);
 	n.monitor = ipc_new(n.base, IPC_FD, &monitor_handlers, &n);
 	event_base_dispatch(n.base);
+	net_fini(&n);
 	return n.status;
 }

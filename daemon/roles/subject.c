@@ -48,8 +48,8 @@ static struct err *thread_group(struct arena *a, pid_t pid, uint64_t *tgid)
 static void add_ids(uint32_t **v, size_t *n, const uint32_t *ids, size_t n_ids)
 {
 	*v = xrealloc_array(*v, *n + n_ids + 1, sizeof(**v));
-	memcpy(*v + *n, ids, n_ids * sizeof(*ids));
-	*n += n_ids;
+	for (size_t i = 0; i < n_ids; i++)
+		(*v)[(*n)++] = ids[i];
 }
 
 /* Each thread has credentials of its own; a program can leave them different. */

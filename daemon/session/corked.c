@@ -16,6 +16,8 @@ void corked_fini(struct corked *c)
 {
 	mem_freep(&c->in.buf);
 	mem_freep(&c->out.buf);
+	BIO_meth_free(c->method);
+	c->method = NULL;
 }
 
 void corked_drop(struct corked *c)
@@ -111,12 +113,12 @@ static long corked_ctrl(BIO *b, int cmd, long num unused_arg, void *ptr unused_a
 	}
 }
 
-/* One per process: a connection has a process of its own. */
 BIO *corked_bio(struct corked *c)
 {
 	BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "corked");
 	BIO *b;
 
+	c->method = m;
 	if (!m || !BIO_meth_set_write(m, corked_write) || !BIO_meth_set_read(m, corked_read) ||
 		!BIO_meth_set_ctrl(m, corked_ctrl))
 		return NULL;

@@ -25,12 +25,12 @@ struct corked {
 	struct corked_way in, out;
 	bool ended; /* nothing more comes in */
 	int failed; /* errno of sending */
+	BIO_METHOD *method;
 };
 
-/* Its buffers. */
 void corked_init(struct corked *c, int fd);
 void corked_fini(struct corked *c);
-/* For both directions of one connection; *c must outlive it. NULL: no memory. */
+/* Once, for both directions of one connection; *c must outlive it. NULL: no memory. */
 BIO *corked_bio(struct corked *c);
 /* Sends what is gathered; false while some is left (wait until the socket can be written) or, with
  * c->failed set, for ever. */

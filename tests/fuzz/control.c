@@ -82,25 +82,6 @@ static void monitor_sends(struct control *ct, int monitor, const struct feed *pi
 	turn(ct);
 }
 
-static void control_fini(struct control *ct)
-{
-	while (ct->clients)
-		client_free(ct->clients);
-	for (size_t i = 0; i < ct->n_listeners; i++) {
-		int fd = event_get_fd(ct->listeners[i]);
-
-		event_free(ct->listeners[i]);
-		close(fd);
-	}
-	ipc_free(ct->monitor);
-	migrations_fini(&ct->migrations);
-	peers_fini(&ct->peers);
-	seen_fini(&ct->seen);
-	free(ct->fingerprint);
-	free(ct->next_fingerprint);
-	event_base_free(ct->base);
-}
-
 int fuzz_one(const uint8_t *data, size_t n)
 {
 	struct control ct = { .base = event_base_new() };
