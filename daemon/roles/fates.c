@@ -37,6 +37,18 @@ static bool goes_on(const struct monitor *m, const char *id)
 	return false;
 }
 
+/* Whether somebody else has sent it, who alone may hear about it. */
+static bool is_of_another(const struct monitor *m, const Migrate__FateAsk *ask)
+{
+	struct journal_record r;
+
+	for (const struct move *v = m->moves; v; v = v->next)
+		if (v->receive && strcmp(v->id, ask->id) == 0)
+			return strcmp(v->peer, ask->name) != 0;
+	return journal_peek(m->state.dir, ask->id, true, &r) &&
+	       strcmp(r.key, ask->fingerprint) != 0 && strcmp(r.peer, ask->name) != 0;
+}
+
 /* Nobody is at it any more. What was not committed is ended here and now: so "never" stays true. */
 static struct err *look(const struct monitor *m, struct journal *j, enum fate *ret)
 {
@@ -72,13 +84,10 @@ static struct err *find(const struct monitor *m, const Migrate__FateAsk *ask, en
 		return NULL;
 	}
 	TRY(e);
-	if (j.fd < 0) {
-		*ret = FATE_NEVER;
-		return NULL;
-	}
-	if (strcmp(j.last.key, ask->fingerprint) != 0 && strcmp(j.last.peer, ask->name) != 0)
-		return err_new(ERR_DENIED, "%s was sent by %s", ask->id, j.last.peer);
-	return look(m, &j, ret);
+	if (j.fd >= 0)
+		return look(m, &j, ret);
+	*ret = FATE_NEVER;
+	return NULL;
 }
 
 static enum fate fate_of(const struct monitor *m, const Migrate__FateAsk *ask)
@@ -86,7 +95,7 @@ static enum fate fate_of(const struct monitor *m, const Migrate__FateAsk *ask)
 	enum fate f = FATE_WAIT;
 	autoerr struct err *e = NULL;
 
-	if (!text_is_id(ask->id, ENGINE_ID_MAX))
+	if (!text_is_id(ask->id, ENGINE_ID_MAX) || is_of_another(m, ask))
 		return FATE_UNKNOWN;
 	if (goes_on(m, ask->id))
 		return FATE_WAIT;
@@ -95,7 +104,7 @@ static enum fate fate_of(const struct monitor *m, const Migrate__FateAsk *ask)
 		autofree char *line = err_line(e);
 
 		log_warn("asked id=%s peer=%s error=\"%s\"", ask->id, ask->name, line);
-		return err_code(e) == ERR_DENIED ? FATE_UNKNOWN : FATE_WAIT;
+		return FATE_WAIT;
 	}
 	return f;
 }

@@ -231,6 +231,22 @@ struct err *journal_open(
 	return NULL;
 }
 
+bool journal_peek(
+	const char *state_dir, const char *id, bool destination, struct journal_record *ret)
+{
+	AUTO(journal_close) struct journal j = JOURNAL_NONE;
+	autoerr struct err *e = NULL;
+	bool any = false;
+
+	j.path = path_of(state_dir, id, destination);
+	j.fd = open(j.path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (j.fd >= 0)
+		e = read_last(&j, &any);
+	if (any)
+		*ret = j.last;
+	return any;
+}
+
 static bool parse_name(const char *file, struct journal_name *ret)
 {
 	const char *dot = strrchr(file, '.');

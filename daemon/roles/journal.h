@@ -65,6 +65,9 @@ struct err *journal_sync(const struct journal *j) must_check;
  * has been done then, and the file is removed). LIMIT: somebody has the lock. */
 struct err *journal_open(
 	const char *state_dir, const char *id, bool destination, struct journal *ret) must_check;
+/* The last record, whoever has the lock; false: there is no such file, or no record in it. */
+bool journal_peek(
+	const char *state_dir, const char *id, bool destination, struct journal_record *ret);
 /* The last record of a file's bytes that is whole; false: none is. */
 bool journal_last(const uint8_t *bytes, size_t len, struct journal_record *ret);
 /* Names (id and side) of all files; in the arena. */

@@ -367,7 +367,10 @@ def report(arena, name, status, last, err, monitor_dead=False):
     what = arena.judge(status, last, monitor_dead)
     OUTCOMES[what] += 1
     text = (last.get("error") or {}).get("message", "") or (err.splitlines() or [""])[0]
-    arena.clean_up()
+    try:
+        arena.clean_up()
+    except Failed as e:
+        raise Failed("%s: %s; %s" % (name, e, last))
     print("%-44s %-22s %s" % (name, what, text[:90]), flush=True)
 
 

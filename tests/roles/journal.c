@@ -70,6 +70,9 @@ static void the_last_record_counts(unused_arg void **state)
 
 	ok(journal_create(dir, &first, &w));
 	fails(journal_open(dir, "one", false, &r), ERR_LIMIT); /* its writer lives */
+	assert_true(journal_peek(dir, "one", false, &first));
+	assert_int_equal(first.mark, MARK_INTENT);
+	assert_false(journal_peek(dir, "one", true, &first));
 	ok(journal_add(&w, MARK_COMMIT));
 	ok(journal_sync(&w));
 	journal_close(&w);
