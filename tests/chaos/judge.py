@@ -358,6 +358,7 @@ class Round:
 
     def next_move(self, where):
         self.world.where = where
+        wait_for(SETTLE_S, self.workers_gone)
         for last in (False, True):
             c = self.world.send()
             expect(c.wait(END_S), "the next move does not end")
@@ -369,6 +370,9 @@ class Round:
                said.get("error") or c.text(c.err))
         self.world.where = OTHER[where]
         self.goes_on(self.world.where)
+        # the destination has not quite done with it when the source has
+        expect(wait_for(SETTLE_S, self.workers_gone), "workers that do not end: %s %s",
+               self.src.names(), self.dst.names())
 
     def run(self):
         began = time.monotonic()

@@ -185,13 +185,16 @@ class Host:
             p.close()
         return found[0] if found else None
 
-    def kill_daemon(self):
-        """All of its roles at once."""
+    def signal_daemon(self):
+        """SIGKILL to all of its roles at once, if there are any."""
         try:
             with open(os.path.join(self.group, "migrated.service/cgroup.kill"), "w") as f:
                 f.write("1")
-        except OSError:
+        except FileNotFoundError:
             pass
+
+    def kill_daemon(self):
+        self.signal_daemon()
         wait_for(5, lambda: not self.roles())
 
     def path(self, path):
