@@ -408,6 +408,12 @@ static void first_progress(struct move *v)
 	v->last = p;
 }
 
+/* Its worker only waits for the source's last word. */
+static bool runs_here(const struct move *v)
+{
+	return v->last && strcmp(v->last->state, "running") == 0;
+}
+
 static struct err *check_room(struct monitor *m, const struct subject *s)
 {
 	const char *held = s ? settle_holds(m, s->pid) : NULL;
@@ -418,7 +424,7 @@ static struct err *check_room(struct monitor *m, const struct subject *s)
 				s->pid, s->comm, held),
 			"migratectl status %s tells what is known", held);
 	for (const struct move *v = m->moves; v; v = v->next)
-		if (v->receive && !v->over && v->pid == s->pid)
+		if (v->receive && !v->over && v->pid == s->pid && !runs_here(v))
 			return err_hint(err_new(ERR_LIMIT, "%d (%s) is on its way here from %s",
 						s->pid, v->last ? v->last->comm : s->comm,
 						v->peer ? v->peer : "another host"),

@@ -49,8 +49,11 @@ print(hashlib.sha256(b"".join(parts)).hexdigest(), len(parts), cmd("DBSIZE").dec
 
 
 def ask_writer(vm, host):
-    """(rounds, wrong)"""
-    text = vm.exec(host, "bash", "-c", "cat </dev/tcp/127.0.0.1/" + PORT).stdout
+    """(rounds, wrong), None if nobody listens."""
+    done = vm.exec(host, "bash", "-c", "cat </dev/tcp/127.0.0.1/" + PORT, check=False)
+    if "Connection refused" in done.stderr:  # it has just been started
+        return None
+    text = done.stdout
     m = re.match(r"(\d+) checks (\d+) wrong (\d+)", text)
     expect(m, "the writer says %r", text)
     return int(m.group(1)), int(m.group(3))
@@ -127,11 +130,21 @@ def worker_dies(vm, pid, side):
     expect(want in said[OTHER[side]], "on %s: %s", OTHER[side], said[OTHER[side]])
 
 
+def trackers(vm):
+    """Their contract. It is about single pages, and the kernel may move any page at any time, which reads as written:
+    so a failure counts when it comes three times."""
+    for left in (2, 1, 0):
+        done = vm.exec("a", "/build/tests/kernel/kernel-dirty", check=not left)
+        if done.returncode == 0:
+            return
+        print("again: %s" % " ".join(l for l in done.stderr.splitlines() if "LINE" in l or "FAILED" in l), flush=True)
+
+
 def there_and_back(kernel, tracker, moves=2, relay_on_b=False):
     carrier = {"a": "ktls", "b": "relay" if relay_on_b else "ktls"}
     config_b = "kernel_tls = no" if relay_on_b else ""
     with Vm(kernel, "tracker = " + tracker, config_b=config_b) as vm:
-        vm.exec("a", "/build/tests/kernel/kernel-dirty")
+        trackers(vm)
         writer = vm.start("a", "/build/tests/vm/vm-writer", PORT, str(MIB))
         rounds, host = wait_for("the writer", 60, lambda: ask_writer(vm, "a"))[0], "a"
         for side in () if relay_on_b else ("a", "b"):
