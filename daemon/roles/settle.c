@@ -328,7 +328,7 @@ static struct err *look(struct doubt *d, enum verdict *v, bool *over)
 		return start_undo(d);
 	}
 	if (d->destination)
-		return recover_destination(&d->journal.last, &h, v);
+		return recover_destination(&d->journal, &h, v);
 	TRY(recover_source(&d->journal.last, m->boot_id, v));
 	*over = *v != VERDICT_DOUBT;
 	return NULL;
