@@ -361,12 +361,21 @@ static char *undo_of(const struct journal *j)
 
 struct err *journal_put_undo(const struct journal *j, const uint8_t *list, size_t len)
 {
-	autofree char *path = undo_of(j);
-	autoclose int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	autofree char *path = undo_of(j), *temp = NULL;
+	autoclose int fd = -1;
+	struct err *e;
 
+	if (asprintf(&temp, "%s" TEMP, path) < 0)
+		abort();
+	fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
-		return err_errno(errno, "create %s", path);
-	return io_write_full(fd, list, len, path);
+		return err_errno(errno, "create %s", temp);
+	e = io_write_full(fd, list, len, temp);
+	if (!e && rename(temp, path) < 0)
+		e = err_errno(errno, "create %s", path);
+	if (e)
+		(void)unlink(temp);
+	return e;
 }
 
 struct err *journal_get_undo(
@@ -391,7 +400,14 @@ bool journal_has_undo(const struct journal *j)
 	return access(path, F_OK) == 0;
 }
 
-void journal_drop_undo(const struct journal *j)
+void journal_drop_undo(const char *state_dir, const char *id)
+{
+	autofree char *path = undo_path(state_dir, id);
+
+	(void)unlink(path);
+}
+
+static void drop_undo_of(const struct journal *j)
 {
 	autofree char *path = undo_of(j);
 
@@ -402,7 +418,7 @@ void journal_remove(struct journal *j)
 {
 	if (j->path) {
 		if (!j->last.destination)
-			journal_drop_undo(j);
+			drop_undo_of(j);
 		(void)unlink(j->path);
 	}
 	journal_close(j);

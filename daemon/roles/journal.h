@@ -89,7 +89,7 @@ struct err *journal_put_undo(const struct journal *j, const uint8_t *list, size_
 struct err *journal_get_undo(struct arena *a, const char *state_dir, const char *id,
 	const uint8_t **list, size_t *len) must_check;
 bool journal_has_undo(const struct journal *j);
-void journal_drop_undo(const struct journal *j);
+void journal_drop_undo(const char *state_dir, const char *id);
 /* Closes it and forgets the migration. */
 void journal_remove(struct journal *j);
 void journal_close(struct journal *j);

@@ -275,7 +275,7 @@ static void on_undone(void *arg, int status, bool heard unused_arg)
 		back_off(d);
 		return;
 	}
-	journal_drop_undo(&d->journal);
+	journal_drop_undo(d->monitor->state.dir, d->id); /* where the process is gone */
 	go_on(d);
 }
 

@@ -234,6 +234,9 @@ static void what_is_to_be_undone(unused_arg void **state)
 	ok(journal_get_undo(a, dir, "undo", &list, &len));
 	assert_int_equal(len, 3);
 	assert_memory_equal(list, "a\0b", 3);
+	journal_drop_undo(dir, "undo");
+	assert_false(journal_has_undo(&j));
+	ok(journal_put_undo(&j, (const uint8_t *)"a", 1));
 	journal_remove(&j);
 	ok(journal_get_undo(a, dir, "undo", &list, &len));
 	assert_null(list);
