@@ -306,8 +306,9 @@ struct err *recover_destination(struct journal *j, const struct recover_host *h,
 	if (!rebooted)
 		TRY(committed ? finish(r, ret) : discard(r, h->cgroup_dir));
 	settle_scratch(h->state_dir, r->id, committed && !rebooted);
-	/* Thawed once, by us: whoever freezes its group later means it. */
+	/* Thawed once, by us: whoever freezes its group later means it. That it was committed is
+	 * enough to answer the source. */
 	if (!rebooted && *ret == VERDICT_MOVED && r->mark == MARK_COMMITTED)
-		TRY(journal_add(j, MARK_RUNNING));
+		err_free(journal_add(j, MARK_RUNNING));
 	return NULL;
 }

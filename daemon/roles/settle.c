@@ -580,7 +580,7 @@ const char *settle_holds(const struct monitor *m, pid_t pid)
 {
 	for (const struct doubt *d = m->doubts; d; d = d->next)
 		if (!d->destination && d->journal.fd >= 0 && d->journal.last.pid == pid &&
-			same_boot(d))
+			recover_alive(&d->journal.last, m->boot_id))
 			return d->id;
 	return NULL;
 }
