@@ -78,13 +78,14 @@ struct engine_io {
 	 * MARK_COMMITTED, which go with FRAME_COMMIT. MARK_INTENT and MARK_BUILDING survive a power
 	 * cut as well when it returns; the others have no time for that. May be NULL. */
 	struct err *(*on_mark)(void *arg, enum engine_mark mark);
-	/* Source, behind MARK_INTENT: keeps this list (undo.h) for whoever comes after us. */
+	/* Source: it has ended here. On an error (MARK_MOVED is not on the disk) no BYE is said. */
+	struct err *(*on_ended)(void *arg);
+	/* Source, behind MARK_INTENT: keeps this list (undo.h) for who comes later; NULL: none */
 	struct err *(*on_undo)(void *arg, const uint8_t *list, size_t len);
-	/* One more connection to the same peer: number n, from 1, each number once. The source
-	 * dials, the destination waits for the one with that number, both until d at most. NULL
-	 * (the member): there can be none. The stream is the engine's to close (stream_close),
-	 * unless it leaves that to the caller; its memory is the caller's. May be called from any
-	 * thread. */
+	/* One more connection to the same peer: number n, from 1, each once. The source dials, the
+	 * destination waits for it, both until d at most. NULL (the member): there can be none. The
+	 * stream is the engine's to close (stream_close), unless it leaves that to the caller; its
+	 * memory is the caller's. May be called from any thread. */
 	struct err *(*open_stream)(void *arg, unsigned n, struct deadline d, struct stream **ret);
 	/* In each thread for pages, first of all: it gives up rights. NULL: it keeps them. */
 	struct err *(*page_thread)(void);
@@ -137,8 +138,7 @@ struct incoming {
 
 struct receive_options {
 	const char *state_dir;  /* scratch directories below it */
-	const char *cgroup_dir; /* v2 directory below which the process's own group is made; NULL:
-				   none */
+	const char *cgroup_dir; /* v2, below it the process's own is made; NULL: none */
 	const char *sink;       /* "copy", "splice"; NULL: what suits the stream */
 	uint64_t max_memory;    /* bytes that it may take here, whatever was announced; 0: any */
 	/* Asked once with what the source says it will send; an error refuses. May be NULL. */

@@ -658,6 +658,9 @@ struct err *site_hold(struct site *s)
 		return NULL;
 	TRY(freezer_set(&s->freezer, true, false));
 	s->frozen = true;
+	/* Somebody may have moved it while it was built (a daemon with rules, by its user): nothing
+	 * but the group holds it from here on. */
+	TRY_IN(freezer_check(&s->freezer, s->spec.pid), "hold process %d", s->spec.pid);
 	TRY(seedling_release(s->task));
 	return task_let_go(s->task);
 }

@@ -459,6 +459,9 @@ static void send_last_undo(void *ctx)
 	if (s->yielded && s->out->error)
 		peer_give_up(&s->peer, FRAME_ABORT, s->out->error, s->out->side, s->out->state);
 	capture_release(s->task, &s->frozen, s->yielded, OUTCOME_KEPT);
+	/* It must not be taken back again when the process has gone on and perhaps given it up. */
+	if (s->gives && s->io->on_undo)
+		err_free(s->io->on_undo(s->io->arg, NULL, 0));
 }
 
 static struct err *offered(void *ctx)
@@ -525,6 +528,7 @@ static struct err *commit(void *ctx)
 	struct source *s = ctx;
 	autoarena struct arena *a = arena_new();
 	Migrate__Running *m;
+	struct err *e;
 	void *msg;
 
 	s->peer.ch.interrupt_fd = -1;
@@ -533,7 +537,9 @@ static struct err *commit(void *ctx)
 	FAULT("source.commit-sent");
 	TRY(peer_expect(&s->peer, a, FRAME_RUNNING, &migrate__running__descriptor, &msg));
 	m = msg;
-	err_free(mark(s, MARK_MOVED)); /* else the peer is asked again */
+	e = mark(s, MARK_MOVED); /* else the peer is asked again, and has to know */
+	s->remembered = !e;
+	err_free(e);
 	s->first_ns = m->first_ns - s->clock.offset_ns;
 	for (size_t i = 0; i < m->n_warnings; i++)
 		notes_warn(&s->out->notes, m->warnings[i]);
@@ -547,6 +553,17 @@ static enum event commit_event(void *ctx, const struct err *e)
 	const struct source *s = ctx;
 
 	return e && s->peer.failed_there ? EV_REFUSED : event_of(e);
+}
+
+/* After it the destination knows nothing more of the migration: so it must be known here that it
+ * was moved, whatever happens. */
+static void say_goodbye(struct source *s)
+{
+	struct err *e = s->io->on_ended ? s->io->on_ended(s->io->arg) : NULL;
+
+	if (!e && s->remembered)
+		e = channel_send(&s->peer.ch, FRAME_BYE, 0, NULL, 0);
+	err_free(e);
 }
 
 static struct err *done(void *ctx)
@@ -573,7 +590,7 @@ static struct err *done(void *ctx)
 	source_remove_groups(s);
 	FAULT("source.original-ended");
 	s->out->result = RESULT_MOVED;
-	err_free(channel_send(&s->peer.ch, FRAME_BYE, 0, NULL, 0));
+	say_goodbye(s);
 	hook_tell(&s->peer, "committed", &s->out->stats);
 	return NULL;
 }

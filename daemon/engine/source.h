@@ -53,8 +53,9 @@ struct source {
 	bool group_frozen, stopped; /* how it is held: by its group, else by SIGSTOP */
 	int64_t frozen_ns;          /* CLOCK_MONOTONIC when the last thread stood still */
 	int64_t first_ns;           /* of the peer: the first instruction there */
+	bool remembered;            /* that it was moved */
 	size_t known_blockers;
-	uint64_t start_stack; /* at first: another program has another one */
+	uint64_t start_stack;  /* at first: another program has another one */
 	struct deadline until; /* of the migration up to the freeze, then of the freeze */
 	int64_t still_us;      /* when it was about to be frozen; 0: not yet */
 };

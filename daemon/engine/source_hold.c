@@ -36,18 +36,13 @@ void source_not_undone(struct source *s, struct err *e)
 
 struct err *source_hold_group(struct source *s)
 {
-	autofree char *now = NULL;
-
 	if (!s->freezer.dir)
 		return NULL;
-	/* Somebody may have moved it: then freezing the group would hold nobody. */
-	TRY(freezer_current(s->opt->pid, &now));
-	if (strcmp(now, s->freezer.dir) != 0)
-		return err_new(ERR_KERNEL, "%d was moved to control group %s", s->opt->pid, now);
 	if (!s->group_frozen)
 		TRY(freezer_set(&s->freezer, true, false));
 	s->group_frozen = true;
-	return NULL;
+	/* Somebody may have moved it: then freezing the group holds nobody. */
+	return err_in(freezer_check(&s->freezer, s->opt->pid), "hold %d", s->opt->pid);
 }
 
 void source_thaw(struct source *s)

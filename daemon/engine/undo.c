@@ -50,6 +50,7 @@ static struct err *take_back(struct task *t, struct snapshot *s, const struct un
 	if (spec->group[0])
 		TRY(freezer_set(&f, false, false));
 	capture_release(t, s, s->objects.n, OUTCOME_KEPT);
+	spec->on_undone(spec->arg);
 	return NULL;
 }
 

@@ -20,7 +20,11 @@ struct undo_spec {
 	const char *group;
 	const uint8_t *list;
 	size_t len;
+	/* All of it is taken back, and the process still stands: the list is to be forgotten. */
+	void (*on_undone)(void *arg);
+	void *arg;
 };
-/* Takes back everything in the list; can be repeated. Afterwards the process runs, or stands in its
- * group if that is frozen again by the caller. What cannot be taken back is warned of in *notes. */
+/* Takes back everything in the list; can be repeated until it has called on_undone. Afterwards the
+ * process runs, or stands in its group if that is frozen again by the caller. What cannot be taken
+ * back is warned of in *notes. */
 struct err *engine_undo(const struct undo_spec *spec, struct notes *notes) must_check;

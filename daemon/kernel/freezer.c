@@ -209,6 +209,28 @@ struct err *freezer_set(struct freezer *f, bool frozen, bool wait)
 	return frozen && wait ? await_frozen(f->dir) : NULL;
 }
 
+static struct err *read_members(struct arena *a, const struct freezer *f, char **ret)
+{
+	return io_read_file(a, arena_printf(a, "%s/cgroup.procs", f->dir), TEXT_BYTES, ret, NULL);
+}
+
+struct err *freezer_check(const struct freezer *f, pid_t pid)
+{
+	autoarena struct arena *a = arena_new();
+	const char *own = arena_printf(a, "%d\n", (int)pid);
+	autofree char *now = NULL;
+	char *text;
+
+	TRY(read_members(a, f, &text));
+	if (strcmp(text, own) == 0)
+		return NULL;
+	TRY(freezer_current(pid, &now));
+	for (char *c = text; *c; c++)
+		*c = *c == '\n' ? ' ' : *c;
+	return err_new(ERR_KERNEL, "it is in control group %s, and in %s are processes %.64s", now,
+		f->dir, text[0] ? text : "none");
+}
+
 struct err *freezer_get(const struct freezer *f, bool *frozen)
 {
 	autoarena struct arena *a = arena_new();
@@ -239,18 +261,45 @@ struct err *freezer_remove(const struct freezer *f)
 	return NULL;
 }
 
+static struct err *move_home(const struct freezer *f, pid_t pid)
+{
+	struct err *e = write_in(f->home, "cgroup.procs", (int)pid);
+
+	if (!e || err_sysno(e) != ESRCH)
+		return e;
+	err_free(e); /* it has ended: nothing to move */
+	return NULL;
+}
+
+/* What it has started between its coming and its stop is there, too. */
+static struct err *empty(const struct freezer *f)
+{
+	autoarena struct arena *a = arena_new();
+	char *text, *save = NULL;
+
+	TRY(read_members(a, f, &text));
+	for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		const int pid = atoi(l);
+
+		if (pid > 1) /* 0: not visible from our pid namespace */
+			TRY(move_home(f, pid));
+	}
+	return NULL;
+}
+
 struct err *freezer_undo(struct freezer *f, pid_t pid)
 {
-	struct err *e = NULL;
+	struct err *e = f->home ? move_home(f, pid) : NULL;
 
-	if (f->home) {
-		e = write_in(f->home, "cgroup.procs", (int)pid);
-		if (e && err_sysno(e) == ESRCH) { /* it has ended: nothing to move */
-			err_free(e);
-			e = NULL;
-		}
-	}
-	return e ? e : freezer_remove(f);
+	if (!e && f->home)
+		err_free(empty(f)); /* should it fail, removing says so */
+	if (!e)
+		e = freezer_remove(f);
+	/* A home that takes nobody any more (its children have controllers) is no reason to stand.
+	 */
+	if (e)
+		err_free(freezer_set(f, false, false));
+	return e;
 }
 
 void freezer_fini(struct freezer *f)

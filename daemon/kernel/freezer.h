@@ -25,12 +25,16 @@ struct err *freezer_make(const char *parent, const char *name, struct freezer *r
 struct err *freezer_join(struct freezer *f, pid_t pid) must_check;
 /* Freezes or thaws; freezing waits (at most 1 s) until cgroup.events says so unless !wait. */
 struct err *freezer_set(struct freezer *f, bool frozen, bool wait) must_check;
+/* An error unless this process is in it, and nobody else: somebody may have moved it meanwhile, and
+ * what it has started is born where it is. */
+struct err *freezer_check(const struct freezer *f, pid_t pid) must_check;
 /* Whether it was told to be frozen. */
 struct err *freezer_get(const struct freezer *f, bool *frozen) must_check;
 /* Ends all processes in it. */
 struct err *freezer_kill(const struct freezer *f) must_check;
 /* Removes the group; waits at most 1 s for processes that are ending. No error if there is none. */
 struct err *freezer_remove(const struct freezer *f) must_check;
-/* Moves the process back to f->home and removes the group. */
+/* Moves whoever is in it to f->home and removes the group. On failure they are thawed where they
+ * are. */
 struct err *freezer_undo(struct freezer *f, pid_t pid) must_check;
 void freezer_fini(struct freezer *f);

@@ -59,7 +59,7 @@ static struct err *look(const struct monitor *m, struct journal *j, enum fate *r
 		*ret = FATE_REBOOTED;
 		return NULL;
 	}
-	TRY(recover_destination(&j->last, &h, &v));
+	TRY(recover_destination(j, &h, &v));
 	if (v == VERDICT_KEPT) {
 		journal_remove(j);
 		*ret = FATE_NEVER;

@@ -61,14 +61,16 @@ bool journal_last(const uint8_t *bytes, size_t len, struct journal_record *ret)
 
 static struct err *put(struct journal *j, struct journal_record *r)
 {
-	struct timespec now;
+	struct timespec now, up;
 	ssize_t n;
 
 	if (r->seq > JOURNAL_RECORDS_MAX)
 		return err_new(ERR_BUG, "too many records in %s", j->path);
 	clock_gettime(CLOCK_REALTIME, &now);
+	clock_gettime(CLOCK_BOOTTIME, &up);
 	memcpy(r->magic, MAGIC, sizeof(r->magic));
 	r->written_s = now.tv_sec;
+	r->written_up_s = up.tv_sec;
 	r->checksum = checksum(r);
 	n = pwrite(j->fd, r, sizeof(*r), (off_t)((r->seq - 1) * sizeof(*r)));
 	if (n != (ssize_t)sizeof(*r))
@@ -91,7 +93,48 @@ struct err *journal_sync(const struct journal *j)
 	return fdatasync(j->fd) < 0 ? err_errno(errno, "write %s to the disk", j->path) : NULL;
 }
 
+/* ---- age ---- */
+
+/* Before there was any of these: a clock that nobody has set yet. */
+#define NO_DATE_S 1735689600
+
+static int64_t seconds_since(clockid_t clock, int64_t then_s)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return now.tv_sec - then_s;
+}
+
+/* Within one boot, the time that has passed is known. */
+int64_t journal_age_least_s(const struct journal_record *r, const char *boot_id)
+{
+	int64_t real = seconds_since(CLOCK_REALTIME, r->written_s);
+
+	if (strcmp(r->boot_id, boot_id) != 0)
+		return r->written_s < NO_DATE_S ? 0 : real;
+	return MIN(real, seconds_since(CLOCK_BOOTTIME, r->written_up_s));
+}
+
+/* A virtual machine may have stood still, and its clock been set behind that. */
+int64_t journal_age_most_s(const struct journal_record *r, const char *boot_id)
+{
+	int64_t real = seconds_since(CLOCK_REALTIME, r->written_s);
+
+	if (strcmp(r->boot_id, boot_id) != 0)
+		return real;
+	return MAX(real, seconds_since(CLOCK_BOOTTIME, r->written_up_s));
+}
+
 /* ---- files ---- */
+
+static struct err *sync_dir(const char *path)
+{
+	autoclose int fd = -1;
+
+	TRY(io_open(path, O_RDONLY | O_DIRECTORY, &fd));
+	return fsync(fd) < 0 ? err_errno(errno, "write %s to the disk", path) : NULL;
+}
 
 static struct err *open_dir(const char *state_dir, int *fd)
 {
@@ -99,7 +142,9 @@ static struct err *open_dir(const char *state_dir, int *fd)
 
 	if (asprintf(&path, "%s/journal", state_dir) < 0)
 		abort();
-	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+	if (mkdir(path, 0700) == 0)
+		TRY(sync_dir(state_dir));
+	else if (errno != EEXIST)
 		return err_errno(errno, "make %s", path);
 	return io_open(path, O_RDONLY | O_DIRECTORY, fd);
 }
@@ -220,10 +265,9 @@ struct err *journal_open(
 		return errno == EWOULDBLOCK ? err_new(ERR_LIMIT, "somebody is at %s", j.path)
 					    : err_errno(errno, "lock %s", j.path);
 	TRY(read_last(&j, &any));
-	if (!any) {
-		journal_remove(&j);
-		return NULL;
-	}
+	if (!any)
+		return err_hint(err_new(ERR_INVALID, "nothing in %s can be read", j.path),
+			"find out where the process runs, on both hosts, then remove that file");
 	if (strcmp(j.last.id, id) != 0 || j.last.destination != destination)
 		return err_new(ERR_INVALID, "%s is about another migration", j.path);
 	*ret = j;
@@ -277,7 +321,7 @@ struct err *journal_names(
 	d = fdopendir(fd);
 	if (!d)
 		abort();
-	for (const struct dirent *de; *n < JOURNAL_FILES_MAX && (de = readdir(d));) {
+	for (const struct dirent *de; (de = readdir(d));) {
 		struct journal_name name;
 
 		if (!parse_name(de->d_name, &name)) {
@@ -317,12 +361,21 @@ static char *undo_of(const struct journal *j)
 
 struct err *journal_put_undo(const struct journal *j, const uint8_t *list, size_t len)
 {
-	autofree char *path = undo_of(j);
-	autoclose int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	autofree char *path = undo_of(j), *temp = NULL;
+	autoclose int fd = -1;
+	struct err *e;
 
+	if (asprintf(&temp, "%s" TEMP, path) < 0)
+		abort();
+	fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
-		return err_errno(errno, "create %s", path);
-	return io_write_full(fd, list, len, path);
+		return err_errno(errno, "create %s", temp);
+	e = io_write_full(fd, list, len, temp);
+	if (!e && rename(temp, path) < 0)
+		e = err_errno(errno, "create %s", path);
+	if (e)
+		(void)unlink(temp);
+	return e;
 }
 
 struct err *journal_get_undo(
@@ -347,7 +400,14 @@ bool journal_has_undo(const struct journal *j)
 	return access(path, F_OK) == 0;
 }
 
-void journal_drop_undo(const struct journal *j)
+void journal_drop_undo(const char *state_dir, const char *id)
+{
+	autofree char *path = undo_path(state_dir, id);
+
+	(void)unlink(path);
+}
+
+static void drop_undo_of(const struct journal *j)
 {
 	autofree char *path = undo_of(j);
 
@@ -358,7 +418,7 @@ void journal_remove(struct journal *j)
 {
 	if (j->path) {
 		if (!j->last.destination)
-			journal_drop_undo(j);
+			drop_undo_of(j);
 		(void)unlink(j->path);
 	}
 	journal_close(j);

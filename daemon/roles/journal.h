@@ -17,7 +17,6 @@
 
 #define JOURNAL_RECORD_BYTES 1024
 #define JOURNAL_RECORDS_MAX  8 /* a side writes three */
-#define JOURNAL_FILES_MAX    4096
 #define JOURNAL_ID_BYTES     (ENGINE_ID_MAX + 1)
 #define JOURNAL_BOOT_BYTES   40
 #define JOURNAL_HOST_BYTES   256
@@ -40,7 +39,8 @@ struct journal_record {
 	char peer[JOURNAL_ID_BYTES]; /* its name here */
 	char key[JOURNAL_ID_BYTES];  /* its fingerprint */
 	char host[JOURNAL_HOST_BYTES];
-	char unused[376];
+	int64_t written_up_s; /* CLOCK_BOOTTIME */
+	char unused[368];
 	uint64_t checksum; /* of all that lies before it */
 };
 _Static_assert(sizeof(struct journal_record) == JOURNAL_RECORD_BYTES, "records have no gaps");
@@ -58,11 +58,16 @@ struct err *journal_create(
 	const char *state_dir, const struct journal_record *first, struct journal *ret) must_check;
 /* The next record: as the last one, with another mark. */
 struct err *journal_add(struct journal *j, enum engine_mark mark) must_check;
+/* How old a record is, in seconds: at least and at most, because a clock may have been set.
+ * boot_id: of this host now. */
+int64_t journal_age_least_s(const struct journal_record *r, const char *boot_id);
+int64_t journal_age_most_s(const struct journal_record *r, const char *boot_id);
 /* What was added is on the disk afterwards. */
 struct err *journal_sync(const struct journal *j) must_check;
 
-/* *ret has the lock. fd -1: there is no such file, or no record in it was ever complete (nothing
- * has been done then, and the file is removed). LIMIT: somebody has the lock. */
+/* *ret has the lock. fd -1: there is no such file. LIMIT: somebody has the lock. INVALID: nothing
+ * in it can be read. A file has its name only when its first record is on the disk, so that is
+ * damage: the file stays, and what it was about is not known. */
 struct err *journal_open(
 	const char *state_dir, const char *id, bool destination, struct journal *ret) must_check;
 /* The last record, whoever has the lock; false: there is no such file, or no record in it. */
@@ -84,7 +89,7 @@ struct err *journal_put_undo(const struct journal *j, const uint8_t *list, size_
 struct err *journal_get_undo(struct arena *a, const char *state_dir, const char *id,
 	const uint8_t **list, size_t *len) must_check;
 bool journal_has_undo(const struct journal *j);
-void journal_drop_undo(const struct journal *j);
+void journal_drop_undo(const char *state_dir, const char *id);
 /* Closes it and forgets the migration. */
 void journal_remove(struct journal *j);
 void journal_close(struct journal *j);

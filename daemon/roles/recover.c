@@ -242,7 +242,6 @@ static struct err *finish(const struct journal_record *r, enum verdict *ret)
 	}
 	snprintf(pid, sizeof(pid), "%d", r->pid);
 	TRY(find_group(r->pid, ENGINE_SITE_GROUP, pid, &f));
-	/* Only once: somebody else may freeze it later. */
 	return f.dir && r->mark == MARK_COMMITTED ? freezer_set(&f, false, false) : NULL;
 }
 
@@ -298,14 +297,18 @@ void recover_scratch(const char *state_dir)
 
 /* ---- destination: both ---- */
 
-struct err *recover_destination(
-	const struct journal_record *r, const struct recover_host *h, enum verdict *ret)
+struct err *recover_destination(struct journal *j, const struct recover_host *h, enum verdict *ret)
 {
+	const struct journal_record *r = &j->last;
 	bool committed = r->mark >= MARK_COMMITTED, rebooted = !is(r->boot_id, h->boot_id);
 
 	*ret = committed ? VERDICT_MOVED : rebooted ? VERDICT_DOUBT : VERDICT_KEPT;
 	if (!rebooted)
 		TRY(committed ? finish(r, ret) : discard(r, h->cgroup_dir));
 	settle_scratch(h->state_dir, r->id, committed && !rebooted);
+	/* Thawed once, by us: whoever freezes its group later means it. That it was committed is
+	 * enough to answer the source. */
+	if (!rebooted && *ret == VERDICT_MOVED && r->mark == MARK_COMMITTED)
+		err_free(journal_add(j, MARK_RUNNING));
 	return NULL;
 }

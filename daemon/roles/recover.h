@@ -26,7 +26,7 @@ struct recover_host {
 /* VERDICT_DOUBT: whether it ever ran before it was gone nobody knows: it was committed, without
  * cgroup v2, or this host has lost its power, and with it COMMIT may be. */
 struct err *recover_destination(
-	const struct journal_record *r, const struct recover_host *h, enum verdict *ret) must_check;
+	struct journal *j, const struct recover_host *h, enum verdict *ret) must_check;
 
 /* What to do with a source's original when the doubt is over: it goes on, or it is ended. */
 struct err *recover_keep(const struct journal_record *r) must_check;

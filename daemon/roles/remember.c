@@ -40,12 +40,21 @@ struct err *remember_begin(const Migrate__Work *k, const struct remembered *what
 
 /* ---- after the death of another worker ---- */
 
+static void forget_undo(void *work)
+{
+	const Migrate__Work *k = work;
+
+	journal_drop_undo(k->state_dir, k->id);
+}
+
 static struct err *undo(const Migrate__Work *k, struct notes *notes)
 {
 	autoarena struct arena *a = arena_new();
-	struct undo_spec spec = {
-		.pid = k->undo_pid, .start_time = k->start_time, .group = k->undo_group
-	};
+	struct undo_spec spec = { .pid = k->undo_pid,
+		.start_time = k->start_time,
+		.group = k->undo_group,
+		.on_undone = forget_undo,
+		.arg = (void *)(uintptr_t)k };
 
 	TRY(journal_get_undo(a, k->state_dir, k->id, &spec.list, &spec.len));
 	return spec.list ? engine_undo(&spec, notes) : NULL;

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "roles/policy.h"
@@ -157,7 +156,7 @@ static bool to_be_kept(const struct doubt *d, enum verdict v)
 	const struct journal_record *r = &d->journal.last;
 
 	return d->destination && v != VERDICT_KEPT && r->mark != MARK_CONFIRMED &&
-	       time(NULL) - r->written_s < FORGET_S;
+	       journal_age_least_s(r, d->monitor->boot_id) < FORGET_S;
 }
 
 static void finish(struct doubt *d, enum verdict v)
@@ -276,7 +275,7 @@ static void on_undone(void *arg, int status, bool heard unused_arg)
 		back_off(d);
 		return;
 	}
-	journal_drop_undo(&d->journal);
+	journal_drop_undo(d->monitor->state.dir, d->id); /* where the process is gone */
 	go_on(d);
 }
 
@@ -329,7 +328,7 @@ static struct err *look(struct doubt *d, enum verdict *v, bool *over)
 		return start_undo(d);
 	}
 	if (d->destination)
-		return recover_destination(&d->journal.last, &h, v);
+		return recover_destination(&d->journal, &h, v);
 	TRY(recover_source(&d->journal.last, m->boot_id, v));
 	*over = *v != VERDICT_DOUBT;
 	return NULL;
@@ -393,18 +392,34 @@ static struct doubt *doubt_new(struct monitor *m, const char *id, bool destinati
 
 /* ---- answers ---- */
 
-/* What the answer means; *v is set where there is no error. */
-static struct err *weigh(const struct doubt *d, enum fate f, enum verdict *v)
+/* Who has no journal of it says "never". That is worth something from the host that was to take it,
+ * as long as that one has neither restarted nor forgotten: another host may have its name by now,
+ * or its state directory may have been lost or restored. */
+static bool never_counts(const struct doubt *d, const char *boot_id)
 {
 	const struct journal_record *r = &d->journal.last;
-	bool believe = f != FATE_NEVER || time(NULL) - r->written_s < BELIEVE_S;
+
+	return strcmp(boot_id, r->peer_boot_id) == 0 &&
+	       journal_age_most_s(r, d->monitor->boot_id) < BELIEVE_S;
+}
+
+/* What the answer means; *v is set where there is no error. */
+static struct err *weigh(const struct doubt *d, enum fate f, const char *boot_id, enum verdict *v)
+{
+	const struct journal_record *r = &d->journal.last;
+	bool believe = f != FATE_NEVER || never_counts(d, boot_id);
 
 	if (f == FATE_WAIT)
 		return err_new(ERR_PEER, "%s has not decided yet", r->peer);
 	if (f == FATE_REBOOTED)
 		return err_new(ERR_PEER,
 			"%s has restarted since, and cannot tell whether it ran there", r->peer);
-	if (f == FATE_UNKNOWN || !believe)
+	if (!believe)
+		return err_new(ERR_PEER,
+			"%s knows nothing of it, but has restarted, is another host or has "
+			"forgotten since",
+			r->peer);
+	if (f == FATE_UNKNOWN)
 		return err_new(ERR_PEER, "%s cannot tell whether it ever ran there", r->peer);
 	*v = f == FATE_NEVER ? VERDICT_KEPT : VERDICT_MOVED;
 	return NULL;
@@ -459,7 +474,7 @@ void settle_answered(struct monitor *m, const Migrate__Connected *c)
 	if (!d)
 		return;
 	d->asking = false;
-	e = c->error ? err_from_wire(c->error) : weigh(d, fate_parse(c->fate), &v);
+	e = c->error ? err_from_wire(c->error) : weigh(d, fate_parse(c->fate), c->boot_id, &v);
 	if (!e) {
 		log_info("answer id=%s peer=%s fate=%s", d->id, d->journal.last.peer, c->fate);
 		e = decide(d, v, explain(d, v));
@@ -541,6 +556,7 @@ struct err *settle_resolve(struct monitor *m, uint32_t who, const char *id, cons
 {
 	struct doubt *d = by_id(m, id);
 	bool here = strcmp(where, "here") == 0;
+	struct err *e;
 
 	if (!here && strcmp(where, "there") != 0)
 		return err_new(
@@ -553,15 +569,18 @@ struct err *settle_resolve(struct monitor *m, uint32_t who, const char *id, cons
 		return err_new(ERR_LIMIT, "migration %s is being settled just now", id);
 	log_info("resolve id=%s where=%s uid=%u", id, where, who);
 	d->asking = false; /* an answer that comes now is too late */
-	return decide(d, here ? VERDICT_KEPT : VERDICT_MOVED,
+	e = decide(d, here ? VERDICT_KEPT : VERDICT_MOVED,
 		here ? err_new(ERR_CANCELLED, "resolved by hand (uid %u)", who) : NULL);
+	if (e) /* as before: the peer is asked */
+		back_off(d);
+	return e;
 }
 
 const char *settle_holds(const struct monitor *m, pid_t pid)
 {
 	for (const struct doubt *d = m->doubts; d; d = d->next)
 		if (!d->destination && d->journal.fd >= 0 && d->journal.last.pid == pid &&
-			same_boot(d))
+			recover_alive(&d->journal.last, m->boot_id))
 			return d->id;
 	return NULL;
 }

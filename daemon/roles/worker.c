@@ -169,16 +169,27 @@ static struct err *on_undo(void *arg, const uint8_t *list, size_t len)
 {
 	struct worker *w = arg;
 
-	return journal_put_undo(&w->journal, list, len);
+	if (list)
+		return journal_put_undo(&w->journal, list, len);
+	journal_drop_undo(w->work->state_dir, w->work->id);
+	return NULL;
+}
+
+/* At once: a unit of systemd that restarts what has ended waits 100 ms for that, and hooks come
+ * yet. */
+static struct err *on_ended(void *arg)
+{
+	struct worker *w = arg;
+
+	if (w->unit)
+		w->unit_left = unit_stop(w->unit);
+	return w->journal.fd >= 0 ? journal_sync(&w->journal) : NULL;
 }
 
 /* What was written while nobody had time for the disk. Should that fail, the monitor tries it again
  * and says so. */
-static void end_journal(struct worker *w, enum engine_result result)
+static void end_journal(struct worker *w)
 {
-	/* It has taken back what it had given up. */
-	if (w->journal.fd >= 0 && !w->work->receive && result == RESULT_KEPT)
-		journal_drop_undo(&w->journal);
 	if (w->journal.fd >= 0)
 		err_free(journal_sync(&w->journal));
 	journal_close(&w->journal);
@@ -304,18 +315,17 @@ static void run_send(struct worker *w, const struct engine_io *io, struct engine
 		unit_fini(&unit);
 		return;
 	}
+	w->unit = unit.name && may_stop ? &unit : NULL;
 	send_engine(w, io, unit.name ? unit.name : "", out);
 	if (e)
 		notes_refuse(&out->notes, e);
-	if (out->result == RESULT_MOVED && unit.name && may_stop && !r->dry_run) {
-		autoerr struct err *failed = unit_stop(&unit);
+	if (w->unit_left) {
+		autofree char *line = err_line(w->unit_left);
 
-		if (failed) {
-			autofree char *line = err_line(failed);
-
-			notes_warn(&out->notes, line);
-		}
+		notes_warn(&out->notes, line);
 	}
+	err_free(w->unit_left);
+	w->unit = NULL;
 	unit_fini(&unit);
 }
 
@@ -400,6 +410,7 @@ int worker_main(void)
 		.on_hook = on_hook,
 		.on_mark = on_mark,
 		.on_undo = on_undo,
+		.on_ended = on_ended,
 		.open_stream = worker_open_stream,
 		.page_thread = confine_page_thread };
 	autoerr struct err *e = ipc_recv(IPC_FD, DEADLINE_NEVER, &msg);
@@ -425,7 +436,7 @@ int worker_main(void)
 		run_receive(&w, &io, &out);
 	else
 		run_send(&w, &io, &out);
-	end_journal(&w, out.result);
+	end_journal(&w);
 	say_done(&w, &out);
 	engine_outcome_fini(&out);
 	free(w.id);

@@ -8,6 +8,7 @@
 #include "roles/ipc.h"
 #include "roles/journal.h"
 #include "roles/policy.h"
+#include "roles/unit.h"
 
 #define WORKER_SAY_US 2000000 /* how long the monitor may take to read */
 
@@ -31,6 +32,9 @@ struct worker {
 	pthread_mutex_t asking;
 	struct joined *joined;
 	struct journal journal;
+	/* source */
+	const struct unit *unit; /* to be stopped when the original has ended; NULL: none */
+	struct err *unit_left;   /* owned; why it was not */
 };
 
 /* A further connection; the engine closes the stream, the memory is ours. */

@@ -88,6 +88,58 @@ static void test_hold_by_group(void **state)
 	waitpid(pid, NULL, 0);
 }
 
+/* A group that holds nobody, or more than its process, is noticed; all of them go home. */
+static void test_who_is_in_it(void **state)
+{
+	volatile uint64_t *n =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t pid = counter(n), other = counter(n);
+	char *parent, *now;
+	struct freezer f;
+	struct err *e;
+
+	(void)state;
+	e = freezer_current(pid, &parent);
+	if (e && err_code(e) == ERR_UNSUPPORTED) {
+		err_free(e);
+		skip();
+	}
+	ok(e);
+	ok(freezer_make(parent, group_name(), &f));
+	e = freezer_check(&f, pid);
+	assert_non_null(e);
+	err_free(e);
+	ok(freezer_join(&f, pid));
+	ok(freezer_check(&f, pid));
+	ok(freezer_join(&f, other));
+	e = freezer_check(&f, pid);
+	assert_non_null(e);
+	err_free(e);
+	ok(freezer_set(&f, true, true));
+	ok(freezer_undo(&f, pid));
+	ok(freezer_current(other, &now));
+	assert_string_equal(now, parent);
+	free(now);
+	/* A home that takes nobody is no reason to stand. */
+	ok(freezer_make(parent, group_name(), &f));
+	ok(freezer_join(&f, pid));
+	ok(freezer_set(&f, true, true));
+	kill_one(other, SIGKILL);
+	waitpid(other, NULL, 0);
+	free(f.home);
+	f.home = strdup("/nowhere");
+	e = freezer_undo(&f, pid);
+	assert_non_null(e);
+	err_free(e);
+	assert_false(stands(n));
+	free(f.home);
+	f.home = parent;
+	ok(freezer_undo(&f, pid));
+	freezer_fini(&f);
+	kill_one(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
 static void test_seedling_born_in_group(void **state)
 {
 	struct freezer f;
@@ -125,6 +177,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hold_by_group),
+		cmocka_unit_test(test_who_is_in_it),
 		cmocka_unit_test(test_seedling_born_in_group),
 	};
 

@@ -126,7 +126,8 @@ static void records_that_are_not_whole(unused_arg void **state)
 	assert_false(journal_last(bad, sizeof(bad), &last));
 }
 
-static void a_file_without_a_record_goes(unused_arg void **state)
+/* It had its first record on the disk before it had its name. */
+static void damage_is_no_end_of_it(unused_arg void **state)
 {
 	AUTO(journal_close) struct journal j = JOURNAL_NONE;
 	char path[TMP_BYTES + 64];
@@ -135,14 +136,42 @@ static void a_file_without_a_record_goes(unused_arg void **state)
 	path_of("empty", path, sizeof(path));
 	fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
 	assert_true(fd >= 0 && ftruncate(fd, 4096) == 0);
-	ok(journal_open(dir, "empty", false, &j));
+	fails(journal_open(dir, "empty", false, &j), ERR_INVALID);
 	assert_int_equal(j.fd, -1);
-	assert_int_equal(access(path, F_OK), -1);
-	/* Nor one that was never given its name. */
+	assert_int_equal(access(path, F_OK), 0);
+	assert_int_equal(unlink(path), 0);
+	/* One that was never given its name goes. */
 	strcat(path, ".new");
 	assert_int_equal(close(creat(path, 0600)), 0);
 	ok(journal_open(dir, "empty", false, &j));
+	assert_int_equal(j.fd, -1);
 	assert_int_equal(access(path, F_OK), -1);
+}
+
+/* Whatever is done to the clock of the day, meanwhile or before. */
+static void an_age_is_that_of_the_boot(unused_arg void **state)
+{
+	enum { DAY = 86400 };
+	AUTO(journal_close) struct journal j = JOURNAL_NONE;
+	struct journal_record first = record("aged"), r;
+
+	ok(journal_create(dir, &first, &j));
+	r = j.last;
+	assert_in_range(journal_age_most_s(&r, "boot"), 0, 60);
+	/* Written before the clock was set: it is young, for who would forget it. */
+	r.written_s = 100;
+	assert_in_range(journal_age_least_s(&r, "boot"), 0, 60);
+	assert_true(journal_age_most_s(&r, "boot") > 365 * DAY);
+	assert_int_equal(journal_age_least_s(&r, "another"), 0);
+	/* The clock was set back: it is as old as it is, for who would believe it. */
+	r = j.last;
+	r.written_s += 400 * DAY;
+	r.written_up_s -= 40 * DAY;
+	assert_in_range(journal_age_most_s(&r, "boot"), 40 * DAY, 41 * DAY);
+	/* In another boot there is nothing else to go by. */
+	r = j.last;
+	r.written_s -= 40 * DAY;
+	assert_in_range(journal_age_least_s(&r, "another"), 40 * DAY, 41 * DAY);
 }
 
 static bool names_has(const char *id)
@@ -205,6 +234,9 @@ static void what_is_to_be_undone(unused_arg void **state)
 	ok(journal_get_undo(a, dir, "undo", &list, &len));
 	assert_int_equal(len, 3);
 	assert_memory_equal(list, "a\0b", 3);
+	journal_drop_undo(dir, "undo");
+	assert_false(journal_has_undo(&j));
+	ok(journal_put_undo(&j, (const uint8_t *)"a", 1));
 	journal_remove(&j);
 	ok(journal_get_undo(a, dir, "undo", &list, &len));
 	assert_null(list);
@@ -216,7 +248,8 @@ int main(void)
 		cmocka_unit_test(the_last_record_counts),
 		cmocka_unit_test(an_id_is_used_once),
 		cmocka_unit_test(records_that_are_not_whole),
-		cmocka_unit_test(a_file_without_a_record_goes),
+		cmocka_unit_test(damage_is_no_end_of_it),
+		cmocka_unit_test(an_age_is_that_of_the_boot),
 		cmocka_unit_test(survives_its_writer),
 		cmocka_unit_test(a_full_journal_takes_no_more),
 		cmocka_unit_test(what_is_to_be_undone),
