@@ -65,8 +65,11 @@ NOT_SANITIZED static inline long obey(const struct order *o)
 
 NOT_SANITIZED static inline void obey_all(int sock)
 {
+	volatile uint8_t stack[4 * P]; /* that the dynamic linker, say, may need */
 	struct order o;
 
+	for (size_t i = 0; i < sizeof(stack); i += P)
+		stack[i] = 0;
 	while (syscall(SYS_read, sock, &o, sizeof(o)) == sizeof(o)) {
 		long r = obey(&o);
 
