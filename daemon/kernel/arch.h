@@ -22,7 +22,7 @@ struct call {
 struct arch_state {
 	size_t regs_len, xstate_len;
 	uint8_t regs[ARCH_REGS_MAX] __attribute__((aligned(8)));
-	uint8_t xstate[ARCH_XSTATE_MAX] __attribute__((aligned(64)));
+	uint8_t xstate[ARCH_XSTATE_MAX] __attribute__((aligned(16))); /* as calloc aligns */
 	uint64_t sigmask; /* the mask that holds outside of sigsuspend and friends */
 };
 

@@ -53,6 +53,14 @@
 
 #define CONDITIONS_MAX 3
 
+/* A sanitizer makes calls that no list has, reads /proc, and to look for leaks traces the process.
+ * Such a build is for tests only. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+
 struct allowed {
 	int call;
 	unsigned n;
@@ -95,9 +103,11 @@ struct err *confine_calls(enum confine_list which)
 {
 	uint32_t otherwise =
 		which == CONFINE_NAMES ? SCMP_ACT_ERRNO(EACCES) : SCMP_ACT_KILL_PROCESS;
-	scmp_filter_ctx ctx = seccomp_init(otherwise);
+	scmp_filter_ctx ctx = SANITIZED ? NULL : seccomp_init(otherwise);
 	struct err *e;
 
+	if (SANITIZED)
+		return NULL;
 	if (!ctx)
 		return err_new(ERR_KERNEL, "no filter of system calls can be made");
 	e = fill(ctx, which, otherwise);
@@ -148,6 +158,8 @@ static struct err *change_root(void)
 /* /proc is a directory on every system that we run on, and what lies on it there goes with it. */
 struct err *confine_root(int flags)
 {
+	if (SANITIZED)
+		return NULL;
 	if (unshare(CLONE_NEWNS | CLONE_NEWIPC | flags) < 0)
 		return err_hint(err_errno(errno, "make namespaces of its own"),
 			"migrated needs CAP_SYS_ADMIN");

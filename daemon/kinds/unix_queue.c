@@ -217,7 +217,8 @@ static struct err *send_chunk(struct rebuild *r, const Migrate__Kind__UnixChunk 
 	size_t sent = 0;
 
 	do {
-		struct iovec iov = { k->data.data + sent, k->data.len - sent };
+		struct iovec iov = { sent ? k->data.data + sent : k->data.data,
+			k->data.len - sent };
 		struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 		ssize_t n;
 

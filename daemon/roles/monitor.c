@@ -550,6 +550,7 @@ static void finish(struct monitor *m)
 	if (m->seen_later && event_pending(m->seen_later, EV_TIMEOUT, NULL))
 		err_free(state_save_seen(&m->state));
 	moves_fini(m);
+	monitor_hooks_fini(m);
 	settle_fini(m);
 	rates_fini(&m->rates);
 	groups_free(m->groups);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The monitor: root, reads nothing but its own roles' messages. It starts the others, knows which
- * migration belongs to whom and who runs the process, asks the kernel who a client is, keeps the
- * key and the peers, and has hooks run. Split over monitor.c (start, roles, signals), asks.c (what
- * clients want) and moves.c (the life of a migration).
+ * migration belongs to whom and who runs the process, asks the kernel who a client is, keeps key
+ * and peers, has hooks run. monitor.c: start, roles, signals; asks.c: clients; moves.c: moves.
  */
 #pragma once
 
@@ -84,7 +83,8 @@ struct monitor {
 	struct service control, net;
 	struct move *moves;
 	size_t n_moves;
-	struct doubt *doubts; /* settle.c's */
+	struct doubt *doubts;      /* settle.c's */
+	struct hook_job *answered; /* move_hooks.c's */
 	struct groups *groups;
 	struct rates rates;                   /* of peers */
 	struct event *always[4], *seen_later; /* of watch_signals; writes down who was seen */
@@ -95,8 +95,7 @@ struct monitor {
 
 /* Runs the daemon; returns its exit status. */
 int monitor_main(const struct monitor_options *o);
-/* Sends the list of peers to control and net, and ends the migrations of those that are none now.
- */
+/* Tells control and net the peers, and ends the migrations of those that are none now. */
 void monitor_post_peers(struct monitor *m);
 /* Our keys have changed. */
 void monitor_post_keys(struct monitor *m);
@@ -135,6 +134,7 @@ void move_check_end(struct move *v);
 void move_hook_asked(void *move, struct ipc_msg *msg);
 void move_hook_stop(void *move, struct ipc_msg *msg);
 void move_hooks_fini(struct move *v);
+void monitor_hooks_fini(struct monitor *m);
 /* For a control that is started anew. Copies. */
 void moves_remember(struct monitor *m, const Migrate__Done *d);
 /* From net. */

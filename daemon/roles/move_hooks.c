@@ -8,6 +8,8 @@
 /* One run of hooks. It is the move's until it has answered; then it only has to end, and the move
  * may ask for the next one meanwhile. */
 struct hook_job {
+	struct hook_job *next; /* answered: in the monitor's list */
+	struct monitor *monitor;
 	struct move *move; /* NULL: answered */
 	struct child *child;
 };
@@ -18,9 +20,21 @@ static void answer_hooks(struct hook_job *job, const Migrate__Ipc *ipc)
 
 	job->move = NULL;
 	v->hooks = NULL;
+	job->next = job->monitor->answered;
+	job->monitor->answered = job;
 	if (v->worker)
 		child_post(v->worker, ipc, NULL, 0);
 	move_check_end(v);
+}
+
+static void forget(struct hook_job *job)
+{
+	struct hook_job **link = &job->monitor->answered;
+
+	while (*link != job)
+		link = &(*link)->next;
+	*link = job->next;
+	free(job);
 }
 
 static void on_hooks_result(void *arg, struct ipc_msg *msg)
@@ -52,7 +66,7 @@ static void on_hooks_ended(void *arg, int status, bool heard unused_arg)
 	if (job->move)
 		fail_hooks(job, err_new(ERR_BUG, "the process that runs hooks ended (%#x)",
 					(unsigned)status));
-	free(job);
+	forget(job);
 }
 
 static const struct child_ops hooks_ops = {
@@ -79,12 +93,13 @@ void move_hook_asked(void *arg, struct ipc_msg *msg)
 	ipc.hook_run = &run;
 	job = v->hooks = xcalloc(1, sizeof(*job));
 	job->move = v;
+	job->monitor = v->monitor;
 	e = child_start(v->monitor->base,
 		(struct child_spec){ ROLE_HOOKS, monitor_debug(v->monitor), &hooks_ops }, job,
 		&job->child);
 	if (e) {
 		fail_hooks(job, e);
-		free(job);
+		forget(job);
 		return;
 	}
 	child_post(job->child, &ipc, NULL, 0);
@@ -105,4 +120,12 @@ void move_hooks_fini(struct move *v)
 		child_free(v->hooks->child);
 	free(v->hooks);
 	v->hooks = NULL;
+}
+
+void monitor_hooks_fini(struct monitor *m)
+{
+	while (m->answered) {
+		child_free(m->answered->child);
+		forget(m->answered);
+	}
 }

@@ -267,6 +267,24 @@ static void end_as(struct move *v, enum verdict verdict, struct err *e)
 	end_with(v, verdict_name(verdict), e);
 }
 
+static void on_scratch_later(evutil_socket_t fd unused_arg, short what unused_arg, void *arg)
+{
+	const struct monitor *m = arg;
+
+	recover_scratch(m->state.dir);
+}
+
+/* A worker that was killed while it made a process leaves a child that has its lock for a moment.
+ */
+static void clean_scratch(struct monitor *m, int status)
+{
+	const struct timeval later = { 1, 0 };
+
+	recover_scratch(m->state.dir);
+	if (WIFSIGNALED(status))
+		event_base_once(m->base, -1, EV_TIMEOUT, on_scratch_later, m, &later);
+}
+
 /* What its journal says is made true, also when it has come to its end by itself: should it have
  * failed to undo something, that is tried again. */
 static void on_worker_ended(void *arg, int status, bool heard unused_arg)
@@ -280,7 +298,7 @@ static void on_worker_ended(void *arg, int status, bool heard unused_arg)
 	if (v->id[0] && !v->dry_run)
 		settle_move(v, e, &verdict);
 	if (v->receive)
-		recover_scratch(v->monitor->state.dir);
+		clean_scratch(v->monitor, status);
 	if (!v->over && verdict == VERDICT_DOUBT && !v->receive) {
 		err_free(e); /* told when the peer has been asked */
 		v->over = true;

@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 
+import sanitized
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("MIGRATED_BUILD", os.path.join(ROOT, "build")))
 HOSTS = os.path.join(ROOT, "tests/lab/hosts")
@@ -65,6 +67,9 @@ class Lab:
         self.name = os.environ.get("LAB") or "%s%d" % (script[:20], os.getpid())
         self.daemons = daemons
         self.env = dict(os.environ, LAB=self.name)
+        self.sanitized = sanitized.of_build(BUILD)
+        for name, value in sanitized.OPTIONS.items() if self.sanitized else ():
+            self.env.setdefault(name, value)
         self.dir = None
 
     def __enter__(self):
@@ -83,6 +88,7 @@ class Lab:
 
     def __exit__(self, kind, value, trace):
         handlers = {sig: signal.signal(sig, signal.SIG_IGN) for sig in SIGNALS}
+        said = self.end_sanitized() if self.sanitized and self.daemons else []
         trouble = None
         if self.daemons:
             try:
@@ -97,8 +103,26 @@ class Lab:
         self.down()
         for sig, handler in handlers.items():
             signal.signal(sig, handler)
+        for report in said:
+            print("FAILED: " + report)
         if trouble:
             raise trouble
+        expect(kind is not None or not said, "%d reports of sanitizers", len(said))
+
+    def log(self, host):
+        return self.hosts("log", host)
+
+    def end_sanitized(self):
+        """The daemons end as they should; returns what any role of theirs had to say."""
+        try:
+            for h in ("a", "b"):
+                self.hosts("daemon", h, "stop")
+            left = sanitized.all_ended(
+                BUILD, [self.state["hosts"][h]["pid"] for h in ("a", "b")])
+            return (["has not ended: " + l for l in left]
+                    + ["%s: %s" % (h, r) for h in ("a", "b") for r in sanitized.reports(self.log(h))])
+        except Failed as e:
+            return [str(e)]
 
     def down(self):
         """Whoever is impatient must not cut this short: `hosts` ignores what we ignore."""
@@ -139,6 +163,9 @@ class Lab:
         done = subprocess.run([HOSTS, "exec", host, *argv], env=dict(self.env, **(env or {})),
                               input=stdin, stdin=None if stdin is not None else subprocess.DEVNULL,
                               capture_output=True, text=text)
+        if self.sanitized and text:
+            found = sanitized.reports(done.stderr)
+            expect(not found, "%s on %s: %s", " ".join(argv[:3]), host, "\n".join(found))
         if check:
             expect(done.returncode == 0, "%s on %s: exit %d: %s", " ".join(argv[:3]), host,
                    done.returncode, done.stderr[-2000:])

@@ -38,6 +38,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/forked.h"
 #include "base/io.h"
 #include "engine/engine.h"
 #include "fixpoint.h"
@@ -221,6 +222,7 @@ static void run_engine(const struct order_msg *m, const int *fds, int reply)
 	describe(&out, &a);
 	engine_outcome_fini(&out);
 	stream_close(&carrier);
+	fork_leaks(); /* reap() tells */
 	if (write(reply, &a, sizeof(a)) < 0)
 		perror("answer");
 	_exit(0);
@@ -318,7 +320,8 @@ static int recv_order(int fd, struct order_msg *m, int fds[FDS_MAX])
 	return 0;
 }
 
-/* Reports the subject's end; everything else that dies here is an engine. */
+/* Reports the subject's end, or one of an engine, for that is what everything else is here, that
+ * did not come to its own. */
 static void reap(int fd)
 {
 	int status;
@@ -329,6 +332,11 @@ static void reap(int fd)
 
 		if (pid != SUBJECT_PID && WIFSIGNALED(status))
 			fprintf(stderr, "engine %d ended by signal %d\n", pid, WTERMSIG(status));
+		if (pid != SUBJECT_PID && WIFEXITED(status) && WEXITSTATUS(status))
+			fprintf(stderr, "engine %d ended with status %d\n", pid,
+				WEXITSTATUS(status));
+		if (pid != SUBJECT_PID && status && write(fd, &a, sizeof(a)) < 0)
+			_exit(1);
 		if (pid == SUBJECT_PID && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) &&
 			write(fd, &a, sizeof(a)) < 0)
 			_exit(1);

@@ -21,7 +21,7 @@
 #include "puppet.h"
 #include "remote_puppet.h"
 
-#define AT     0x200000000000ULL /* two huge pages' worth is aligned */
+#define AT     PUPPET_AT /* two huge pages' worth is aligned */
 #define HUGE_P 512
 #define FRAMES 60
 #define FILE_P 64

@@ -18,7 +18,7 @@
 #include "puppet.h"
 #include "remote_puppet.h"
 
-#define AT      0x300000000000ULL
+#define AT      PUPPET_AT
 #define STREAMS 4
 #define PAGES   4000 /* of private memory; as many of shared memory */
 #define STRIPE  50   /* pages; each stream has every fourth of these */

@@ -21,7 +21,7 @@
 #include "puppet.h"
 #include "remote_puppet.h"
 
-#define AT 0x300000000000ULL
+#define AT PUPPET_AT
 
 /* The way in; bytes come as records of kernel TLS would. */
 static enum page_sink_way way;

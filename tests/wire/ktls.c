@@ -418,12 +418,13 @@ static void stress(void **state unused_arg)
 				.buffers = buffers[b],
 				.out = out,
 				.in = (enum how)((seed + b) % 3),
-				.seed = seed++,
+				.seed = seed,
 				.slow = 50,
 				.total = mib << 20,
 			};
 
 			stress_one(&r);
+			seed++;
 		}
 }
 
