@@ -161,10 +161,21 @@ struct err *remote_write_code(struct task *t, const void *(*which)(size_t *))
 }
 
 /* The end of the vdso's last page is padding: an ELF image does not end on a page's end. */
-static struct err *place_code(struct task *t, const struct place *vdso)
+static uint64_t code_end(const struct place *vdso)
 {
-	struct remote *r = t->remote;
-	uint64_t end = vdso->end - LEAVE_BYTES, at = (end - CODE_MAX) & ~15ULL;
+	return vdso->end - LEAVE_BYTES;
+}
+
+static uint64_t code_start(const struct place *vdso)
+{
+	return (code_end(vdso) - CODE_MAX) & ~15ULL;
+}
+
+/* Before anything else: such a thread's stack pointer is ours, not its own, and the main stack must
+ * not grow for that. */
+static struct err *check_calls(const struct task *t, const struct place *vdso)
+{
+	const uint64_t end = code_end(vdso), at = code_start(vdso);
 
 	for (size_t i = 0; i < t->n_threads; i++) {
 		uint64_t pc = arch_pc(&t->threads[i]->state);
@@ -175,6 +186,14 @@ static struct err *place_code(struct task *t, const struct place *vdso)
 				"a daemon that has died",
 				(int)t->threads[i]->tid);
 	}
+	return NULL;
+}
+
+static struct err *place_code(struct task *t, const struct place *vdso)
+{
+	struct remote *r = t->remote;
+	const uint64_t end = code_end(vdso), at = code_start(vdso);
+
 	TRY(save(t, at, end - at, &r->saved_code));
 	if (left_behind(&r->saved_code))
 		memset(r->saved_code.bytes, 0, r->saved_code.n);
@@ -267,6 +286,7 @@ struct err *remote_place(struct task *t)
 
 	TRY(look_at_status(t));
 	TRY(find_places(t, &vdso, &stack));
+	TRY(check_calls(t, &vdso));
 	TRY(place_data(t, &stack));
 	TRY(place_code(t, &vdso));
 	r->frame_tid = 0;
