@@ -6,10 +6,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "kernel/remote.h"
 #include "kernel/task.h"
 #include "kinds/cache.h"
 
 #define HOLD_US 5000000
+#define STEP_US 1000
 
 struct err *undo_note(const struct engine_io *io, const struct snapshot *s, bool *any)
 {
@@ -42,18 +44,6 @@ static struct err *read_list(struct snapshot *s, const struct undo_spec *spec)
 	return NULL;
 }
 
-/* ptrace holds it first: then thawing the group does not let it run, but remote calls do. */
-static struct err *take_back(struct task *t, struct snapshot *s, const struct undo_spec *spec)
-{
-	struct freezer f = { .dir = (char *)(uintptr_t)spec->group };
-
-	if (spec->group[0])
-		TRY(freezer_set(&f, false, false));
-	capture_release(t, s, s->objects.n, OUTCOME_KEPT);
-	spec->on_undone(spec->arg);
-	return NULL;
-}
-
 /* A process that was held by SIGSTOP, for want of a group, cannot be held by ptrace before it goes
  * on: it runs for some microseconds. */
 static struct err *hold(struct task *t, const struct undo_spec *spec)
@@ -61,6 +51,35 @@ static struct err *hold(struct task *t, const struct undo_spec *spec)
 	if (!spec->group[0] && syscall(SYS_pidfd_send_signal, t->pidfd, SIGCONT, NULL, 0) < 0)
 		return err_errno(errno, "let process %d go on", spec->pid);
 	return task_hold(t, deadline_in(HOLD_US));
+}
+
+/* The worker may have died in the middle of a remote call, which is over as soon as the process
+ * goes on: then it is let go for a moment. Without this, its locks would be lost. */
+static struct err *hold_for_calls(struct task *t, const struct undo_spec *spec)
+{
+	struct freezer f = { .dir = (char *)(uintptr_t)spec->group };
+	struct deadline d = deadline_in(HOLD_US);
+
+	for (;;) {
+		struct err *e;
+
+		TRY(hold(t, spec));
+		/* ptrace holds it: then thawing the group does not let it run, but calls do. */
+		if (spec->group[0])
+			TRY(freezer_set(&f, false, false));
+		e = REMOTE(t, task_leader(t), NULL, "look", SYS_getpid, 0);
+		if (!e || err_code(e) != ERR_UNSUPPORTED || deadline_passed(d))
+			return e;
+		err_free(e);
+		TRY(task_let_go(t));
+		usleep(STEP_US);
+	}
+}
+
+static void take_back(struct task *t, struct snapshot *s, const struct undo_spec *spec)
+{
+	capture_release(t, s, s->objects.n, OUTCOME_KEPT);
+	spec->on_undone(spec->arg);
 }
 
 static struct err *undo(const struct undo_spec *spec, struct snapshot *s)
@@ -72,8 +91,9 @@ static struct err *undo(const struct undo_spec *spec, struct snapshot *s)
 	TRY(task_open(spec->pid, &t));
 	if (t->start_time != spec->start_time)
 		return err_new(ERR_GONE, "process %d has ended", spec->pid);
-	TRY(hold(t, spec));
-	e = take_back(t, s, spec);
+	e = hold_for_calls(t, spec);
+	if (!e)
+		take_back(t, s, spec);
 	let = task_let_go(t);
 	if (!e)
 		return let;
