@@ -37,6 +37,7 @@ struct doubt {
 	struct err *why;      /* decided: what is told with it */
 	unsigned tries;
 	bool asking, told;
+	bool peer_at_it; /* its last answer: it may run it any moment */
 	int64_t since_us;
 };
 
@@ -411,6 +412,10 @@ static struct err *weigh(const struct doubt *d, enum fate f, const char *boot_id
 
 	if (f == FATE_WAIT)
 		return err_new(ERR_PEER, "%s has not decided yet", r->peer);
+	if (f == FATE_REBOOTED && !same_boot(d)) { /* then no copy is left anywhere */
+		*v = VERDICT_KEPT;
+		return NULL;
+	}
 	if (f == FATE_REBOOTED)
 		return err_new(ERR_PEER,
 			"%s has restarted since, and cannot tell whether it ran there", r->peer);
@@ -474,6 +479,7 @@ void settle_answered(struct monitor *m, const Migrate__Connected *c)
 	if (!d)
 		return;
 	d->asking = false;
+	d->peer_at_it = !c->error && fate_parse(c->fate) == FATE_WAIT;
 	e = c->error ? err_from_wire(c->error) : weigh(d, fate_parse(c->fate), c->boot_id, &v);
 	if (!e) {
 		log_info("answer id=%s peer=%s fate=%s", d->id, d->journal.last.peer, c->fate);
@@ -567,6 +573,11 @@ struct err *settle_resolve(struct monitor *m, uint32_t who, const char *id, cons
 	TRY(policy_may(MAY_RESOLVE, who, d->journal.last.asker));
 	if (d->undoer || (same_boot(d) && d->journal.last.mark != MARK_COMMIT))
 		return err_new(ERR_LIMIT, "migration %s is being settled just now", id);
+	if (here && d->peer_at_it)
+		return err_hint(err_new(ERR_LIMIT, "%s is still at it, and may run it any moment",
+					d->journal.last.peer),
+			"end its worker there, or start migrated anew there: then it will say which "
+			"it is");
 	log_info("resolve id=%s where=%s uid=%u", id, where, who);
 	d->asking = false; /* an answer that comes now is too late */
 	e = decide(d, here ? VERDICT_KEPT : VERDICT_MOVED,
