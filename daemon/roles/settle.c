@@ -576,8 +576,7 @@ struct err *settle_resolve(struct monitor *m, uint32_t who, const char *id, cons
 	if (here && d->peer_at_it)
 		return err_hint(err_new(ERR_LIMIT, "%s is still at it, and may run it any moment",
 					d->journal.last.peer),
-			"end its worker there, or start migrated anew there: then it will say which "
-			"it is");
+			"end its worker there, or start migrated anew there: then it knows");
 	log_info("resolve id=%s where=%s uid=%u", id, where, who);
 	d->asking = false; /* an answer that comes now is too late */
 	e = decide(d, here ? VERDICT_KEPT : VERDICT_MOVED,
