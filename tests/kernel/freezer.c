@@ -120,6 +120,7 @@ static void test_who_is_in_it(void **state)
 	ok(freezer_current(other, &now));
 	assert_string_equal(now, parent);
 	free(now);
+	freezer_fini(&f);
 	/* A home that takes nobody is no reason to stand. */
 	ok(freezer_make(parent, group_name(), &f));
 	ok(freezer_join(&f, pid));
