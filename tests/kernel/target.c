@@ -127,13 +127,11 @@ static void *target_spin(void *arg)
 static void *target_epoll(void *arg)
 {
 	struct target_shared *s = arg;
-	struct epoll_event ev = { .events = EPOLLIN };
-	int ep = epoll_create1(0);
+	struct epoll_event ev;
 	uint64_t v;
 
-	epoll_ctl(ep, EPOLL_CTL_ADD, s->event, &ev);
 	for (;;) {
-		if (epoll_wait(ep, &ev, 1, -1) != 1) {
+		if (epoll_wait(s->epoll, &ev, 1, -1) != 1) {
 			s->eintr++;
 			continue;
 		}
@@ -176,7 +174,10 @@ static void target_main(struct target_shared *s)
 	sigprocmask(SIG_BLOCK, &urg, NULL);
 	if (pipe(s->pipe) < 0)
 		_exit(1);
+	/* Before it is ready: its descriptors are counted. */
 	s->event = eventfd(0, 0);
+	s->epoll = epoll_create1(0);
+	epoll_ctl(s->epoll, EPOLL_CTL_ADD, s->event, &(struct epoll_event){ .events = EPOLLIN });
 	for (size_t i = 0; i < sizeof(body) / sizeof(body[0]); i++)
 		if (pthread_create(&id, NULL, body[i], s) != 0)
 			_exit(1);
@@ -238,10 +239,14 @@ bool target_alive(pid_t pid, struct target_shared *s)
 	if (wr < 0 || write(wr, "x", 1) != 1)
 		return false;
 	close(wr);
-	s->word++;
-	syscall(SYS_futex, &s->word, FUTEX_WAKE, 100, NULL, NULL, 0);
 	for (int i = 0; i < 20000; i++) {
 		bool all = true;
+
+		/* A thread that has just begun may not wait yet. */
+		if (s->beats[BEAT_FUTEX] == before[BEAT_FUTEX]) {
+			s->word++;
+			syscall(SYS_futex, &s->word, FUTEX_WAKE, 100, NULL, NULL, 0);
+		}
 
 		for (int b = 0; b < BEATS; b++)
 			if (b != BEAT_EPOLL && s->beats[b] == before[b])

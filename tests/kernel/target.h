@@ -16,7 +16,7 @@ struct target_shared {
 	uint64_t beats[BEATS];
 	uint32_t bad, eintr, ready, word;
 	char why[128];
-	int pipe[2], event;
+	int pipe[2], event, epoll;
 	uint32_t urg, urg_code, urg_value;
 	uint32_t open_urg; /* set by the test: unblock SIGURG */
 	uint32_t main_blocks_urg;
