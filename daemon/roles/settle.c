@@ -412,7 +412,8 @@ static struct err *weigh(const struct doubt *d, enum fate f, const char *boot_id
 
 	if (f == FATE_WAIT)
 		return err_new(ERR_PEER, "%s has not decided yet", r->peer);
-	if (f == FATE_REBOOTED && !same_boot(d)) { /* then no copy is left anywhere */
+	/* Nothing stands here any more, so there is nothing to hold back. */
+	if (!same_boot(d) && (f == FATE_REBOOTED || f == FATE_NEVER)) {
 		*v = VERDICT_KEPT;
 		return NULL;
 	}
