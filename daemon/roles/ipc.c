@@ -106,6 +106,19 @@ void ipc_msg_fini(struct ipc_msg *msg)
 	msg->m = NULL;
 }
 
+void *ipc_copy(const ProtobufCMessage *m)
+{
+	size_t len = protobuf_c_message_get_packed_size(m);
+	autofree uint8_t *buf = xcalloc(1, len + 1);
+	void *copy;
+
+	protobuf_c_message_pack(m, buf);
+	copy = protobuf_c_message_unpack(m->descriptor, NULL, len, buf);
+	if (!copy)
+		abort();
+	return copy;
+}
+
 /* Net may not raise its buffers above the limit for all, and tries.
  * @calls net: socketpair[0=AF_UNIX] setsockopt[1=SOL_SOCKET,2=SO_SNDBUFFORCE]
  * @calls net: setsockopt[1=SOL_SOCKET,2=SO_SNDBUF] */

@@ -29,6 +29,8 @@ struct ipc_msg {
 /* LIMIT if there was no room. */
 struct err *ipc_no_room(const struct ipc_msg *msg) must_check;
 void ipc_msg_fini(struct ipc_msg *msg);
+/* A copy of any message of these; free_unpacked of its type frees it. */
+void *ipc_copy(const ProtobufCMessage *m) must_check;
 #define autoipc AUTO(ipc_msg_fini)
 
 /* Both ends close-on-exec and with buffers that take IPC_BYTES_MAX (as far as we may). */

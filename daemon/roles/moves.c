@@ -145,14 +145,9 @@ static void log_done(const struct move *v, const Migrate__Done *d)
 void moves_remember(struct monitor *m, const Migrate__Done *d)
 {
 	Migrate__Done brief = *d;
-	size_t len;
-	autofree uint8_t *buf = NULL;
 
 	brief.n_blockers = brief.n_warnings = 0;
-	len = migrate__done__get_packed_size(&brief);
-	buf = xcalloc(1, len + 1);
-	migrate__done__pack(&brief, buf);
-	migrations_done(&m->ended, migrate__done__unpack(NULL, len, buf));
+	migrations_done(&m->ended, ipc_copy(&brief.base));
 }
 
 static void post_done(struct move *v, Migrate__Done *d)
@@ -396,19 +391,6 @@ static void new_id(char id[MOVE_ID_BYTES])
 	id[sizeof(bytes)] = 0;
 }
 
-static Migrate__SendRequest *copy_request(const Migrate__SendRequest *r)
-{
-	size_t len = migrate__send_request__get_packed_size(r);
-	autofree uint8_t *buf = xcalloc(1, len + 1);
-	Migrate__SendRequest *copy;
-
-	migrate__send_request__pack(r, buf);
-	copy = migrate__send_request__unpack(NULL, len, buf);
-	if (!copy)
-		abort();
-	return copy;
-}
-
 /* Until the worker speaks: so that status shows it, and an early end has numbers to show. */
 static void first_progress(struct move *v)
 {
@@ -512,7 +494,7 @@ static struct move *new_send(struct monitor *m, const struct asker *who, const s
 	v->start_time = s->start_time;
 	v->comm = xstrdup(s->comm);
 	v->peer = peer ? xstrdup(peer->name) : NULL;
-	v->send = copy_request(r);
+	v->send = ipc_copy(&r->base);
 	first_progress(v);
 	return v;
 }

@@ -70,9 +70,9 @@ static struct err *find_subject(const struct journal_record *r, bool *there)
 bool recover_alive(const struct journal_record *r, const char *boot_id)
 {
 	bool there = false;
+	autoerr struct err *e = find_subject(r, &there);
 
-	err_free(find_subject(r, &there));
-	return there && is(r->boot_id, boot_id);
+	return (there || e) && is(r->boot_id, boot_id);
 }
 
 /* A pidfd of the very process; -1: it is gone. */
@@ -295,7 +295,7 @@ void recover_scratch(const char *state_dir)
 		closedir(d);
 }
 
-/* ---- destination: both ---- */
+/* ---- the destination as a whole ---- */
 
 struct err *recover_destination(struct journal *j, const struct recover_host *h, enum verdict *ret)
 {

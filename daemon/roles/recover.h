@@ -33,7 +33,7 @@ struct err *recover_keep(const struct journal_record *r) must_check;
 struct err *recover_end(const struct journal_record *r) must_check;
 /* The control group that holds it, or NULL; the caller frees it. */
 struct err *recover_group(const struct journal_record *r, char **dir) must_check;
-/* Is the process of this record there, in this boot? */
+/* Is the process of this record there, in this boot? One that cannot be looked at is. */
 bool recover_alive(const struct journal_record *r, const char *boot_id);
 
 /* Removes scratch directories that nobody uses and no journal speaks of. */

@@ -49,19 +49,6 @@ static void post(struct monitor *m, const Migrate__Ipc *ipc)
 		child_post(m->control.child, ipc, NULL, 0);
 }
 
-static Migrate__Done *copy_done(const Migrate__Done *d)
-{
-	size_t len = migrate__done__get_packed_size(d);
-	autofree uint8_t *buf = xcalloc(1, len + 1);
-	Migrate__Done *copy;
-
-	migrate__done__pack(d, buf);
-	copy = migrate__done__unpack(NULL, len, buf);
-	if (!copy)
-		abort();
-	return copy;
-}
-
 /* Replaces what is said of it: outcome, who runs it, why. `e` is borrowed. */
 static void say(struct doubt *d, enum verdict v, const struct err *e)
 {
@@ -77,7 +64,7 @@ static void say(struct doubt *d, enum verdict v, const struct err *e)
 	next.last = &last;
 	next.outcome = arena_strdup(a, verdict_name(v));
 	next.error = e ? err_to_wire(a, e, "source", "in_doubt") : NULL;
-	copy = copy_done(&next);
+	copy = ipc_copy(&next.base);
 	migrate__done__free_unpacked(d->done, NULL);
 	d->done = copy;
 }
@@ -119,7 +106,7 @@ static Migrate__Done *done_of(const struct journal_record *r)
 	p.asker = r->asker;
 	d.last = &p;
 	d.outcome = state;
-	return copy_done(&d);
+	return ipc_copy(&d.base);
 }
 
 /* ---- the end of a doubt ---- */
@@ -535,7 +522,7 @@ void settle_move(struct move *v, const struct err *e, enum verdict *ret)
 	if (!v->receive) {
 		done.last = v->last;
 		done.outcome = none;
-		d->done = copy_done(&done);
+		d->done = ipc_copy(&done.base);
 		say(d, VERDICT_DOUBT, e);
 		d->why = d->done->error ? err_from_wire(d->done->error) : NULL;
 	}
