@@ -7,7 +7,7 @@
  *
  * Life of an object:
  *   source       capture                          [yield]            release
- *   destination           check, rebuild, link             finish              publish | discard
+ *   destination           check, rebuild, link             finish          go, publish | discard
  *                         \____ rehearsal ____/  \_ frozen (changed: rebuild again) _/  after
  * COMMIT
  *
@@ -27,6 +27,9 @@ enum kind_scope {
 	KIND_PROCESS, /* captured once per process; may emit any number of objects */
 	KIND_THREAD,  /* captured once per thread; id = tid */
 	KIND_FILE,    /* captured once per open file description; id = file_id() */
+	/* As KIND_FILE, beside the kind that the description belongs to, and only in the last
+	 * moment: frozen, all memory sent, no remote call any more, the network lock in place. */
+	KIND_LATE,
 };
 
 /* The order on the destination, for rebuild as for finish. */
@@ -73,6 +76,9 @@ struct kind {
 	/* The last state, frozen, all memory in place, in stage order, for every object. Optional.
 	 */
 	struct err *(*finish)(struct rebuild *r, const struct object *o, const void *msg);
+	/* After COMMIT, before the first instruction; nothing can be refused any more. May be
+	 * called again by somebody else after our death. Optional. */
+	struct err *(*go)(struct rebuild *r, const struct object *o, const void *msg);
 	/* After COMMIT, outside of the frozen stretch as far as it can be: what would have been
 	 * visible to others too early (renaming names into place). An error is a warning. Optional.
 	 */
