@@ -214,18 +214,23 @@ static struct err *check_identity(struct rebuild *r, const Migrate__Kind__File *
 {
 	const uint8_t *want, *known;
 	size_t want_len, len;
+	Migrate__Kind__FileIdentity id;
 	struct stat st;
 	struct err *e;
 
 	if (!m->identity || (!S_ISREG(m->type) && (m->flags & O_PATH)))
 		return NULL;
-	kind_pack(r->arena, &m->identity->base, &want, &want_len);
+	id = *m->identity;
+	/* Equal bytes are the same file to who reads; who writes means that very one. */
+	if (writes(m->flags))
+		id.content = false;
+	kind_pack(r->arena, &id.base, &want, &want_len);
 	if (fstat(fd, &st) < 0)
 		return err_errno(errno, "stat %s", m->path);
 	known = kind_cache_get(r->cache, &st, &len);
 	if (known && len == want_len && memcmp(known, want, len) == 0)
 		return NULL;
-	e = file_identity_check(fd, m->identity);
+	e = file_identity_check(fd, &id);
 	if (!e) {
 		kind_cache_put(r->cache, &st, want, want_len);
 		return NULL;
