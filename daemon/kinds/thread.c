@@ -297,7 +297,8 @@ static struct err *thread_finish(
 
 	if (!th)
 		return err_new(ERR_BUG, "thread %d was not made", m->tid);
-	memcpy(s.comm, m->comm.data, m->comm.len);
+	if (m->comm.len)
+		memcpy(s.comm, m->comm.data, m->comm.len);
 	TRY(remote_put(r->task, 0, &s, sizeof(s)));
 	CALL(&calls, "set the thread's name", SYS_prctl, PR_SET_NAME,
 		place(r->task, offsetof(struct scratch, comm)));
