@@ -30,6 +30,9 @@ enum frame_type {
 	FRAME_PING = 25,      /* argument: anything; answered at once by PONG */
 	FRAME_STREAMS = 26,   /* argument: how many page streams come now */
 	FRAME_SPREAD = 27,    /* argument: round; its pages come over the page streams */
+	FRAME_NETWORK = 28,   /* Network: addresses that come along, and that must be there */
+	FRAME_CONNECTIONS =
+		29, /* Connections: to be locked, then rebuilt from objects that follow */
 	/* destination to source */
 	FRAME_ACCEPT = 48,   /* Accept: the destination's facts */
 	FRAME_CHECKED = 49,  /* Checked: every blocker found there */

@@ -313,6 +313,38 @@ struct err *capture_all(struct task *t, struct snapshot *s)
 	return capture_stopped(t, s);
 }
 
+/* ---- in the last moment ---- */
+
+static struct err *capture_late_kind(struct capture *c, const struct kind *k, const struct file *f)
+{
+	struct err *e;
+
+	c->file = f;
+	c->priv->kind = k;
+	e = k->capture(c);
+	fd_closep(&c->priv->home);
+	return err_in(e, "descriptor %d of %d (%s)", f->slots[0].number, c->task->pid, k->name);
+}
+
+struct err *capture_late(struct task *t, const struct snapshot *of, struct snapshot *s)
+{
+	size_t n;
+	const struct kind *const *kinds = kinds_all(&n);
+	struct capture_priv p;
+	struct capture c;
+
+	s->files = of->files;
+	s->stat = of->stat;
+	s->status = of->status;
+	capture_context(&c, &p, t, s);
+	for (size_t k = 0; k < n; k++)
+		for (size_t i = 0; kinds[k]->scope == KIND_LATE && i < s->files.n; i++)
+			if (kinds[k]->claims(&s->files.v[i]))
+				TRY(capture_late_kind(&c, kinds[k], &s->files.v[i]));
+	objects_sort(&s->objects);
+	return NULL;
+}
+
 /* ---- giving up and taking back ---- */
 
 struct err *capture_yield(struct task *t, struct snapshot *s, size_t *yielded)

@@ -17,6 +17,7 @@
 #include "engine/hook.h"
 #include "engine/lanes.h"
 #include "engine/machine.h"
+#include "engine/network_site.h"
 #include "engine/patience.h"
 #include "engine/peer.h"
 #include "engine/rebuild.h"
@@ -49,6 +50,7 @@ struct destination {
 	char scratch[256];
 	int scratch_fd; /* holds the lock; -1: none */
 	struct site *site;
+	struct network_site network;
 	struct page_sink *sink;
 	unsigned streams; /* agreed on at most */
 	struct lanes lanes;
@@ -126,6 +128,7 @@ static struct err *accept_begin(struct destination *d)
 							 .uid = b->uid,
 							 .bytes = b->need_bytes }));
 	d->out->stats.resident_bytes = b->need_bytes;
+	d->network.list.id = b->id;
 	facts_fill(d->arena, &facts);
 	m.facts = &facts;
 	if (d->io->open_stream && !b->dry_run)
@@ -185,6 +188,22 @@ static struct err *take_pages(struct destination *d, const struct frame_head *h)
 		progress(d);
 	}
 	return NULL;
+}
+
+static struct err *take_network(struct destination *d, const struct frame_head *h)
+{
+	autofree uint8_t *body = xcalloc(1, h->length + 1);
+
+	TRY(channel_read(&d->peer.ch, body, h->length));
+	return network_site_plan(&d->network, body, h->length);
+}
+
+static struct err *take_connections(struct destination *d, const struct frame_head *h)
+{
+	autofree uint8_t *body = xcalloc(1, h->length + 1);
+
+	TRY(channel_read(&d->peer.ch, body, h->length));
+	return network_site_connections(&d->network, body, h->length);
 }
 
 static struct err *take_ping(struct destination *d, const struct frame_head *h unused_arg)
@@ -333,6 +352,8 @@ static const struct frame_handler {
 	{ FRAME_STREAMS, false, true, take_streams },
 	{ FRAME_SPREAD, false, true, take_spread },
 	{ FRAME_ROUND, false, true, take_round },
+	{ FRAME_NETWORK, true, false, take_network },
+	{ FRAME_CONNECTIONS, false, true, take_connections },
 	{ FRAME_PING, true, true, take_ping },
 };
 
@@ -385,6 +406,13 @@ static struct err *make_scratch(struct destination *d)
 	return NULL;
 }
 
+static bool is_locked(void *arg, const struct net_pair *pair)
+{
+	const struct destination *d = arg;
+
+	return network_site_has(&d->network, pair);
+}
+
 static struct err *make_site(struct destination *d)
 {
 	const Migrate__Begin *b = d->begin;
@@ -402,6 +430,7 @@ static struct err *make_site(struct destination *d)
 		.interrupt_fd = d->peer.ch.interrupt_fd,
 		.notes = &d->notes,
 		.alive = alive,
+		.locked = is_locked,
 		.arg = d,
 	});
 	return NULL;
@@ -431,6 +460,7 @@ static struct err *check(void *ctx)
 	TRY(take_until(d, FRAME_REHEARSED, &h));
 	TRY(hook(d, "check"));
 	TRY(site_check(d->site));
+	TRY(network_site_check(&d->network));
 	if (!d->notes.n_blockers)
 		TRY(site_build(d->site));
 	if (!d->notes.n_blockers && !d->begin->dry_run)
@@ -462,6 +492,7 @@ static void check_undo(void *ctx)
 	close_sink(d);
 	site_free(d->site);
 	d->site = NULL;
+	network_site_undo(&d->network);
 }
 
 /* ---- receive, rebuild, ready ---- */
@@ -553,6 +584,8 @@ static struct err *rebuild(void *ctx)
 	alive(d);
 	close_sink(d);
 	TRY(hook(d, "frozen"));
+	TRY(network_site_prepare(&d->network));
+	TRY(hook(d, "address"));
 	TRY(site_finish(d->site, MAX(elapsed, (int64_t)0)));
 	FAULT("destination.finished");
 	return site_hold(d->site);
@@ -586,6 +619,7 @@ static struct err *commit(void *ctx)
 	struct err *e;
 
 	d->peer.ch.interrupt_fd = -1;
+	network_site_open(&d->network, d->begin->pid);
 	e = site_start(d->site);
 	FAULT("destination.thawed");
 	d->first_ns = clock_ns();
@@ -606,6 +640,7 @@ static struct err *running(void *ctx)
 
 	d->out->result = RESULT_MOVED;
 	err_free(mark(d, MARK_RUNNING)); /* that it was committed is enough to know */
+	network_site_done(&d->network);
 	site_publish(d->site);
 	m.first_ns = d->first_ns;
 	m.pid = d->begin->pid;
@@ -715,6 +750,9 @@ void engine_receive(
 
 	*out = (struct engine_outcome){ .result = RESULT_KEPT, .side = "destination" };
 	out->stats.started_us = clock_us();
+	d.network = (struct network_site){
+		.io = io, .opt = opt, .notes = &d.notes, .arena = d.arena
+	};
 	peer_init(&d.peer, io, false);
 	d.peer.ch.on_step = alive;
 	d.peer.ch.step_arg = &d;

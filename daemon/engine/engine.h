@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "engine/mark.h"
+#include "engine/notes.h"
+#include "kernel/netend.h"
 #include "kinds/kind.h"
 #include "wire/stream.h"
 
@@ -46,20 +48,8 @@ struct engine_stats {
 	uint32_t source_fds;        /* what the source has: descriptors, */
 	uint64_t source_pipe_bytes; /* and room in pipes */
 	uint32_t streams;           /* that carry pages; 0: none yet */
+	uint64_t connections;       /* TCP, that come along */
 };
-
-/* Everything that would hinder the move (blockers) or changes by it (warnings). */
-struct notes {
-	struct err **blockers;
-	size_t n_blockers, cap_blockers;
-	char **warnings;
-	size_t n_warnings, cap_warnings;
-};
-void notes_refuse(struct notes *n, struct err *e); /* takes e */
-void notes_warn(struct notes *n, const char *text);
-void notes_warnf(struct notes *n, const char *fmt, ...) printf_like(2, 3);
-void notes_vwarn(struct notes *n, const char *fmt, va_list ap) printf_like(2, 0);
-void notes_fini(struct notes *n);
 
 struct engine_hook;
 
@@ -82,6 +72,9 @@ struct engine_io {
 	struct err *(*on_ended)(void *arg);
 	/* Source, behind MARK_INTENT: keeps this list (undo.h) for who comes later; NULL: none */
 	struct err *(*on_undo)(void *arg, const uint8_t *list, size_t len);
+	/* Keeps this list (network.h), for who comes later: the source behind MARK_INTENT, the
+	 * destination behind MARK_BUILDING; NULL: none any more. May be NULL. */
+	struct err *(*on_network)(void *arg, const uint8_t *list, size_t len);
 	/* One more connection to the same peer: number n, from 1, each once. The source dials, the
 	 * destination waits for it, both until d at most. NULL (the member): there can be none. The
 	 * stream is the engine's to close (stream_close), unless it leaves that to the caller; its
@@ -91,22 +84,29 @@ struct engine_io {
 	struct err *(*page_thread)(void);
 };
 
+enum take_address { TAKE_AUTO, TAKE_NONE, TAKE_GIVEN };
+
 struct send_options {
 	pid_t pid;
 	uint64_t start_time; /* pinned by the caller; 0: whatever has the pid now */
 	const char *id;
-	int64_t downtime_us;   /* freeze when the prediction is below; default 50,000 */
-	bool force_switch;     /* freeze after max_rounds even so */
-	uint32_t max_rounds;   /* 0: default */
-	int64_t timeout_us;    /* whole migration until the freeze; 0: none */
-	int64_t spent_us;      /* of that, before the engine had it */
-	int64_t frozen_us;     /* how long it may stand still; 0: default (patience.h) */
-	uint64_t bandwidth;    /* bytes/s, 0: no limit */
-	bool dry_run;          /* check */
-	const char *unit;      /* systemd unit around it, "" for none */
-	const char *tracker;   /* NULL: the best that works */
-	const char *pages;     /* "copy", "pump"; NULL: what suits the stream */
-	uint32_t streams;      /* for pages; 1: the control stream; 0: what suits both hosts */
+	int64_t downtime_us; /* freeze when the prediction is below; default 50,000 */
+	bool force_switch;   /* freeze after max_rounds even so */
+	uint32_t max_rounds; /* 0: default */
+	int64_t timeout_us;  /* whole migration until the freeze; 0: none */
+	int64_t spent_us;    /* of that, before the engine had it */
+	int64_t frozen_us;   /* how long it may stand still; 0: default (patience.h) */
+	uint64_t bandwidth;  /* bytes/s, 0: no limit */
+	bool dry_run;        /* check */
+	const char *unit;    /* systemd unit around it, "" for none */
+	const char *tracker; /* NULL: the best that works */
+	const char *pages;   /* "copy", "pump"; NULL: what suits the stream */
+	uint32_t streams;    /* for pages; 1: the control stream; 0: what suits both hosts */
+	enum take_address take;
+	const struct net_ip *take_given; /* TAKE_GIVEN */
+	size_t n_take_given;
+	struct net_ip own;     /* of this end of the connection, never taken; family 0: unknown */
+	bool reset_unaccepted; /* what nobody has accepted; else the process stays */
 	uint64_t spread_bytes; /* less in a round goes over the control stream; 0: default */
 };
 /* More page streams than this are not agreed on. */
@@ -143,6 +143,9 @@ struct receive_options {
 	uint64_t max_memory;    /* bytes that it may take here, whatever was announced; 0: any */
 	/* Asked once with what the source says it will send; an error refuses. May be NULL. */
 	struct err *(*on_begin)(void *arg, const struct incoming *what);
+	/* An address that is to come here, or that connections stand on; an error refuses. May be
+	 * NULL. */
+	struct err *(*on_address)(void *arg, const struct net_ip *ip);
 };
 /* The destination's whole life of a migration. RESULT_MOVED: it runs here. */
 void engine_receive(

@@ -235,7 +235,7 @@ static struct err *parse_slots(struct arena *a, const Migrate__Object *m, struct
 				ERR_PEER, "descriptor numbers of %s out of order", o->kind->name);
 		o->slots[i] = (struct fd_slot){ (int)number, m->slots[i]->cloexec };
 	}
-	if ((o->kind->scope == KIND_FILE) != (m->n_slots > 0))
+	if ((o->kind->scope == KIND_FILE || o->kind->scope == KIND_LATE) != (m->n_slots > 0))
 		return err_new(ERR_PEER, "%s with %zu descriptors", o->kind->name, m->n_slots);
 	return NULL;
 }

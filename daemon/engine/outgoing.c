@@ -192,7 +192,7 @@ struct outflow {
 
 /* The peer has nothing to say in a round but that it fails; its last words must not wait for the
  * end of that. */
-static struct err *listen(struct source *s)
+static struct err *hear_peer(struct source *s)
 {
 	autoarena struct arena *a = arena_new();
 
@@ -224,7 +224,7 @@ static struct err *throttle(struct source *s, const struct channel *ch)
 	for (;;) {
 		TRY(source_in_time(s));
 		if (control)
-			TRY(listen(s));
+			TRY(hear_peer(s));
 		if (deadline_passed(due))
 			return NULL;
 		if (poll(p, ARRAY_LEN(p), deadline_poll_ms(due)) > 0 && p[0].revents)

@@ -169,6 +169,13 @@ void rebuild_space_put(struct rebuild *r, uint64_t id, int fd)
 	s->spaces[s->n_spaces++] = (struct space){ id, fd };
 }
 
+bool rebuild_locked(struct rebuild *r, const struct net_pair *pair)
+{
+	const struct site_spec *spec = &r->priv->site->spec;
+
+	return spec->locked && spec->locked(spec->arg, pair);
+}
+
 void rebuild_refuse(struct rebuild *r, struct err *e)
 {
 	notes_refuse(r->priv->site->spec.notes, e);
@@ -254,7 +261,7 @@ static struct err *object_error(struct err *e, const struct object *o, const cha
 {
 	if (!e)
 		return NULL;
-	if (o->kind->scope == KIND_FILE)
+	if (o->kind->scope == KIND_FILE || o->kind->scope == KIND_LATE)
 		return err_in(e, "%s descriptor %d (%s)", doing, o->slots[0].number, o->kind->name);
 	if (o->kind->scope == KIND_THREAD)
 		return err_in(e, "%s %s of thread %ju", doing, o->kind->name, (uintmax_t)o->id);

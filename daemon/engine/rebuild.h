@@ -24,6 +24,8 @@ struct site_spec {
 	struct notes *notes;     /* borrowed */
 	/* Called between two objects: somebody waits for all of them. */
 	void (*alive)(void *arg);
+	/* Whether a connection is locked here; NULL: none is. */
+	bool (*locked)(void *arg, const struct net_pair *pair);
 	void *arg;
 };
 

@@ -229,6 +229,7 @@ static struct err *rehearse(void *ctx)
 
 	TRY(capture_running(s->task, &s->sent));
 	TRY(rehearse_stopped(s));
+	TRY(source_network_plan(s));
 	s->out->stats.objects = s->sent.objects.n;
 	if (!s->io->stream) {
 		struct capture_priv p;
@@ -376,6 +377,7 @@ static struct err *freeze(void *ctx)
 
 	TRY(hook(s, "pre-freeze"));
 	TRY(mark(s, MARK_INTENT));
+	TRY(source_network_close(s));
 	e = source_join_group(s);
 	if (e && err_code(e) != ERR_UNSUPPORTED)
 		return err_in(e, "prepare to hold %d", s->opt->pid);
@@ -386,6 +388,7 @@ static struct err *freeze(void *ctx)
 	source_begin_still(s);
 	TRY_IN(task_hold(s->task, deadline_in(ENGINE_STOP_US)), "freeze %d", s->opt->pid);
 	s->frozen_ns = clock_ns();
+	TRY(source_network_drain(s));
 	s->peer.ch.hurried = true;
 	s->out->stats.bytes_sent_frozen = source_bytes(s);
 	return hook(s, "frozen");
@@ -395,6 +398,7 @@ static void freeze_undo(void *ctx)
 {
 	struct source *s = ctx;
 
+	source_network_back(s);
 	source_not_undone(s, task_let_go(s->task));
 	if (s->freezer.dir)
 		source_not_undone(s, freezer_undo(&s->freezer, s->opt->pid));
@@ -445,6 +449,7 @@ static struct err *send_last(void *ctx)
 	if (s->gives)
 		TRY(source_hold_group(s));
 	TRY(send_late_guards(s));
+	TRY(source_network_send(s));
 	m.frozen_ns = s->frozen_ns + s->clock.offset_ns;
 	m.rounds = s->round.number + 1;
 	return peer_send(&s->peer, FRAME_FINAL, &m.base);
@@ -456,8 +461,9 @@ static void send_last_undo(void *ctx)
 
 	source_thaw(s); /* ptrace holds it */
 	/* What was given up can only be taken back when the peer has let go of it. */
-	if (s->yielded && s->out->error)
+	if ((s->yielded || s->network.given_up) && s->out->error)
 		peer_give_up(&s->peer, FRAME_ABORT, s->out->error, s->out->side, s->out->state);
+	source_network_back(s);
 	capture_release(s->task, &s->frozen, s->yielded, OUTCOME_KEPT);
 	/* It must not be taken back again when the process has gone on and perhaps given it up. */
 	if (s->gives && s->io->on_undo)
@@ -470,6 +476,8 @@ static struct err *offered(void *ctx)
 	autoarena struct arena *a = arena_new();
 	void *msg;
 
+	TRY(source_network_leave(s));
+	TRY(hook(s, "address"));
 	source_wait(s);
 	TRY(peer_expect(&s->peer, a, FRAME_READY, &migrate__ready__descriptor, &msg));
 	TRY(hook(s, "pre-commit"));
@@ -587,6 +595,7 @@ static struct err *done(void *ctx)
 		notes_warn(&s->out->notes, line);
 		err_free(e);
 	}
+	source_network_ended(s);
 	source_remove_groups(s);
 	FAULT("source.original-ended");
 	s->out->result = RESULT_MOVED;
@@ -726,6 +735,7 @@ static void source_fini(struct source *s)
 	snapshot_fini(&s->sent);
 	snapshot_fini(&s->frozen);
 	snapshot_fini(&s->layout_of);
+	source_network_fini(s);
 	kind_cache_free(s->cache);
 	freezer_fini(&s->freezer);
 	spaces_fini(s);

@@ -8,6 +8,8 @@
 
 struct net_use {
 	struct net_pair *connections; /* TCP, in any state but closed; each once */
+	int *numbers;                 /* of each, one descriptor, */
+	bool *reuse;                  /* and SO_REUSEADDR */
 	size_t n_connections;
 	struct net_end *listeners; /* TCP */
 	size_t n_listeners;
@@ -15,6 +17,7 @@ struct net_use {
 	 * one, stand on; each once, no wildcard, no loopback. */
 	struct net_ip *addresses;
 	size_t n_addresses;
+	size_t n_datagram; /* UDP sockets that have a port */
 };
 /* Of a process that runs or is held; in c->arena. Changes nothing. */
 struct err *net_use_look(struct capture *c, struct net_use *ret) must_check;
@@ -26,6 +29,7 @@ struct net_pending {
 	/* Connections that it has closed and whose data is still to be delivered by the kernel:
 	 * local end is one of its own (listeners or connections). */
 	uint32_t closing;
+	uint32_t datagrams;       /* UDP sockets with something to read */
 	char where[NET_END_TEXT]; /* a listener that has some of it, for messages */
 };
 struct err *net_use_pending(

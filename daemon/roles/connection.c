@@ -71,6 +71,8 @@ static void report_connected(const struct connection *c, const struct result *r)
 	if (c->tcp_fd >= 0) {
 		address_of_peer(c->tcp_fd, address);
 		m.address = arena_strdup(a, address);
+		address_of_self(c->tcp_fd, address);
+		m.local_ip = arena_strdup(a, address);
 	}
 	m.asked = c->dial && c->dial->ask;
 	if (m.asked && r->peer)

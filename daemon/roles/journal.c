@@ -335,33 +335,36 @@ struct err *journal_names(
 	return NULL;
 }
 
-/* ---- what is to be taken back ---- */
+/* ---- what lies beside it ---- */
 
-#define UNDO_MAX (64u << 20)
+#define ASIDE_MAX (64u << 20)
 
-static char *undo_path(const char *state_dir, const char *id)
+static const char *const asides[ASIDE_COUNT] = { "undo", "network" };
+
+static char *aside_path(
+	const char *state_dir, const char *id, bool destination, enum journal_aside what)
 {
 	char *path;
 
-	if (asprintf(&path, "%s/journal/%s.undo", state_dir, id) < 0)
+	if (asprintf(&path, "%s/journal/%s.%s.%s", state_dir, id, sides[destination],
+		    asides[what]) < 0)
 		abort();
 	return path;
 }
 
-/* Beside the journal. */
-static char *undo_of(const struct journal *j)
+static char *aside_of(const struct journal *j, enum journal_aside what)
 {
-	const size_t dir = strlen(j->path) - strlen(strrchr(j->path, '/'));
 	char *path;
 
-	if (asprintf(&path, "%.*s/%s.undo", (int)dir, j->path, j->last.id) < 0)
+	if (asprintf(&path, "%s.%s", j->path, asides[what]) < 0)
 		abort();
 	return path;
 }
 
-struct err *journal_put_undo(const struct journal *j, const uint8_t *list, size_t len)
+struct err *journal_put_aside(
+	const struct journal *j, enum journal_aside what, const uint8_t *list, size_t len)
 {
-	autofree char *path = undo_of(j), *temp = NULL;
+	autofree char *path = aside_of(j, what), *temp = NULL;
 	autoclose int fd = -1;
 	struct err *e;
 
@@ -378,49 +381,45 @@ struct err *journal_put_undo(const struct journal *j, const uint8_t *list, size_
 	return e;
 }
 
-struct err *journal_get_undo(
-	struct arena *a, const char *state_dir, const char *id, const uint8_t **list, size_t *len)
+struct err *journal_get_aside(struct arena *a, const char *state_dir, const char *id,
+	bool destination, enum journal_aside what, const uint8_t **list, size_t *len)
 {
-	autofree char *path = undo_path(state_dir, id);
+	autofree char *path = aside_path(state_dir, id, destination, what);
 	char *text;
 
 	*list = NULL;
 	*len = 0;
 	if (access(path, F_OK) < 0 && errno == ENOENT)
 		return NULL;
-	TRY(io_read_file(a, path, UNDO_MAX, &text, len));
+	TRY(io_read_file(a, path, ASIDE_MAX, &text, len));
 	*list = (const uint8_t *)text;
 	return NULL;
 }
 
-bool journal_has_undo(const struct journal *j)
+bool journal_has_aside(const struct journal *j, enum journal_aside what)
 {
-	autofree char *path = undo_of(j);
+	autofree char *path = aside_of(j, what);
 
 	return access(path, F_OK) == 0;
 }
 
-void journal_drop_undo(const char *state_dir, const char *id)
+void journal_drop_aside(
+	const char *state_dir, const char *id, bool destination, enum journal_aside what)
 {
-	autofree char *path = undo_path(state_dir, id);
-
-	(void)unlink(path);
-}
-
-static void drop_undo_of(const struct journal *j)
-{
-	autofree char *path = undo_of(j);
+	autofree char *path = aside_path(state_dir, id, destination, what);
 
 	(void)unlink(path);
 }
 
 void journal_remove(struct journal *j)
 {
-	if (j->path) {
-		if (!j->last.destination)
-			drop_undo_of(j);
-		(void)unlink(j->path);
+	for (enum journal_aside what = 0; j->path && what < ASIDE_COUNT; what++) {
+		autofree char *path = aside_of(j, what);
+
+		(void)unlink(path);
 	}
+	if (j->path)
+		(void)unlink(j->path);
 	journal_close(j);
 }
 

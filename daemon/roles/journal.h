@@ -82,14 +82,21 @@ struct journal_name {
 };
 struct err *journal_names(
 	struct arena *a, const char *state_dir, struct journal_name **ret, size_t *n) must_check;
-/* What is to be taken back in the source's process should it stay (engine/undo.h): a file of its
- * own beside the journal, gone with it. */
-struct err *journal_put_undo(const struct journal *j, const uint8_t *list, size_t len) must_check;
+/* What else must be known to who comes later: files of their own beside the journal, gone with it.
+ */
+enum journal_aside {
+	ASIDE_UNDO,    /* source: what is to be taken back in its process (engine/undo.h) */
+	ASIDE_NETWORK, /* either side: addresses and connections (engine/network.h) */
+	ASIDE_COUNT,
+};
+struct err *journal_put_aside(const struct journal *j, enum journal_aside what, const uint8_t *list,
+	size_t len) must_check;
 /* *list NULL: there is none. */
-struct err *journal_get_undo(struct arena *a, const char *state_dir, const char *id,
-	const uint8_t **list, size_t *len) must_check;
-bool journal_has_undo(const struct journal *j);
-void journal_drop_undo(const char *state_dir, const char *id);
+struct err *journal_get_aside(struct arena *a, const char *state_dir, const char *id,
+	bool destination, enum journal_aside what, const uint8_t **list, size_t *len) must_check;
+bool journal_has_aside(const struct journal *j, enum journal_aside what);
+void journal_drop_aside(
+	const char *state_dir, const char *id, bool destination, enum journal_aside what);
 /* Closes it and forgets the migration. */
 void journal_remove(struct journal *j);
 void journal_close(struct journal *j);

@@ -16,7 +16,8 @@
 #include "roles/rates.h"
 #include "roles/state.h"
 
-#define MOVE_ID_BYTES 65
+#define MOVE_ID_BYTES  65
+#define LOCAL_IP_BYTES 64
 
 struct monitor;
 
@@ -45,8 +46,9 @@ struct move {
 	struct address to;       /* source: whom to dial */
 	char *key;               /* owned; the peer's fingerprint; NULL: not connected yet */
 	char peer_boot_id[BOOT_ID_BYTES];
-	bool doubtful;      /* the worker has said so: not told to anybody yet */
-	struct joins joins; /* further connections */
+	char local_ip[LOCAL_IP_BYTES]; /* source: our end of the connection, as text */
+	bool doubtful;                 /* the worker has said so: not told to anybody yet */
+	struct joins joins;            /* further connections */
 	/* admit.c: destination */
 	bool begun; /* the peer has said what it wants */
 	int64_t accepted_us;

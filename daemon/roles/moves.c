@@ -331,6 +331,7 @@ static void post_work(struct move *v, int interrupt)
 	work.peer_key = v->key ? v->key : none;
 	work.peer_host = v->to.host;
 	work.peer_port = v->to.port;
+	work.local_ip = v->local_ip;
 	work.kernel_tls = v->kernel_tls;
 	work.send = v->send;
 	work.start_time = v->start_time;
@@ -563,6 +564,7 @@ static void dialled(struct monitor *m, struct ipc_msg *msg)
 	}
 	joins_allow(v, &c->token);
 	snprintf(v->peer_boot_id, sizeof(v->peer_boot_id), "%s", c->boot_id);
+	snprintf(v->local_ip, sizeof(v->local_ip), "%s", c->local_ip);
 	v->key = xstrdup(c->fingerprint);
 	v->kernel_tls = c->kernel_tls && msg->n_fds == 1;
 	if (v->kernel_tls) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "engine/network.h"
 #include "engine/undo.h"
 #include "roles/subject.h"
 
@@ -44,20 +45,45 @@ static void forget_undo(void *work)
 {
 	const Migrate__Work *k = work;
 
-	journal_drop_undo(k->state_dir, k->id);
+	journal_drop_aside(k->state_dir, k->id, k->receive, ASIDE_UNDO);
 }
 
-static struct err *undo(const Migrate__Work *k, struct notes *notes)
+static struct err *take_back(struct arena *a, const Migrate__Work *k, struct notes *notes)
 {
-	autoarena struct arena *a = arena_new();
 	struct undo_spec spec = { .pid = k->undo_pid,
 		.start_time = k->start_time,
 		.group = k->undo_group,
 		.on_undone = forget_undo,
 		.arg = (void *)(uintptr_t)k };
 
-	TRY(journal_get_undo(a, k->state_dir, k->id, &spec.list, &spec.len));
+	TRY(journal_get_aside(
+		a, k->state_dir, k->id, k->receive, ASIDE_UNDO, &spec.list, &spec.len));
 	return spec.list ? engine_undo(&spec, notes) : NULL;
+}
+
+static struct err *settle_network(struct arena *a, const Migrate__Work *k, struct notes *notes)
+{
+	struct network_settle spec = { .id = k->id,
+		.stays = !k->undo_leaves,
+		.pid = k->undo_pid,
+		.start_time = k->start_time };
+
+	TRY(journal_get_aside(
+		a, k->state_dir, k->id, k->receive, ASIDE_NETWORK, &spec.list, &spec.len));
+	if (!spec.list)
+		return NULL;
+	TRY(engine_network_settle(&spec, notes));
+	journal_drop_aside(k->state_dir, k->id, k->receive, ASIDE_NETWORK);
+	return NULL;
+}
+
+/* Connections first: what is taken back may let it run for a moment. */
+static struct err *undo(const Migrate__Work *k, struct notes *notes)
+{
+	autoarena struct arena *a = arena_new();
+
+	TRY(settle_network(a, k, notes));
+	return k->undo_leaves ? NULL : take_back(a, k, notes);
 }
 
 /* Its exit status is all that it says. */

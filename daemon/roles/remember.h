@@ -12,6 +12,6 @@ struct remembered {
 /* The first record: what is known of the migration, on the disk when this returns. */
 struct err *remember_begin(const Migrate__Work *k, const struct remembered *what,
 	enum engine_mark mark, struct journal *ret) must_check;
-/* Another worker's whole life: takes back what a dead one had given up (Work.undo). Its exit status
+/* Another worker's whole life: sets right what a dead one has left (Work.undo). Its exit status
  * is all that it says. */
 int remember_undo(const Migrate__Work *k);

@@ -263,13 +263,14 @@ static void on_undone(void *arg, int status, bool heard unused_arg)
 		back_off(d);
 		return;
 	}
-	journal_drop_undo(d->monitor->state.dir, d->id); /* where the process is gone */
+	for (enum journal_aside what = 0; what < ASIDE_COUNT; what++) /* where it is gone */
+		journal_drop_aside(d->monitor->state.dir, d->id, d->destination, what);
 	go_on(d);
 }
 
 static const struct child_ops undo_ops = { .ended = on_undone };
 
-static struct err *start_undo(struct doubt *d)
+static struct err *start_undo(struct doubt *d, bool leaves)
 {
 	const struct journal_record *r = &d->journal.last;
 	Migrate__Work work = MIGRATE__WORK__INIT;
@@ -277,11 +278,14 @@ static struct err *start_undo(struct doubt *d)
 	autofree char *group = NULL;
 	char none[] = "";
 
-	TRY(recover_group(r, &group));
+	if (!d->destination)
+		TRY(recover_group(r, &group));
 	TRY(child_start(d->monitor->base,
 		(struct child_spec){ ROLE_WORKER, monitor_debug(d->monitor), &undo_ops }, d,
 		&d->undoer));
 	work.undo = true;
+	work.undo_leaves = leaves;
+	work.receive = d->destination;
 	work.id = d->id;
 	work.state_dir = d->monitor->state.dir;
 	work.start_time = r->start_time;
@@ -293,33 +297,56 @@ static struct err *start_undo(struct doubt *d)
 	return NULL;
 }
 
-static bool must_undo(const struct doubt *d)
+static bool has_asides(const struct doubt *d)
 {
-	return !d->destination && d->journal.last.mark == MARK_INTENT && same_boot(d) &&
-	       journal_has_undo(&d->journal);
+	for (enum journal_aside what = 0; what < ASIDE_COUNT; what++)
+		if (journal_has_aside(&d->journal, what))
+			return same_boot(d);
+	return false;
+}
+
+/* It runs here as soon as it is thawed: all that it had must be there before. */
+static bool must_set_right(const struct doubt *d)
+{
+	return d->journal.last.mark == (d->destination ? MARK_COMMITTED : MARK_INTENT) &&
+	       has_asides(d);
+}
+
+/* It is not here in the end, nor may what belongs to it be. */
+static bool must_clear(const struct doubt *d, enum verdict v)
+{
+	return v == (d->destination ? VERDICT_KEPT : VERDICT_MOVED) && has_asides(d);
+}
+
+static struct err *recover(struct doubt *d, enum verdict *v, bool *over)
+{
+	const struct recover_host h = settle_host(d->monitor);
+
+	if (d->destination)
+		return recover_destination(&d->journal, &h, v);
+	TRY(recover_source(&d->journal.last, h.boot_id, v));
+	*over = *v != VERDICT_DOUBT;
+	return NULL;
 }
 
 /* *over: the verdict is final. */
 static struct err *look(struct doubt *d, enum verdict *v, bool *over)
 {
-	const struct monitor *m = d->monitor;
-	const struct recover_host h = settle_host(m);
-
 	*over = true;
 	*v = VERDICT_KEPT;
 	if (d->journal.fd < 0)
-		TRY(journal_open(m->state.dir, d->id, d->destination, &d->journal));
+		TRY(journal_open(d->monitor->state.dir, d->id, d->destination, &d->journal));
 	if (d->journal.fd < 0)
 		return NULL;
-	if (must_undo(d)) {
+	if (must_set_right(d)) {
 		*over = false;
-		return start_undo(d);
+		return start_undo(d, false);
 	}
-	if (d->destination)
-		return recover_destination(&d->journal, &h, v);
-	TRY(recover_source(&d->journal.last, m->boot_id, v));
-	*over = *v != VERDICT_DOUBT;
-	return NULL;
+	TRY(recover(d, v, over));
+	if (!*over || !must_clear(d, *v))
+		return NULL;
+	*over = false;
+	return start_undo(d, true);
 }
 
 /* True: it is over, and d still there for `finish`. */

@@ -165,14 +165,23 @@ static struct err *on_mark(void *arg, enum engine_mark mark)
 	return err_new(ERR_CANCELLED, "cancelled");
 }
 
+static struct err *put_aside(
+	struct worker *w, enum journal_aside what, const uint8_t *list, size_t len)
+{
+	if (list)
+		return journal_put_aside(&w->journal, what, list, len);
+	journal_drop_aside(w->work->state_dir, w->id, w->work->receive, what);
+	return NULL;
+}
+
 static struct err *on_undo(void *arg, const uint8_t *list, size_t len)
 {
-	struct worker *w = arg;
+	return put_aside(arg, ASIDE_UNDO, list, len);
+}
 
-	if (list)
-		return journal_put_undo(&w->journal, list, len);
-	journal_drop_undo(w->work->state_dir, w->work->id);
-	return NULL;
+static struct err *on_network(void *arg, const uint8_t *list, size_t len)
+{
+	return put_aside(arg, ASIDE_NETWORK, list, len);
 }
 
 /* At once: a unit of systemd that restarts what has ended waits 100 ms for that, and hooks come
@@ -410,6 +419,7 @@ int worker_main(void)
 		.on_hook = on_hook,
 		.on_mark = on_mark,
 		.on_undo = on_undo,
+		.on_network = on_network,
 		.on_ended = on_ended,
 		.open_stream = worker_open_stream,
 		.page_thread = confine_page_thread };

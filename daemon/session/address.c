@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "session/address.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <netdb.h>
@@ -255,4 +256,27 @@ void address_of_peer(int fd, char out[ADDRESS_BYTES])
 			NI_NUMERICHOST | NI_NUMERICSERV))
 		return;
 	snprintf(out, ADDRESS_BYTES, strchr(host, ':') ? "[%.200s]:%s" : "%.200s:%s", host, port);
+}
+
+/* @calls net: getsockname */
+void address_of_self(int fd, char out[ADDRESS_BYTES])
+{
+	union {
+		struct sockaddr any;
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+	} a = { .any = { .sa_family = AF_UNSPEC } };
+	socklen_t len = sizeof(a);
+	bool ok = false;
+
+	if (getsockname(fd, &a.any, &len) == 0) {
+		if (a.any.sa_family == AF_INET)
+			ok = inet_ntop(AF_INET, &a.in.sin_addr, out, ADDRESS_BYTES);
+		else if (a.any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&a.in6.sin6_addr))
+			ok = inet_ntop(AF_INET, a.in6.sin6_addr.s6_addr + 12, out, ADDRESS_BYTES);
+		else if (a.any.sa_family == AF_INET6)
+			ok = inet_ntop(AF_INET6, &a.in6.sin6_addr, out, ADDRESS_BYTES);
+	}
+	if (!ok)
+		out[0] = '\0';
 }

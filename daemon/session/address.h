@@ -39,3 +39,5 @@ struct err *address_dial(const struct address_places *to, struct deadline d, int
 struct err *address_listen(const struct address *a, int *fd) must_check;
 /* Numeric peer address of a connected socket, for logs. */
 void address_of_peer(int fd, char out[ADDRESS_BYTES]);
+/* The IP address alone of our own end; "" if it cannot be told. */
+void address_of_self(int fd, char out[ADDRESS_BYTES]);

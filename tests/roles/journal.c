@@ -226,19 +226,19 @@ static void what_is_to_be_undone(unused_arg void **state)
 	size_t len;
 
 	ok(journal_create(dir, &first, &j));
-	assert_false(journal_has_undo(&j));
-	ok(journal_get_undo(a, dir, "undo", &list, &len));
+	assert_false(journal_has_aside(&j, ASIDE_UNDO));
+	ok(journal_get_aside(a, dir, "undo", false, ASIDE_UNDO, &list, &len));
 	assert_null(list);
-	ok(journal_put_undo(&j, (const uint8_t *)"a\0b", 3));
-	assert_true(journal_has_undo(&j));
-	ok(journal_get_undo(a, dir, "undo", &list, &len));
+	ok(journal_put_aside(&j, ASIDE_UNDO, (const uint8_t *)"a\0b", 3));
+	assert_true(journal_has_aside(&j, ASIDE_UNDO));
+	ok(journal_get_aside(a, dir, "undo", false, ASIDE_UNDO, &list, &len));
 	assert_int_equal(len, 3);
 	assert_memory_equal(list, "a\0b", 3);
-	journal_drop_undo(dir, "undo");
-	assert_false(journal_has_undo(&j));
-	ok(journal_put_undo(&j, (const uint8_t *)"a", 1));
+	journal_drop_aside(dir, "undo", false, ASIDE_UNDO);
+	assert_false(journal_has_aside(&j, ASIDE_UNDO));
+	ok(journal_put_aside(&j, ASIDE_UNDO, (const uint8_t *)"a", 1));
 	journal_remove(&j);
-	ok(journal_get_undo(a, dir, "undo", &list, &len));
+	ok(journal_get_aside(a, dir, "undo", false, ASIDE_UNDO, &list, &len));
 	assert_null(list);
 }
 

@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The source's part in the network: what the process is on it, who may not reach it any more and
+ * from when on, and what of it leaves with it.
+ *
+ * In order: nobody new is let in while it still runs; it stands still only when nobody is left
+ * half-way (drain); when all its memory is sent its connections are locked, put into repair mode
+ * and sent; then the addresses leave. Whatever goes wrong, source_network_back undoes all of it, or
+ * whoever finds the list that is written down first.
+ */
+#include <linux/if_addr.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/patience.h"
+#include "engine/source.h"
+#include "kinds/files.h"
+#include "kinds/tcp_repair.h"
+
+/* How long it is let go on, in all, for what waits to be taken by the program or delivered by the
+ * kernel; the moments begin with the first and are doubled up to the last. */
+#define DRAIN_US       2000000
+#define DRAIN_FIRST_US 1000
+#define DRAIN_LAST_US  50000
+
+static struct source_network *begin(struct source *s)
+{
+	struct source_network *w = &s->network;
+
+	if (w->arena)
+		arena_free(w->arena);
+	w->arena = arena_new();
+	w->list = (struct network){ .id = s->opt->id };
+	return w;
+}
+
+/* What it is now; `snap` is the caller's, of the state that is meant. */
+static struct err *look(struct source *s, struct snapshot *snap, struct net_use *use)
+{
+	struct capture_priv p;
+	struct capture c;
+
+	capture_context(&c, &p, s->task, snap);
+	return net_use_look(&c, use);
+}
+
+/* ---- the rehearsal ---- */
+
+static bool is_among(const struct net_ip *ip, const struct net_ip *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (net_ip_equal(ip, &v[i]))
+			return true;
+	return false;
+}
+
+static bool has_connections(const struct net_use *use, const struct net_ip *ip)
+{
+	for (size_t i = 0; i < use->n_connections; i++)
+		if (net_ip_equal(&use->connections[i].local.ip, ip))
+			return true;
+	return false;
+}
+
+/* A host's own address has the prefix of its network, a service address stands alone or beside
+ * another of the same network. That over which this very migration goes is never taken. */
+static bool is_own(const struct source *s, const struct net_address *a)
+{
+	return (a->prefix < net_ip_len(a->ip.family) * 8 && !(a->flags & IFA_F_SECONDARY)) ||
+	       net_ip_equal(&a->ip, &s->opt->own);
+}
+
+static struct err *not_taken(const struct source *s, const struct net_address *a)
+{
+	char text[NET_IP_TEXT];
+
+	net_ip_text(&a->ip, text);
+	if (net_ip_equal(&a->ip, &s->opt->own))
+		return err_hint(
+			err_new(ERR_UNSUPPORTED,
+				"connections stand on %s, which this migration itself goes over",
+				text),
+			"give the service an address of its own, or move the network by other "
+			"means "
+			"and say --take-address none");
+	return err_hint(err_new(ERR_UNSUPPORTED,
+				"connections stand on %s, which is this host's own address", text),
+		"close them, or say --take-address %s if this host can do without it, or none if "
+		"somebody else moves it",
+		text);
+}
+
+/* Does it come along? An error: it would have to, and cannot. */
+static struct err *decide(
+	const struct source *s, const struct net_use *use, const struct net_address *a, bool *take)
+{
+	bool given = is_among(&a->ip, s->opt->take_given, s->opt->n_take_given);
+
+	*take = false;
+	if (s->opt->take == TAKE_NONE)
+		return NULL;
+	*take = s->opt->take == TAKE_AUTO ? !is_own(s, a)
+					  : given && !net_ip_equal(&a->ip, &s->opt->own);
+	return *take || !has_connections(use, &a->ip) ? NULL : not_taken(s, a);
+}
+
+static struct err *others(struct source *s, struct snapshot *snap, const struct net_ip *ip)
+{
+	char text[NET_IP_TEXT], *who;
+	struct capture_priv p;
+	struct capture c;
+
+	capture_context(&c, &p, s->task, snap);
+	TRY(net_use_others(&c, ip, &who));
+	return who ? err_hint(err_new(ERR_UNSUPPORTED, "%s cannot leave: %s uses it too",
+				      net_ip_text(ip, text), who),
+			     "stop that, or give this program an address of its own")
+		   : NULL;
+}
+
+static void add_address(struct source_network *w, const struct net_address *a)
+{
+	w->list.addresses[w->list.n_addresses++] = *a;
+}
+
+static bool is_listed(const struct net_ip *ip, const struct net_address *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (net_ip_equal(ip, &v[i].ip))
+			return true;
+	return false;
+}
+
+/* Those that come along into the list; blockers to the notes. */
+static struct err *choose_addresses(
+	struct source *s, struct snapshot *snap, const struct net_use *use)
+{
+	struct source_network *w = &s->network;
+	struct notes *notes = &s->out->notes;
+	struct net_address *v;
+	char text[NET_IP_TEXT];
+	size_t n;
+
+	TRY(netaddr_list(w->arena, &v, &n));
+	w->list.addresses = arena_array(w->arena, n + 1, sizeof(*v));
+	for (size_t i = 0; i < n; i++) {
+		struct err *e = NULL;
+		bool take = false;
+
+		if (is_among(&v[i].ip, use->addresses, use->n_addresses))
+			e = decide(s, use, &v[i], &take);
+		if (!e && take)
+			e = others(s, snap, &v[i].ip);
+		if (e)
+			notes_refuse(notes, e);
+		else if (take && w->list.n_addresses < NETWORK_ADDRESSES_MAX)
+			add_address(w, &v[i]);
+		else if (take)
+			notes_refuse(notes, err_new(ERR_LIMIT, "more than %d addresses to take",
+						    NETWORK_ADDRESSES_MAX));
+	}
+	for (size_t i = 0; i < s->opt->n_take_given; i++)
+		if (!is_listed(&s->opt->take_given[i], v, n))
+			notes_refuse(notes,
+				err_new(ERR_INVALID, "this host has no address %s to take along",
+					net_ip_text(&s->opt->take_given[i], text)));
+	return NULL;
+}
+
+/* Can both be had here? Said in the rehearsal, not when it stands still. */
+static void probe(struct notes *notes, const struct net_use *use)
+{
+	struct err *e;
+
+	if (!use->n_connections && !use->n_listeners)
+		return;
+	e = netlock_probe();
+	if (e && !use->n_connections) {
+		autofree char *line = err_line(e);
+
+		notes_warnf(notes, "who connects to it in the last moment may be reset: %s", line);
+		err_free(e);
+	} else if (e) {
+		notes_refuse(notes, e);
+	}
+	e = use->n_connections ? tcp_repair_probe() : NULL;
+	if (e)
+		notes_refuse(notes, e);
+}
+
+static struct err *tell_plan(struct source *s, const struct net_use *use)
+{
+	struct source_network *w = &s->network;
+	Migrate__Network m = MIGRATE__NETWORK__INIT;
+
+	m.elsewhere = s->opt->take == TAKE_NONE;
+	m.connections = use->n_connections;
+	m.n_take = w->list.n_addresses;
+	m.take = arena_array(w->arena, m.n_take + 1, sizeof(*m.take));
+	for (size_t i = 0; i < m.n_take; i++)
+		m.take[i] = network_pack_address(w->arena, &w->list.addresses[i]);
+	m.need = arena_array(w->arena, use->n_addresses + 1, sizeof(*m.need));
+	for (size_t i = 0; i < use->n_addresses; i++)
+		if (!is_listed(&use->addresses[i], w->list.addresses, w->list.n_addresses))
+			network_pack_ip(w->arena, &use->addresses[i], &m.need[m.n_need++]);
+	return peer_reason(&s->peer, peer_send(&s->peer, FRAME_NETWORK, &m.base));
+}
+
+struct err *source_network_plan(struct source *s)
+{
+	struct source_network *w = begin(s);
+	struct net_use use;
+
+	TRY(look(s, &s->sent, &use));
+	w->any = use.n_connections || use.n_listeners || use.n_addresses;
+	if (!w->any)
+		return NULL;
+	if (use.n_connections > NETWORK_CONNECTIONS_MAX)
+		return err_new(ERR_LIMIT, "%zu connections, at most %d can be moved",
+			use.n_connections, NETWORK_CONNECTIONS_MAX);
+	s->out->stats.connections = use.n_connections;
+	probe(&s->out->notes, &use);
+	TRY(choose_addresses(s, &s->sent, &use));
+	return s->io->stream ? tell_plan(s, &use) : NULL;
+}
+
+/* ---- before and in the freeze ---- */
+
+static struct err *close_doors(struct source *s)
+{
+	struct source_network *w = &s->network;
+
+	TRY(file_table_read(w->before.arena, s->task, &w->before.files));
+	TRY(look(s, &w->before, &w->use));
+	TRY(network_note(s->io, &w->list));
+	w->locked = true;
+	TRY(netlock_make(s->opt->id));
+	return w->use.n_listeners
+		       ? netlock_listeners(s->opt->id, w->use.listeners, w->use.n_listeners)
+		       : NULL;
+}
+
+struct err *source_network_close(struct source *s)
+{
+	struct source_network *w = &s->network;
+
+	if (!w->any)
+		return NULL;
+	snapshot_init(&w->before, &s->out->notes, s->cache);
+	return err_in(close_doors(s), "lock the network of %d", s->opt->pid);
+}
+
+static bool waits(const struct net_pending *p)
+{
+	return p->unaccepted || p->handshakes || p->closing || p->datagrams;
+}
+
+static struct err *pending(struct source *s, struct net_pending *ret)
+{
+	struct capture_priv p;
+	struct capture c;
+
+	capture_context(&c, &p, s->task, &s->network.before);
+	return net_use_pending(&c, &s->network.use, ret);
+}
+
+/* The program takes what waits, the kernel delivers the rest. */
+static struct err *go_on_for(struct source *s, int64_t us)
+{
+	struct engine_stats *st = &s->out->stats;
+
+	TRY(task_let_go(s->task));
+	st->stall_us = MAX(st->stall_us, (clock_ns() - s->frozen_ns) / 1000);
+	TRY(channel_interrupted(&s->peer.ch));
+	TRY(source_in_time(s));
+	peer_alive(&s->peer);
+	usleep((useconds_t)us);
+	TRY_IN(task_hold(s->task, deadline_in(ENGINE_STOP_US)), "freeze %d", s->opt->pid);
+	s->frozen_ns = clock_ns();
+	return NULL;
+}
+
+static struct err *reset(struct source *s, const struct net_pending *p)
+{
+	struct capture_priv priv;
+	struct capture c;
+	uint32_t n;
+
+	capture_context(&c, &priv, s->task, &s->network.before);
+	TRY(net_use_reset_unaccepted(&c, &s->network.use, &n));
+	notes_warnf(&s->out->notes, "%u connections to %s that nobody had accepted were reset", n,
+		p->where);
+	return NULL;
+}
+
+/* It was long enough. Datagrams may be lost at any time, so they are no reason to stay. */
+static struct err *give_up_waiting(struct source *s, const struct net_pending *p)
+{
+	if (p->datagrams)
+		notes_warnf(&s->out->notes, "what waits to be read on %u UDP sockets is dropped",
+			p->datagrams);
+	if (p->closing && !s->opt->reset_unaccepted)
+		return err_hint(
+			err_new(ERR_LIMIT,
+				"%u connections that it has closed still have data to deliver "
+				"(%s)",
+				p->closing, p->where),
+			"try again when these clients have read it, or give up what they have not "
+			"with --accept-queue reset");
+	if (p->closing)
+		notes_warnf(&s->out->notes,
+			"%u connections that it had closed had not delivered all their data",
+			p->closing);
+	if (!p->unaccepted && !p->handshakes)
+		return NULL;
+	if (s->opt->reset_unaccepted)
+		return reset(s, p);
+	return err_hint(err_new(ERR_LIMIT, "%u connections to %s have not been accepted",
+				p->unaccepted + p->handshakes, p->where),
+		"try again when the program accepts them, or reset them with --accept-queue reset");
+}
+
+struct err *source_network_drain(struct source *s)
+{
+	struct deadline until = deadline_in(DRAIN_US);
+	int64_t moment = DRAIN_FIRST_US;
+	struct net_pending p;
+
+	if (!s->network.locked)
+		return NULL;
+	for (;;) {
+		TRY(pending(s, &p));
+		if (!waits(&p))
+			return NULL;
+		if (deadline_passed(until))
+			return give_up_waiting(s, &p);
+		TRY(go_on_for(s, moment));
+		moment = MIN(moment * 2, (int64_t)DRAIN_LAST_US);
+	}
+}
+
+/* ---- all memory is sent ---- */
+
+/* What it has is known only now: the list is written again before anything is changed. */
+static struct err *list_connections(struct source *s)
+{
+	struct source_network *w = &s->network;
+	struct net_use use;
+
+	TRY(look(s, &s->frozen, &use));
+	if (use.n_connections > NETWORK_CONNECTIONS_MAX)
+		return err_new(ERR_LIMIT, "%zu connections, at most %d can be moved",
+			use.n_connections, NETWORK_CONNECTIONS_MAX);
+	w->list.connections =
+		arena_array(w->arena, use.n_connections + 1, sizeof(*w->list.connections));
+	w->list.n_connections = use.n_connections;
+	for (size_t i = 0; i < use.n_connections; i++)
+		w->list.connections[i] = (struct network_connection){ use.connections[i],
+			use.numbers[i], use.reuse[i] };
+	s->out->stats.connections = use.n_connections;
+	return network_note(s->io, &w->list);
+}
+
+static struct err *tell_connections(struct source *s)
+{
+	const struct network *n = &s->network.list;
+	Migrate__Connections m = MIGRATE__CONNECTIONS__INIT;
+
+	m.n_connections = n->n_connections;
+	m.connections = network_pack_connections(s->network.arena, n);
+	return peer_reason(&s->peer, peer_send(&s->peer, FRAME_CONNECTIONS, &m.base));
+}
+
+struct err *source_network_send(struct source *s)
+{
+	struct source_network *w = &s->network;
+	struct object_set none = { .sorted = true };
+	uint64_t changed;
+
+	if (!w->locked)
+		return NULL;
+	TRY(list_connections(s));
+	if (!w->list.n_connections)
+		return NULL;
+	TRY(tell_connections(s));
+	/* Nobody but us, or who has read the list, makes it run from here on. */
+	TRY(source_hold_group(s));
+	w->given_up = true;
+	TRY(network_lock(&w->list));
+	snapshot_init(&w->late, &s->out->notes, s->cache);
+	TRY(capture_late(s->task, &s->frozen, &w->late));
+	TRY(source_blocked(s));
+	s->out->stats.objects += w->late.objects.n;
+	return peer_reason(
+		&s->peer, objects_send_diff(&s->peer.ch, &none, &w->late.objects, &changed));
+}
+
+struct err *source_network_leave(struct source *s)
+{
+	struct source_network *w = &s->network;
+	char text[NET_IP_TEXT];
+
+	if (!w->list.n_addresses)
+		return NULL;
+	TRY(source_hold_group(s));
+	w->given_up = true;
+	for (size_t i = 0; i < w->list.n_addresses; i++)
+		TRY_IN(netaddr_drop(&w->list.addresses[i]), "take %s away",
+			net_ip_text(&w->list.addresses[i].ip, text));
+	return NULL;
+}
+
+/* ---- the ends ---- */
+
+static void forget(struct source *s)
+{
+	err_free(network_note(s->io, NULL));
+	s->network.locked = s->network.given_up = false;
+}
+
+void source_network_back(struct source *s)
+{
+	struct source_network *w = &s->network;
+	struct err *e;
+
+	if (!w->locked)
+		return;
+	/* What could not be done stays on the list, for who comes later. */
+	if (w->given_up && !network_stay(&w->list, s->opt->pid, &s->out->notes))
+		return;
+	e = w->given_up ? NULL : netlock_remove(s->opt->id);
+	if (e)
+		source_not_undone(s, e);
+	else
+		forget(s);
+}
+
+void source_network_ended(struct source *s)
+{
+	struct err *e;
+
+	if (!s->network.locked)
+		return;
+	e = network_leave(&s->network.list);
+	if (e) {
+		autofree char *line = err_line(e);
+
+		notes_warn(&s->out->notes, line);
+		err_free(e);
+	}
+	forget(s);
+}
+
+void source_network_fini(struct source *s)
+{
+	struct source_network *w = &s->network;
+
+	snapshot_fini(&w->before);
+	snapshot_fini(&w->late);
+	if (w->arena)
+		arena_free(w->arena);
+}

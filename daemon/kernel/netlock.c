@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Where: prerouting and output at priority -300, before connection tracking and before a socket is
+ * looked up. Kernel facts: a packet that is dropped on its way out is EPERM to TCP, which then does
+ * not count new data as sent; nothing is answered for one that is dropped on its way in. Loopback
+ * traffic passes both. Keys of sets are padded to 4 bytes per field, in the order of the registers.
+ */
+#include "kernel/netlock.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter_arp.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernel/nft.h"
+
+#define PRIORITY   (-300)
+#define TABLE_MAX  128
+#define PROBE_NAME "probe-"
+/* Offsets in headers. */
+#define IP4_SOURCE   12
+#define IP4_TARGET   16
+#define IP6_SOURCE   8
+#define IP6_TARGET   24
+#define PORT_SOURCE  0
+#define PORT_TARGET  2
+#define TCP_FLAGS    13
+#define ICMP6_TYPE   0
+#define ND_TARGET    8
+#define ARP_SENDER   14
+#define SYN          0x02
+#define SYN_ACK_MASK 0x12
+#define ND_FIRST     135 /* neighbour solicitation; 136 is the advertisement */
+#define ND_LAST      136
+
+enum set {
+	SET_PAIRS4,
+	SET_PAIRS6,
+	SET_DOORS4, /* listeners: address and port, */
+	SET_DOORS6,
+	SET_ANY4, /* or port only */
+	SET_ANY6,
+	SET_QUIET6,
+	SET_QUIET4, /* of the ARP table */
+	SET_COUNT,
+};
+
+/* A field of a key: 4 bytes, or the 16 of an IPv6 address. */
+static const struct {
+	const char *name;
+	uint32_t key_bytes;
+} sets[SET_COUNT] = {
+	[SET_PAIRS4] = { "pairs4", 16 },
+	[SET_PAIRS6] = { "pairs6", 40 },
+	[SET_DOORS4] = { "doors4", 8 },
+	[SET_DOORS6] = { "doors6", 20 },
+	[SET_ANY4] = { "any4", 4 },
+	[SET_ANY6] = { "any6", 4 },
+	[SET_QUIET6] = { "quiet6", 16 },
+	[SET_QUIET4] = { "quiet4", 4 },
+};
+
+struct names {
+	char table[TABLE_MAX];
+};
+
+static void name_table(const char *id, struct names *ret)
+{
+	snprintf(ret->table, sizeof(ret->table), NETLOCK_PREFIX "%s", id);
+}
+
+/* ---- rules ---- */
+
+static void load_port(struct nft *n, uint32_t reg, uint32_t offset)
+{
+	nft_load(n, reg, NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2);
+}
+
+static void is(struct nft *n, uint32_t meta, uint8_t value)
+{
+	nft_load_meta(n, 0, meta);
+	nft_compare(n, 0, NFT_CMP_EQ, &value, 1);
+}
+
+static void begin_rule(
+	struct nft *n, const char *table, const char *chain, uint8_t family, uint8_t protocol)
+{
+	nft_rule(n, NFPROTO_INET, table, chain);
+	is(n, NFT_META_NFPROTO, family);
+	is(n, NFT_META_L4PROTO, protocol);
+}
+
+static void end_rule(struct nft *n, enum set s)
+{
+	nft_lookup(n, 0, sets[s].name, s);
+	nft_verdict(n, NF_DROP);
+}
+
+/* Keys are (remote, remote port, local, local port), so one set serves both directions. */
+static void pairs(struct nft *n, const char *table, bool out)
+{
+	const char *chain = out ? "out" : "in";
+
+	begin_rule(n, table, chain, NFPROTO_IPV4, IPPROTO_TCP);
+	nft_load(n, 0, NFT_PAYLOAD_NETWORK_HEADER, out ? IP4_TARGET : IP4_SOURCE, 4);
+	load_port(n, 1, out ? PORT_TARGET : PORT_SOURCE);
+	nft_load(n, 2, NFT_PAYLOAD_NETWORK_HEADER, out ? IP4_SOURCE : IP4_TARGET, 4);
+	load_port(n, 3, out ? PORT_SOURCE : PORT_TARGET);
+	end_rule(n, SET_PAIRS4);
+	begin_rule(n, table, chain, NFPROTO_IPV6, IPPROTO_TCP);
+	nft_load(n, 0, NFT_PAYLOAD_NETWORK_HEADER, out ? IP6_TARGET : IP6_SOURCE, 16);
+	load_port(n, 4, out ? PORT_TARGET : PORT_SOURCE);
+	nft_load(n, 5, NFT_PAYLOAD_NETWORK_HEADER, out ? IP6_SOURCE : IP6_TARGET, 16);
+	load_port(n, 9, out ? PORT_SOURCE : PORT_TARGET);
+	end_rule(n, SET_PAIRS6);
+}
+
+static void begin_syn(struct nft *n, const char *table, uint8_t family)
+{
+	static const uint8_t mask = SYN_ACK_MASK, syn = SYN;
+
+	begin_rule(n, table, "in", family, IPPROTO_TCP);
+	nft_load(n, 0, NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS, 1);
+	nft_mask(n, 0, &mask, 1);
+	nft_compare(n, 0, NFT_CMP_EQ, &syn, 1);
+}
+
+static void doors(struct nft *n, const char *table)
+{
+	begin_syn(n, table, NFPROTO_IPV4);
+	nft_load(n, 0, NFT_PAYLOAD_NETWORK_HEADER, IP4_TARGET, 4);
+	load_port(n, 1, PORT_TARGET);
+	end_rule(n, SET_DOORS4);
+	begin_syn(n, table, NFPROTO_IPV6);
+	nft_load(n, 0, NFT_PAYLOAD_NETWORK_HEADER, IP6_TARGET, 16);
+	load_port(n, 4, PORT_TARGET);
+	end_rule(n, SET_DOORS6);
+	begin_syn(n, table, NFPROTO_IPV4);
+	load_port(n, 0, PORT_TARGET);
+	end_rule(n, SET_ANY4);
+	begin_syn(n, table, NFPROTO_IPV6);
+	load_port(n, 0, PORT_TARGET);
+	end_rule(n, SET_ANY6);
+}
+
+static void quiet6(struct nft *n, const char *table, uint32_t base, uint32_t offset)
+{
+	static const uint8_t first = ND_FIRST, last = ND_LAST;
+
+	begin_rule(n, table, "out", NFPROTO_IPV6, IPPROTO_ICMPV6);
+	nft_load(n, 0, NFT_PAYLOAD_TRANSPORT_HEADER, ICMP6_TYPE, 1);
+	nft_compare(n, 0, NFT_CMP_GTE, &first, 1);
+	nft_compare(n, 0, NFT_CMP_LTE, &last, 1);
+	nft_load(n, 0, base, offset, 16);
+	end_rule(n, SET_QUIET6);
+}
+
+static void ours_pass(struct nft *n, const char *table, const char *chain)
+{
+	static const uint32_t mark = NETLOCK_MARK;
+
+	nft_rule(n, NFPROTO_INET, table, chain);
+	nft_load_meta(n, 0, NFT_META_MARK);
+	nft_compare(n, 0, NFT_CMP_EQ, &mark, sizeof(mark));
+	nft_verdict(n, NF_ACCEPT);
+}
+
+static void whole_table(struct nft *n, const char *table)
+{
+	nft_table(n, NFPROTO_INET, table, true);
+	nft_chain(n, NFPROTO_INET, table, "in", NF_INET_PRE_ROUTING, PRIORITY);
+	nft_chain(n, NFPROTO_INET, table, "out", NF_INET_LOCAL_OUT, PRIORITY);
+	for (enum set s = 0; s < SET_QUIET4; s++)
+		nft_set(n, NFPROTO_INET, table, sets[s].name, s, sets[s].key_bytes);
+	ours_pass(n, table, "in");
+	ours_pass(n, table, "out");
+	pairs(n, table, false);
+	pairs(n, table, true);
+	doors(n, table);
+	quiet6(n, table, NFT_PAYLOAD_TRANSPORT_HEADER, ND_TARGET);
+	quiet6(n, table, NFT_PAYLOAD_NETWORK_HEADER, IP6_SOURCE);
+}
+
+static void arp_table(struct nft *n, const char *table)
+{
+	nft_table(n, NFPROTO_ARP, table, true);
+	nft_chain(n, NFPROTO_ARP, table, "out", NF_ARP_OUT, PRIORITY);
+	nft_set(n, NFPROTO_ARP, table, sets[SET_QUIET4].name, SET_QUIET4,
+		sets[SET_QUIET4].key_bytes);
+	nft_rule(n, NFPROTO_ARP, table, "out");
+	nft_load(n, 0, NFT_PAYLOAD_NETWORK_HEADER, ARP_SENDER, 4);
+	end_rule(n, SET_QUIET4);
+}
+
+/* ---- probe, make, remove ---- */
+
+static struct err *hint(struct err *e)
+{
+	return e ? err_hint(err_in(e, "lock the network"),
+			   "connections need nf_tables (modprobe nf_tables) and CAP_NET_ADMIN")
+		 : NULL;
+}
+
+struct err *netlock_probe(void)
+{
+	AUTO(nft_freep) struct nft *n = nft_new();
+	struct names v;
+	char id[64];
+
+	snprintf(id, sizeof(id), PROBE_NAME "%d", getpid());
+	name_table(id, &v);
+	whole_table(n, v.table);
+	arp_table(n, v.table);
+	nft_table_gone(n, NFPROTO_INET, v.table);
+	nft_table_gone(n, NFPROTO_ARP, v.table);
+	return hint(nft_commit(n));
+}
+
+struct err *netlock_make(const char *id)
+{
+	AUTO(nft_freep) struct nft *n = nft_new();
+	struct names v;
+	struct err *e;
+
+	name_table(id, &v);
+	whole_table(n, v.table);
+	e = nft_commit(n);
+	if (e && err_sysno(e) == EEXIST) {
+		err_free(e);
+		return err_new(ERR_INVALID, "the network is locked for migration %s already", id);
+	}
+	return hint(e);
+}
+
+/* A rule in front of all others, because that is fast: 30 us, where emptying the sets or removing
+ * the table waits for the kernel to be done with them, 7 to 30 ms. */
+static void let_pass(struct nft *n, uint8_t family, const char *table, const char *chain)
+{
+	nft_rule_first(n, family, table, chain);
+	nft_verdict(n, NF_ACCEPT);
+}
+
+static struct err *commit_if_there(struct nft *n)
+{
+	struct err *e = nft_commit(n);
+
+	if (!e || err_sysno(e) != ENOENT)
+		return err_in(e, "unlock the network");
+	err_free(e);
+	return NULL;
+}
+
+struct err *netlock_open(const char *id)
+{
+	AUTO(nft_freep) struct nft *ip = nft_new();
+	AUTO(nft_freep) struct nft *arp = nft_new();
+	struct names v;
+
+	name_table(id, &v);
+	let_pass(ip, NFPROTO_INET, v.table, "in");
+	let_pass(ip, NFPROTO_INET, v.table, "out");
+	let_pass(arp, NFPROTO_ARP, v.table, "out");
+	TRY(commit_if_there(ip));
+	return commit_if_there(arp);
+}
+
+/* Made if it is not there, so that it can be removed in any case. */
+struct err *netlock_remove(const char *id)
+{
+	AUTO(nft_freep) struct nft *n = nft_new();
+	struct names v;
+
+	name_table(id, &v);
+	nft_table(n, NFPROTO_INET, v.table, false);
+	nft_table_gone(n, NFPROTO_INET, v.table);
+	nft_table(n, NFPROTO_ARP, v.table, false);
+	nft_table_gone(n, NFPROTO_ARP, v.table);
+	return err_in(nft_commit(n), "unlock the network");
+}
+
+/* ---- what is in it ---- */
+
+static size_t put_ip(uint8_t *key, const struct net_ip *ip)
+{
+	size_t len = net_ip_len(ip->family);
+
+	memcpy(key, ip->bytes, len);
+	return len;
+}
+
+static size_t put_port(uint8_t *key, uint16_t port)
+{
+	const uint16_t be = htons(port);
+
+	memset(key, 0, 4);
+	memcpy(key, &be, sizeof(be));
+	return 4;
+}
+
+static size_t put_end(uint8_t *key, const struct net_end *e)
+{
+	size_t len = put_ip(key, &e->ip);
+
+	return len + put_port(key + len, e->port);
+}
+
+/* Keys for one set, from all elements that belong there. */
+struct keys {
+	enum set set;
+	uint8_t *v;
+	size_t n;
+};
+
+static void add_keys(struct nft *n, const struct names *v, const struct keys *k)
+{
+	nft_elements(n, k->set == SET_QUIET4 ? NFPROTO_ARP : NFPROTO_INET, v->table,
+		sets[k->set].name, k->v, sets[k->set].key_bytes, k->n);
+}
+
+static struct keys keys_new(struct arena *a, enum set set, size_t most)
+{
+	return (struct keys){ set, arena_array(a, most + 1, sets[set].key_bytes), 0 };
+}
+
+static uint8_t *next_key(struct keys *k)
+{
+	return k->v + k->n++ * sets[k->set].key_bytes;
+}
+
+struct err *netlock_connections(const char *id, const struct net_pair *v, size_t n)
+{
+	autoarena struct arena *a = arena_new();
+	AUTO(nft_freep) struct nft *nft = nft_new();
+	struct keys four = keys_new(a, SET_PAIRS4, n), six = keys_new(a, SET_PAIRS6, n);
+	struct names names;
+
+	name_table(id, &names);
+	for (size_t i = 0; i < n; i++) {
+		uint8_t *key = next_key(v[i].local.ip.family == AF_INET ? &four : &six);
+
+		key += put_end(key, &v[i].remote);
+		put_end(key, &v[i].local);
+	}
+	add_keys(nft, &names, &four);
+	add_keys(nft, &names, &six);
+	return err_in(nft_commit(nft), "lock %zu connections", n);
+}
+
+struct err *netlock_listeners(const char *id, const struct net_end *v, size_t n)
+{
+	autoarena struct arena *a = arena_new();
+	AUTO(nft_freep) struct nft *nft = nft_new();
+	struct keys four = keys_new(a, SET_DOORS4, n), six = keys_new(a, SET_DOORS6, n);
+	struct keys any4 = keys_new(a, SET_ANY4, n), any6 = keys_new(a, SET_ANY6, n);
+	struct names names;
+
+	name_table(id, &names);
+	for (size_t i = 0; i < n; i++) {
+		bool is4 = v[i].ip.family == AF_INET;
+
+		if (!net_ip_is_any(&v[i].ip)) {
+			put_end(next_key(is4 ? &four : &six), &v[i]);
+			continue;
+		}
+		put_port(next_key(&any4), v[i].port);
+		if (!is4)
+			put_port(next_key(&any6), v[i].port);
+	}
+	add_keys(nft, &names, &four);
+	add_keys(nft, &names, &six);
+	add_keys(nft, &names, &any4);
+	add_keys(nft, &names, &any6);
+	return err_in(nft_commit(nft), "lock %zu listening sockets", n);
+}
+
+struct err *netlock_silence(const char *id, const struct net_ip *v, size_t n)
+{
+	autoarena struct arena *a = arena_new();
+	AUTO(nft_freep) struct nft *nft = nft_new();
+	struct keys four = keys_new(a, SET_QUIET4, n), six = keys_new(a, SET_QUIET6, n);
+	struct names names;
+
+	name_table(id, &names);
+	for (size_t i = 0; i < n; i++)
+		put_ip(next_key(v[i].family == AF_INET ? &four : &six), &v[i]);
+	if (four.n)
+		arp_table(nft, names.table);
+	add_keys(nft, &names, &four);
+	add_keys(nft, &names, &six);
+	return err_in(nft_commit(nft), "silence %zu addresses", n);
+}
+
+/* ---- who is there ---- */
+
+struct list {
+	struct arena *a;
+	char **v;
+	size_t n, cap;
+};
+
+static void on_table(void *arg, const char *table)
+{
+	struct list *l = arg;
+	const size_t prefix = strlen(NETLOCK_PREFIX);
+
+	if (strncmp(table, NETLOCK_PREFIX, prefix) != 0 ||
+		strncmp(table + prefix, PROBE_NAME, strlen(PROBE_NAME)) == 0)
+		return;
+	l->v = arena_grow(l->a, l->v, &l->cap, l->n + 1, sizeof(*l->v));
+	l->v[l->n++] = arena_strdup(l->a, table + prefix);
+}
+
+struct err *netlock_list(struct arena *a, char ***ids, size_t *n)
+{
+	struct list l = { .a = a };
+
+	TRY(nft_tables(NFPROTO_INET, on_table, &l));
+	*ids = l.v;
+	*n = l.n;
+	return NULL;
+}
