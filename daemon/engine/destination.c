@@ -203,7 +203,8 @@ static struct err *take_connections(struct destination *d, const struct frame_he
 	autofree uint8_t *body = xcalloc(1, h->length + 1);
 
 	TRY(channel_read(&d->peer.ch, body, h->length));
-	return network_site_connections(&d->network, body, h->length);
+	TRY(network_site_connections(&d->network, body, h->length));
+	return network_site_prepare(&d->network);
 }
 
 static struct err *take_ping(struct destination *d, const struct frame_head *h unused_arg)
@@ -640,7 +641,6 @@ static struct err *running(void *ctx)
 
 	d->out->result = RESULT_MOVED;
 	err_free(mark(d, MARK_RUNNING)); /* that it was committed is enough to know */
-	network_site_done(&d->network);
 	site_publish(d->site);
 	m.first_ns = d->first_ns;
 	m.pid = d->begin->pid;
@@ -649,6 +649,7 @@ static struct err *running(void *ctx)
 	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
 	err_free(peer_send(&d->peer, FRAME_RUNNING, &m.base));
 	FAULT("destination.running-sent");
+	network_site_done(&d->network);
 	d->out->stats.downtime_us = (d->first_ns - d->frozen_at_ns) / 1000;
 	hook_tell(&d->peer, "running", &d->out->stats);
 	return NULL;

@@ -275,14 +275,17 @@ struct err *engine_network_settle(const struct network_settle *spec, struct note
 {
 	autoarena struct arena *a = arena_new();
 	struct network n;
-	struct proc_stat st;
+	struct proc_stat st = { .start_time = 0 };
+	pid_t pid = 0;
 	autoerr struct err *gone = NULL;
 
 	TRY(read_list(a, spec, &n));
 	if (!spec->stays)
 		return network_leave(&n);
 	gone = spec->pid ? proc_stat(a, spec->pid, 0, &st) : NULL;
-	network_stay(
-		&n, spec->pid && !gone && st.start_time == spec->start_time ? spec->pid : 0, notes);
-	return NULL;
+	if (!gone && st.start_time == spec->start_time)
+		pid = spec->pid;
+	if (network_stay(&n, pid, notes))
+		return netlock_remove(n.id);
+	return err_new(ERR_BUG, "not all of its addresses and connections could be set right");
 }

@@ -47,7 +47,8 @@ struct err *network_note(const struct engine_io *io, const struct network *n) mu
 /* Drops packets of all its connections, in one transaction. */
 struct err *network_lock(const struct network *n) must_check;
 
-/* The process runs here: addresses are put and told, packets pass, then its connections go on.
+/* The process runs here: addresses are put and told, packets pass, then its connections go on. What
+ * is left of the lock can be removed later.
  * pid 0: there is no process (any more). What cannot be done goes to the notes, and false is
  * returned; everything that can be is. Can be repeated. */
 bool network_stay(const struct network *n, pid_t pid, struct notes *notes);

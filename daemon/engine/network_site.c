@@ -180,7 +180,7 @@ struct err *network_site_prepare(struct network_site *n)
 {
 	char text[NET_IP_TEXT];
 
-	if (!n->list.n_addresses && !n->list.n_connections)
+	if (n->made || (!n->list.n_addresses && !n->list.n_connections))
 		return NULL;
 	TRY(network_note(n->io, &n->list));
 	n->made = true;
@@ -208,8 +208,12 @@ void network_site_open(struct network_site *n, pid_t pid)
 
 void network_site_done(struct network_site *n)
 {
-	if (n->made && !n->kept)
+	struct err *e = n->made && !n->kept ? netlock_remove(n->list.id) : NULL;
+
+	/* What could not be done stays on the list, for who comes later. */
+	if (n->made && !n->kept && !e)
 		err_free(network_note(n->io, NULL));
+	err_free(e);
 	n->made = false;
 }
 

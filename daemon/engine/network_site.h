@@ -27,7 +27,8 @@ struct err *network_site_check(struct network_site *n) must_check;
 /* Takes a CONNECTIONS body. */
 struct err *network_site_connections(
 	struct network_site *n, const uint8_t *body, size_t len) must_check;
-/* Frozen: the lock, then the addresses, of which nobody hears. */
+/* Frozen: the lock, then the addresses, of which nobody hears. Before the first connection is
+ * rebuilt, and before the process runs; does it once. */
 struct err *network_site_prepare(struct network_site *n) must_check;
 /* Is it one of those that were announced and locked? */
 bool network_site_has(const struct network_site *n, const struct net_pair *p);

@@ -23,11 +23,13 @@
 struct source_network {
 	struct arena *arena;    /* of all this; NULL: nothing yet */
 	struct network list;    /* what is written down: addresses that leave, connections */
+	struct net_use planned; /* in the rehearsal (s->sent holds it) */
 	struct snapshot before; /* holds `use` */
 	struct net_use use;     /* when nobody new was let in any more */
 	struct snapshot late;   /* connections, as they were captured */
 	bool any;               /* it has sockets that others can reach, or have reached */
 	bool locked;            /* the lock may be there */
+	bool passes;            /* it lets all pass again, and is to be removed */
 	bool given_up;          /* addresses may be missing, connections in repair mode */
 };
 

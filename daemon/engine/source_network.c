@@ -9,6 +9,7 @@
  * whoever finds the list that is written down first.
  */
 #include <linux/if_addr.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -167,6 +168,44 @@ static struct err *choose_addresses(
 	return NULL;
 }
 
+static int by_pair(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(struct net_pair));
+}
+
+/* A connection within this host has its other end in the process, too, or cannot be moved. */
+static struct err *check_inner(struct source *s, const struct net_use *use)
+{
+	autoarena struct arena *a = arena_new();
+	struct net_pair *sorted = arena_array(a, use->n_connections + 1, sizeof(*sorted));
+	struct net_address *v;
+	char here[NET_END_TEXT], there[NET_END_TEXT];
+	size_t n;
+
+	if (!use->n_connections)
+		return NULL;
+	TRY(netaddr_list(a, &v, &n));
+	memcpy(sorted, use->connections, use->n_connections * sizeof(*sorted));
+	qsort(sorted, use->n_connections, sizeof(*sorted), by_pair);
+	for (size_t i = 0; i < use->n_connections; i++) {
+		const struct net_pair *p = &use->connections[i];
+		const struct net_pair turned = { p->remote, p->local };
+
+		if (!net_ip_is_loopback(&p->remote.ip) && !is_listed(&p->remote.ip, v, n))
+			continue;
+		if (!bsearch(&turned, sorted, use->n_connections, sizeof(turned), by_pair))
+			notes_refuse(&s->out->notes,
+				err_hint(err_new(ERR_UNSUPPORTED,
+						 "connection from %s to %s, whose other end is "
+						 "another program of this host",
+						 net_end_text(&p->local, here),
+						 net_end_text(&p->remote, there)),
+					"close it first; it would have to move with the other "
+					"program"));
+	}
+	return NULL;
+}
+
 /* Can both be had here? Said in the rehearsal, not when it stands still. */
 static void probe(struct notes *notes, const struct net_use *use)
 {
@@ -212,7 +251,9 @@ struct err *source_network_plan(struct source *s)
 	struct net_use use;
 
 	TRY(look(s, &s->sent, &use));
-	w->any = use.n_connections || use.n_listeners || use.n_addresses;
+	w->planned = use;
+	w->any = use.n_connections || use.n_listeners || use.n_addresses || use.n_datagram ||
+		 use.n_connecting;
 	if (!w->any)
 		return NULL;
 	if (use.n_connections > NETWORK_CONNECTIONS_MAX)
@@ -220,6 +261,7 @@ struct err *source_network_plan(struct source *s)
 			use.n_connections, NETWORK_CONNECTIONS_MAX);
 	s->out->stats.connections = use.n_connections;
 	probe(&s->out->notes, &use);
+	TRY(check_inner(s, &use));
 	TRY(choose_addresses(s, &s->sent, &use));
 	return s->io->stream ? tell_plan(s, &use) : NULL;
 }
@@ -252,7 +294,7 @@ struct err *source_network_close(struct source *s)
 
 static bool waits(const struct net_pending *p)
 {
-	return p->unaccepted || p->handshakes || p->closing || p->datagrams;
+	return p->unaccepted || p->handshakes || p->closing || p->connecting || p->datagrams;
 }
 
 static struct err *pending(struct source *s, struct net_pending *ret)
@@ -311,6 +353,10 @@ static struct err *give_up_waiting(struct source *s, const struct net_pending *p
 		notes_warnf(&s->out->notes,
 			"%u connections that it had closed had not delivered all their data",
 			p->closing);
+	if (p->connecting)
+		return err_hint(err_new(ERR_LIMIT, "%u connections from %s are being made just now",
+					p->connecting, p->where),
+			"try again when they are there, or have failed");
 	if (!p->unaccepted && !p->handshakes)
 		return NULL;
 	if (s->opt->reset_unaccepted)
@@ -341,6 +387,45 @@ struct err *source_network_drain(struct source *s)
 
 /* ---- all memory is sent ---- */
 
+/* Who could come in while it was about to stand still? */
+static struct err *check_doors(const struct source *s, const struct net_use *use)
+{
+	const struct net_use *was = &s->network.use;
+
+	for (size_t i = 0; i < use->n_listeners; i++) {
+		size_t k = 0;
+
+		while (k < was->n_listeners &&
+			memcmp(&was->listeners[k], &use->listeners[i], sizeof(*was->listeners)))
+			k++;
+		if (k == was->n_listeners)
+			return err_hint(
+				err_new(ERR_LIMIT,
+					"it has begun to listen on port %u in the last moment",
+					use->listeners[i].port),
+				"send it again");
+	}
+	return NULL;
+}
+
+/* Every connection stands on an address that comes along, or is there. */
+static struct err *check_grounds(const struct source *s, const struct net_use *use)
+{
+	const struct network *n = &s->network.list;
+	const struct net_use *was = &s->network.planned;
+	char text[NET_IP_TEXT];
+
+	for (size_t i = 0; i < use->n_addresses; i++)
+		if (!is_listed(&use->addresses[i], n->addresses, n->n_addresses) &&
+			!is_among(&use->addresses[i], was->addresses, was->n_addresses))
+			return err_hint(
+				err_new(ERR_LIMIT,
+					"it has begun to use the address %s in the last moment",
+					net_ip_text(&use->addresses[i], text)),
+				"send it again");
+	return NULL;
+}
+
 /* What it has is known only now: the list is written again before anything is changed. */
 static struct err *list_connections(struct source *s)
 {
@@ -348,6 +433,15 @@ static struct err *list_connections(struct source *s)
 	struct net_use use;
 
 	TRY(look(s, &s->frozen, &use));
+	TRY(check_doors(s, &use));
+	TRY(check_grounds(s, &use));
+	if (use.n_connections && !w->locked)
+		return err_hint(err_new(ERR_LIMIT, "it has made a connection in the last moment"),
+			"send it again");
+	if (!w->locked)
+		return NULL;
+	TRY(check_inner(s, &use));
+	TRY(source_blocked(s));
 	if (use.n_connections > NETWORK_CONNECTIONS_MAX)
 		return err_new(ERR_LIMIT, "%zu connections, at most %d can be moved",
 			use.n_connections, NETWORK_CONNECTIONS_MAX);
@@ -377,8 +471,6 @@ struct err *source_network_send(struct source *s)
 	struct object_set none = { .sorted = true };
 	uint64_t changed;
 
-	if (!w->locked)
-		return NULL;
 	TRY(list_connections(s));
 	if (!w->list.n_connections)
 		return NULL;
@@ -418,21 +510,22 @@ static void forget(struct source *s)
 	s->network.locked = s->network.given_up = false;
 }
 
+/* What cannot be done stays on the list, for who comes later. */
 void source_network_back(struct source *s)
 {
 	struct source_network *w = &s->network;
-	struct err *e;
 
-	if (!w->locked)
+	if (!w->locked || w->passes)
 		return;
-	/* What could not be done stays on the list, for who comes later. */
-	if (w->given_up && !network_stay(&w->list, s->opt->pid, &s->out->notes))
-		return;
-	e = w->given_up ? NULL : netlock_remove(s->opt->id);
-	if (e)
-		source_not_undone(s, e);
-	else
-		forget(s);
+	if (w->given_up) {
+		w->passes = network_stay(&w->list, s->opt->pid, &s->out->notes);
+	} else {
+		struct err *e = netlock_open(s->opt->id);
+
+		w->passes = !e;
+		if (e)
+			source_not_undone(s, e);
+	}
 }
 
 void source_network_ended(struct source *s)
@@ -454,7 +547,11 @@ void source_network_ended(struct source *s)
 void source_network_fini(struct source *s)
 {
 	struct source_network *w = &s->network;
+	struct err *e = w->passes ? netlock_remove(s->opt->id) : NULL;
 
+	if (w->passes && !e)
+		forget(s);
+	err_free(e);
 	snapshot_fini(&w->before);
 	snapshot_fini(&w->late);
 	if (w->arena)

@@ -5,6 +5,7 @@
  * filter program and compared by inode. Attributes that a kernel does not send are left zero.
  */
 #include "kernel/sockdiag.h"
+#include "kernel/sockdiag_priv.h"
 
 #include <errno.h>
 #include <libmnl/libmnl.h>
@@ -26,8 +27,7 @@ static void diag_closep(struct mnl_socket **nl)
 		(void)mnl_socket_close(*nl);
 }
 
-/* Sends one request and gives every answer to cb, to the end. */
-static struct err *diag_ask(struct nlmsghdr *req, mnl_cb_t cb, void *arg)
+struct err *diag_ask(struct nlmsghdr *req, mnl_cb_t cb, void *arg)
 {
 	AUTO(diag_closep) struct mnl_socket *nl = mnl_socket_open2(NETLINK_SOCK_DIAG, SOCK_CLOEXEC);
 	_Alignas(8) char buf[DIAG_BUF_BYTES];
@@ -51,7 +51,7 @@ static struct err *diag_ask(struct nlmsghdr *req, mnl_cb_t cb, void *arg)
 	return NULL;
 }
 
-static struct nlmsghdr *diag_head(void *buf, unsigned flags)
+struct nlmsghdr *diag_head(void *buf, unsigned flags)
 {
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
 

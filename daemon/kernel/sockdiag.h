@@ -6,7 +6,9 @@
  */
 #pragma once
 
+#include "base/arena.h"
 #include "base/err.h"
+#include "kernel/netend.h"
 
 struct diag_unix {
 	int type, state; /* SOCK_*; TCP_* (1 connected, 7 neither, 10 listening) */
@@ -38,3 +40,27 @@ struct diag_inet_query {
 	uint64_t inode;
 };
 struct err *diag_inet(const struct diag_inet_query *q, struct diag_inet *ret) must_check;
+
+/* Every TCP socket of one family in this network namespace that is in one of these states (bits
+ * 1 << TCP_*; SYN_RECV are connections that are being made). In the arena. */
+struct diag_tcp {
+	uint8_t state;
+	struct net_pair pair;
+	uint64_t inode;      /* 0: no descriptor leads to it */
+	uint32_t queued_in;  /* listener: not accepted yet; else bytes to be read */
+	uint32_t queued_out; /* listener: backlog; else bytes not confirmed */
+	uint32_t cookie[2];
+	unsigned interface;
+};
+struct err *diag_tcp_list(
+	struct arena *a, int family, uint32_t states, struct diag_tcp **v, size_t *n) must_check;
+/* Ends a connection with a reset to its peer, whoever has it. UNSUPPORTED: this kernel does not do
+ * that (CONFIG_INET_DIAG_DESTROY). It may have ended by itself: no error. */
+struct err *diag_tcp_reset(const struct diag_tcp *d) must_check;
+/* Every bound UDP socket of one family. */
+struct diag_udp {
+	struct net_pair pair;
+	uint64_t inode;
+	uint32_t queued_in; /* bytes, as the kernel counts them */
+};
+struct err *diag_udp_list(struct arena *a, int family, struct diag_udp **v, size_t *n) must_check;

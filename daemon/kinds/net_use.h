@@ -17,7 +17,8 @@ struct net_use {
 	 * one, stand on; each once, no wildcard, no loopback. */
 	struct net_ip *addresses;
 	size_t n_addresses;
-	size_t n_datagram; /* UDP sockets that have a port */
+	size_t n_datagram;   /* UDP sockets that have a port */
+	size_t n_connecting; /* TCP sockets whose connect() is not over */
 };
 /* Of a process that runs or is held; in c->arena. Changes nothing. */
 struct err *net_use_look(struct capture *c, struct net_use *ret) must_check;
@@ -30,6 +31,7 @@ struct net_pending {
 	 * local end is one of its own (listeners or connections). */
 	uint32_t closing;
 	uint32_t datagrams;       /* UDP sockets with something to read */
+	uint32_t connecting;      /* connections of its own that are being made */
 	char where[NET_END_TEXT]; /* a listener that has some of it, for messages */
 };
 struct err *net_use_pending(

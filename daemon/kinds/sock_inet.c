@@ -66,14 +66,34 @@ static struct err *bind_error(int no, const struct sock *s, const union sock_add
 	return err_errno(no, "bind %s", text);
 }
 
+/* An address that is not here yet: it comes along, or somebody brings it. Whether it does is the
+ * engine's question (NETWORK). */
+static struct err *bind_early(int fd, const struct sock *s, const union sock_addr *a)
+{
+	bool six = a->any.sa_family == AF_INET6;
+	int level = six ? SOL_IPV6 : SOL_IP, name = six ? IPV6_FREEBIND : IP_FREEBIND;
+	int before = 0, on = 1, no = 0;
+
+	(void)sock_int(fd, level, name, &before);
+	if (setsockopt(fd, level, name, &on, sizeof(on)) < 0)
+		return err_errno(errno, "bind an address that is not here");
+	if (bind(fd, &a->any, sockaddr_len(a)) < 0)
+		no = errno;
+	if (setsockopt(fd, level, name, &before, sizeof(before)) < 0)
+		return err_errno(errno, "set IP_FREEBIND back");
+	return no ? bind_error(no, s, a) : NULL;
+}
+
 struct err *inet_bind(const struct sock *s, int fd, const Migrate__Kind__SocketAddress *local)
 {
 	union sock_addr a;
 
 	TRY(sockaddr_unpack(local, s->m->domain, &a));
-	if (bind(fd, &a.any, sockaddr_len(&a)) < 0)
+	if (bind(fd, &a.any, sockaddr_len(&a)) == 0)
+		return NULL;
+	if (errno != EADDRNOTAVAIL || (a.any.sa_family == AF_INET6 && a.in6.sin6_scope_id))
 		return bind_error(errno, s, &a);
-	return NULL;
+	return bind_early(fd, s, &a);
 }
 
 struct err *inet_check(const struct sock *s, const Migrate__Kind__SocketAddress *local)

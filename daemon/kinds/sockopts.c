@@ -61,7 +61,7 @@ enum opt_type {
 	OPT_LINGER,     /* without l_onoff the time means nothing and cannot be set */
 	OPT_BUFFER,     /* twice of what was set; `arg`: its lock, without which it is a default */
 	OPT_INDEX,      /* an interface index; `arg`: in network byte order */
-	OPT_UNCONNECTED /* an int that changes by itself while a socket is connected */
+	OPT_UNCONNECTED /* an int that is something else, or changes by itself, once it is connected */
 };
 
 struct opt {
@@ -202,15 +202,15 @@ static const struct opt opts[] = {
 	{ SOL_TCP, TCP_CONGESTION, "TCP_CONGESTION", OPT_TEXT, 16, 0, false },
 	INT(SOL_TCP, TCP_NODELAY),
 	INT(SOL_TCP, TCP_CORK),
-	INT(SOL_TCP, TCP_MAXSEG),
+	{ SOL_TCP, TCP_MAXSEG, "TCP_MAXSEG", OPT_UNCONNECTED, sizeof(int), 0, false },
 	INT(SOL_TCP, TCP_KEEPIDLE),
 	INT(SOL_TCP, TCP_KEEPINTVL),
 	INT(SOL_TCP, TCP_KEEPCNT),
 	INT(SOL_TCP, TCP_SYNCNT),
 	INT(SOL_TCP, TCP_LINGER2),
 	INT(SOL_TCP, TCP_DEFER_ACCEPT),
-	INT(SOL_TCP, TCP_WINDOW_CLAMP),
-	INT(SOL_TCP, TCP_QUICKACK),
+	{ SOL_TCP, TCP_WINDOW_CLAMP, "TCP_WINDOW_CLAMP", OPT_UNCONNECTED, sizeof(int), 0, false },
+	{ SOL_TCP, TCP_QUICKACK, "TCP_QUICKACK", OPT_UNCONNECTED, sizeof(int), 0, false },
 	INT(SOL_TCP, TCP_THIN_LINEAR_TIMEOUTS),
 	INT(SOL_TCP, TCP_USER_TIMEOUT),
 	INT(SOL_TCP, TCP_FASTOPEN),

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * TCP sockets without a connection: not bound, bound, listening. The port is bound in the rehearsal
- * (nobody outside can tell: a bound port answers as an unused one does), listen() is late and made
- * by the process.
+ * TCP sockets: not bound, bound, listening, connected. The port is bound in the rehearsal (nobody
+ * outside can tell: a bound port answers as an unused one does), listen() is late and made by the
+ * process. Of a connection there is only the socket with its options here; what it is made of comes
+ * in the last moment (tcp_connection.c).
  *
- * TCP_INFO of a listener: tcpi_unacked is the number of connections that wait to be accepted,
- * tcpi_sacked the backlog as it was cut to net.core.somaxconn. A connection that has ended leaves
- * the socket in the state of a fresh one, but shut down: poll shows POLLRDHUP or POLLERR, where a
- * fresh socket shows POLLHUP only.
+ * TCP_INFO of a listener: tcpi_sacked is the backlog as it was cut to net.core.somaxconn. A
+ * connection that has ended leaves the socket in the state of a fresh one, but shut down: poll
+ * shows POLLRDHUP or POLLERR, where a fresh socket shows POLLHUP only.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -22,20 +22,6 @@
 
 #define OPT_IP_PROTOCOL 52
 
-static const char *const states[] = {
-	[TCP_ESTABLISHED] = "established",
-	[TCP_SYN_SENT] = "connecting",
-	[TCP_SYN_RECV] = "connecting",
-	[TCP_FIN_WAIT1] = "closing (FIN_WAIT1)",
-	[TCP_FIN_WAIT2] = "closing (FIN_WAIT2)",
-	[TCP_TIME_WAIT] = "closing (TIME_WAIT)",
-	[TCP_CLOSE] = "closed",
-	[TCP_CLOSE_WAIT] = "closing (CLOSE_WAIT)",
-	[TCP_LAST_ACK] = "closing (LAST_ACK)",
-	[TCP_LISTEN] = "listening",
-	[TCP_CLOSING] = "closing (CLOSING)",
-};
-
 static bool tcp_claims(const struct sock_seen *s)
 {
 	return inet_claims(s, SOCK_STREAM, IPPROTO_TCP);
@@ -47,28 +33,38 @@ static struct err *tcp_valid(const struct sock *s)
 
 	if (m->listening && !m->local)
 		return err_new(ERR_PEER, "listening without an address");
+	if (m->connected && m->listening)
+		return err_new(ERR_PEER, "listening and connected");
 	return inet_valid(s, SOCK_STREAM, IPPROTO_TCP);
 }
 
-static struct err *tcp_refuse_connection(int fd, unsigned state)
+/* What the peer has said or will say out of order, and options that tcp_connection.c would move. */
+static struct err *tcp_capture_connection(
+	struct capture *c, const struct sock_seen *s, Migrate__Kind__Tcp *m)
 {
-	union sock_addr local = { 0 }, peer = { 0 };
-	socklen_t len = sizeof(local);
-	char here[SOCKADDR_TEXT] = "?", there[SOCKADDR_TEXT] = "?";
-	const char *name = state < ARRAY_LEN(states) ? states[state] : NULL;
+	union sock_addr local, peer;
+	char here[SOCKADDR_TEXT], there[SOCKADDR_TEXT];
+	int off = -1;
 
-	if (getsockname(fd, &local.any, &len) == 0)
-		sockaddr_text(&local, here);
-	len = sizeof(peer);
-	if (getpeername(fd, &peer.any, &len) == 0)
-		sockaddr_text(&peer, there);
-	return err_hint(err_new(ERR_UNSUPPORTED, "connection from %s to %s (%s)", here, there,
-				name ? name : "in an unknown state"),
-		"close the connection first; connections are not moved yet");
+	m->connected = true;
+	TRY(inet_local(c->arena, s->fd, &local, &m->local));
+	TRY(inet_peer(c->arena, s->fd, &peer, &m->peer));
+	sockaddr_text(&local, here);
+	sockaddr_text(&peer, there);
+	if (sock_poll(s->fd, POLLPRI) & POLLPRI)
+		capture_refuse(c, err_hint(err_new(ERR_UNSUPPORTED,
+						   "urgent data on the connection from %s to %s",
+						   here, there),
+					  "try again when the program has read it"));
+	if (sock_int(s->fd, SOL_SOCKET, SO_PEEK_OFF, &off) && off >= 0)
+		capture_refuse(c,
+			err_new(ERR_UNSUPPORTED,
+				"SO_PEEK_OFF is set on the connection from %s to %s", here, there));
+	return NULL;
 }
 
-static struct err *tcp_capture_listener(struct capture *c, const struct sock_seen *s,
-	const struct tcp_info *info, const union sock_addr *local)
+static struct err *tcp_capture_listener(
+	struct capture *c, const struct sock_seen *s, const union sock_addr *local)
 {
 	const struct diag_inet_query q = { .family = s->domain,
 		.protocol = IPPROTO_TCP,
@@ -77,11 +73,6 @@ static struct err *tcp_capture_listener(struct capture *c, const struct sock_see
 	struct diag_inet d;
 	char text[SOCKADDR_TEXT];
 
-	if (c->stopped && info->tcpi_unacked > 0)
-		capture_refuse(c, err_hint(err_new(ERR_UNSUPPORTED,
-						   "%u connections to %s wait to be accepted",
-						   info->tcpi_unacked, sockaddr_text(local, text)),
-					  "try again when fewer clients connect"));
 	TRY(diag_inet(&q, &d));
 	if (d.has_md5)
 		capture_refuse(c,
@@ -109,8 +100,9 @@ static struct err *tcp_capture(struct capture *c, const struct sock_seen *s, Pro
 	migrate__kind__tcp__init(m);
 	if (getsockopt(s->fd, SOL_TCP, TCP_INFO, &info, &len) < 0)
 		return err_errno(errno, "state of a TCP socket");
+	*msg = &m->base;
 	if (info.tcpi_state != TCP_CLOSE && info.tcpi_state != TCP_LISTEN)
-		return tcp_refuse_connection(s->fd, info.tcpi_state);
+		return tcp_capture_connection(c, s, m);
 	if (info.tcpi_state == TCP_CLOSE &&
 		(sock_poll(s->fd, POLLIN | POLLRDHUP) & (POLLRDHUP | POLLERR)))
 		return err_new(ERR_UNSUPPORTED, "its connection has ended, but it is still open");
@@ -120,9 +112,8 @@ static struct err *tcp_capture(struct capture *c, const struct sock_seen *s, Pro
 	if (info.tcpi_state == TCP_LISTEN) {
 		m->listening = true;
 		m->backlog = info.tcpi_sacked;
-		TRY(tcp_capture_listener(c, s, &info, &local));
+		TRY(tcp_capture_listener(c, s, &local));
 	}
-	*msg = &m->base;
 	return NULL;
 }
 
@@ -132,7 +123,7 @@ static struct err *tcp_check(struct rebuild *r, const struct sock *s)
 
 	if (m->listening)
 		sock_check_backlog(r, m->backlog);
-	return inet_check(s, m->local);
+	return inet_check(s, m->connected ? NULL : m->local);
 }
 
 static struct err *tcp_rebuild(struct rebuild *r, const struct sock *s, int *ret)
@@ -142,7 +133,7 @@ static struct err *tcp_rebuild(struct rebuild *r, const struct sock *s, int *ret
 
 	TRY(sock_make(r, s->m, &fd));
 	TRY(sockopts_apply(fd, s->m));
-	if (m->local) {
+	if (m->local && !m->connected) {
 		/* Changed since the rehearsal: what was made then still has the address. */
 		TRY(sock_drop_old(r, s));
 		TRY(inet_bind(s, fd, m->local));

@@ -11,6 +11,7 @@
 
 /* Can we at all? UNSUPPORTED without CAP_NET_ADMIN in the network namespace. */
 struct err *tcp_repair_probe(void) must_check;
+struct err *tcp_repair_set(int fd, bool on) must_check;
 /* Off again, if it is on: the connection goes on as it was. reuse: its SO_REUSEADDR. GONE: there is
  * no such descriptor. */
 struct err *tcp_repair_end(int pidfd, int number, bool reuse) must_check;
