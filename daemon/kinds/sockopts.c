@@ -280,6 +280,16 @@ static int value_int(const struct value *v)
 	return n;
 }
 
+/* An accepted connection keeps there what its first packet had; nobody can set or use it. */
+static bool opt_of_multicast(const struct opt *o)
+{
+	return (o->level == SOL_IP && (o->name == IP_MULTICAST_IF || o->name == IP_MULTICAST_TTL ||
+					      o->name == IP_MULTICAST_LOOP)) ||
+	       (o->level == SOL_IPV6 && (o->name == IPV6_MULTICAST_IF ||
+						o->name == IPV6_MULTICAST_HOPS ||
+						o->name == IPV6_MULTICAST_LOOP));
+}
+
 static bool opt_wanted(const struct opt *o, const struct sock_seen *s, const struct value *mine,
 	const struct value *fresh)
 {
@@ -291,7 +301,7 @@ static bool opt_wanted(const struct opt *o, const struct sock_seen *s, const str
 		return true;
 	if (o->type == OPT_BUFFER)
 		return sock_int(s->fd, SOL_SOCKET, SO_BUF_LOCK, &locks) && (locks & o->arg);
-	if (value_equal(mine, fresh))
+	if (value_equal(mine, fresh) || (s->type == SOCK_STREAM && opt_of_multicast(o)))
 		return false;
 	return o->type != OPT_UNCONNECTED || getpeername(s->fd, (void *)&peer, &len) < 0;
 }

@@ -30,6 +30,11 @@ struct object *capture_emit(
 	return arena_alloc(c->arena, sizeof(struct object));
 }
 
+bool rebuild_locked(struct rebuild *r unused_arg, const struct net_pair *pair unused_arg)
+{
+	return false;
+}
+
 int rebuild_space_get(struct rebuild *r unused_arg, uint64_t space unused_arg)
 {
 	return -1;
