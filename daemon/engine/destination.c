@@ -751,9 +751,9 @@ void engine_receive(
 
 	*out = (struct engine_outcome){ .result = RESULT_KEPT, .side = "destination" };
 	out->stats.started_us = clock_us();
-	d.network = (struct network_site){
-		.io = io, .opt = opt, .notes = &d.notes, .arena = d.arena
-	};
+	d.network =
+		(struct network_site){ .io = io, .opt = opt, .notes = &d.notes, .arena = d.arena };
+	network_init(&d.network.list, NULL);
 	peer_init(&d.peer, io, false);
 	d.peer.ch.on_step = alive;
 	d.peer.ch.step_arg = &d;
@@ -764,6 +764,7 @@ void engine_receive(
 	if (out->result == RESULT_MOVED)
 		wait_for_goodbye(&d);
 	fd_closep(&d.scratch_fd);
+	network_fini(&d.network.list);
 	notes_fini(&d.notes);
 	arena_free(d.arena);
 }

@@ -8,6 +8,16 @@
 #include "kernel/proc.h"
 #include "kinds/tcp_repair.h"
 
+void network_init(struct network *n, const char *id)
+{
+	*n = (struct network){ .id = id, .teller = -1 };
+}
+
+void network_fini(struct network *n)
+{
+	fd_closep(&n->teller);
+}
+
 /* ---- messages ---- */
 
 void network_pack_ip(struct arena *a, const struct net_ip *ip, ProtobufCBinaryData *ret)
@@ -171,7 +181,6 @@ static struct err *read_list(struct arena *a, const struct network_settle *spec,
 	const Migrate__NetworkState *m = (const Migrate__NetworkState *)message_unpack(
 		a, &migrate__network_state__descriptor, spec->list, spec->len);
 
-	*n = (struct network){ .id = spec->id };
 	if (!m)
 		return err_new(ERR_INVALID, "the list of addresses and connections is damaged");
 	n->addresses = arena_array(a, m->n_addresses + 1, sizeof(*n->addresses));
@@ -224,10 +233,12 @@ static bool put_addresses(const struct network *n, struct notes *notes)
 	return all;
 }
 
-void network_announce(const struct network *n)
+void network_announce(struct network *n)
 {
+	if (n->n_addresses && n->teller < 0)
+		err_free(netaddr_teller(&n->teller));
 	for (size_t i = 0; i < n->n_addresses; i++)
-		err_free(netaddr_announce(&n->addresses[i].ip, n->addresses[i].index));
+		err_free(netaddr_announce(n->teller, &n->addresses[i].ip, n->addresses[i].index));
 }
 
 /* Each says at once to its peer that somebody is there. */
@@ -250,7 +261,7 @@ static bool let_go_on(const struct network *n, pid_t pid, struct notes *notes)
 	return all;
 }
 
-bool network_stay(const struct network *n, pid_t pid, struct notes *notes)
+bool network_stay(struct network *n, pid_t pid, struct notes *notes)
 {
 	bool all = put_addresses(n, notes);
 	struct err *e = netlock_open(n->id);
@@ -271,21 +282,31 @@ struct err *network_leave(const struct network *n)
 	return netlock_remove(n->id);
 }
 
-struct err *engine_network_settle(const struct network_settle *spec, struct notes *notes)
+static struct err *settle(const struct network_settle *spec, struct network *n, struct notes *notes)
 {
 	autoarena struct arena *a = arena_new();
-	struct network n;
+	autoerr struct err *gone = NULL;
 	struct proc_stat st = { .start_time = 0 };
 	pid_t pid = 0;
-	autoerr struct err *gone = NULL;
 
-	TRY(read_list(a, spec, &n));
+	TRY(read_list(a, spec, n));
 	if (!spec->stays)
-		return network_leave(&n);
+		return network_leave(n);
 	gone = spec->pid ? proc_stat(a, spec->pid, 0, &st) : NULL;
 	if (!gone && st.start_time == spec->start_time)
 		pid = spec->pid;
-	if (network_stay(&n, pid, notes))
-		return netlock_remove(n.id);
+	if (network_stay(n, pid, notes))
+		return netlock_remove(n->id);
 	return err_new(ERR_BUG, "not all of its addresses and connections could be set right");
+}
+
+struct err *engine_network_settle(const struct network_settle *spec, struct notes *notes)
+{
+	struct network n;
+	struct err *e;
+
+	network_init(&n, spec->id);
+	e = settle(spec, &n, notes);
+	network_fini(&n);
+	return e;
 }

@@ -29,7 +29,11 @@ struct network {
 	size_t n_addresses;
 	struct network_connection *connections;
 	size_t n_connections;
+	int teller; /* to tell addresses through; -1: not needed yet */
 };
+void network_init(struct network *n, const char *id);
+/* Waits for the kernel to close what is open. */
+void network_fini(struct network *n);
 
 /* The wire's messages of them, in the arena, and back: PEER if a field makes no sense. */
 Migrate__NetAddress *network_pack_address(struct arena *a, const struct net_address *v);
@@ -51,11 +55,11 @@ struct err *network_lock(const struct network *n) must_check;
  * is left of the lock can be removed later.
  * pid 0: there is no process (any more). What cannot be done goes to the notes, and false is
  * returned; everything that can be is. Can be repeated. */
-bool network_stay(const struct network *n, pid_t pid, struct notes *notes);
+bool network_stay(struct network *n, pid_t pid, struct notes *notes);
 /* It does not, and what stood here has ended or will without a sound. */
 struct err *network_leave(const struct network *n) must_check;
 /* Tells all addresses once more. */
-void network_announce(const struct network *n);
+void network_announce(struct network *n);
 
 /* For whoever comes after our death, with what on_network was given. */
 struct network_settle {

@@ -183,6 +183,8 @@ struct err *network_site_prepare(struct network_site *n)
 	if (n->made || (!n->list.n_addresses && !n->list.n_connections))
 		return NULL;
 	TRY(network_note(n->io, &n->list));
+	if (n->list.n_addresses)
+		TRY(netaddr_teller(&n->list.teller));
 	n->made = true;
 	TRY(netlock_make(n->list.id));
 	TRY(silence(n));

@@ -31,7 +31,7 @@ static struct source_network *begin(struct source *s)
 	if (w->arena)
 		arena_free(w->arena);
 	w->arena = arena_new();
-	w->list = (struct network){ .id = s->opt->id };
+	network_init(&w->list, s->opt->id);
 	return w;
 }
 
@@ -554,6 +554,8 @@ void source_network_fini(struct source *s)
 	err_free(e);
 	snapshot_fini(&w->before);
 	snapshot_fini(&w->late);
-	if (w->arena)
-		arena_free(w->arena);
+	if (!w->arena)
+		return;
+	network_fini(&w->list);
+	arena_free(w->arena);
 }

@@ -415,18 +415,23 @@ static struct err *announce6(
 	return send_frame(fd, index, ETH_P_IPV6, all_nodes, &f, sizeof(f));
 }
 
-struct err *netaddr_announce(const struct net_ip *ip, unsigned index)
+struct err *netaddr_teller(int *fd)
 {
-	autoclose int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	*fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return *fd < 0 ? err_errno(errno, "open a packet socket") : NULL;
+}
+
+struct err *netaddr_announce(int teller, const struct net_ip *ip, unsigned index)
+{
 	struct ifreq r = { .ifr_flags = 0 };
 	const uint8_t *mac = (const uint8_t *)r.ifr_hwaddr.sa_data;
 
 	if (!if_indextoname(index, r.ifr_name))
 		return err_errno(errno, "find interface %u", index);
-	if (fd < 0 || ioctl(fd, SIOCGIFHWADDR, &r) < 0)
+	if (ioctl(teller, SIOCGIFHWADDR, &r) < 0)
 		return err_errno(errno, "link address of %s", r.ifr_name);
 	if (r.ifr_hwaddr.sa_family != ARPHRD_ETHER)
 		return NULL;
-	return ip->family == AF_INET ? announce4(fd, index, ip, mac)
-				     : announce6(fd, index, ip, mac);
+	return ip->family == AF_INET ? announce4(teller, index, ip, mac)
+				     : announce6(teller, index, ip, mac);
 }

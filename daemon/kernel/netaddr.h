@@ -37,6 +37,9 @@ struct err *netaddr_place(
 struct err *netaddr_put(const struct net_address *a, bool *was_there) must_check;
 /* None there: NULL too. */
 struct err *netaddr_drop(const struct net_address *a) must_check;
+/* A socket to tell addresses through. To close it takes the kernel 7 ms and more (packet_release
+ * waits for all processors), so that is for when there is time. */
+struct err *netaddr_teller(int *fd) must_check;
 /* Tells the link once that ip is here: gratuitous ARP (request and reply), or an unsolicited
  * neighbour advertisement to all nodes. NULL on interfaces without link addresses (lo, tunnels). */
-struct err *netaddr_announce(const struct net_ip *ip, unsigned index) must_check;
+struct err *netaddr_announce(int teller, const struct net_ip *ip, unsigned index) must_check;

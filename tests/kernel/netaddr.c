@@ -166,6 +166,7 @@ static void told(const char *text, const char *ping)
 	char command[256];
 	struct net_address a;
 	bool was_there;
+	int teller;
 
 	/* It has another one's in mind. */
 	snprintf(command, sizeof(command),
@@ -173,7 +174,9 @@ static void told(const char *text, const char *ping)
 	must(true, command);
 	assert_true(believes(text, "02:00:00:00:00:99"));
 	assert_true(find(text, &a));
-	ok(netaddr_announce(&a.ip, a.index));
+	ok(netaddr_teller(&teller));
+	ok(netaddr_announce(teller, &a.ip, a.index));
+	close(teller);
 	for (int i = 0; i < 100 && !believes(text, "02:00:00:00:00:01"); i++)
 		usleep(10000);
 	assert_true(believes(text, "02:00:00:00:00:01"));
