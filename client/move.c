@@ -127,6 +127,10 @@ enum exit_status verb_send(const struct options *o)
 	m.timeout_us = o->timeout_us;
 	m.bandwidth = o->bandwidth;
 	m.unit_policy = (char *)o->unit;
+	if (o->take_address)
+		m.take_address = (char *)o->take_address;
+	if (o->accept_queue)
+		m.accept_queue = (char *)o->accept_queue;
 	m.dry_run = o->dry_run;
 	req.verb_case = MIGRATE__REQUEST__VERB_SEND;
 	req.send = &m;
@@ -141,6 +145,8 @@ enum exit_status verb_check(const struct options *o)
 	m.pid = o->pid;
 	if (o->args[1])
 		m.host = (char *)o->args[1];
+	if (o->take_address)
+		m.take_address = (char *)o->take_address;
 	req.verb_case = MIGRATE__REQUEST__VERB_CHECK;
 	req.check = &m;
 	return ask(o, &req);

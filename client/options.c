@@ -2,6 +2,7 @@
 /* Options may stand anywhere, as --name VALUE or --name=VALUE; "--" ends them. */
 #include "client/options.h"
 
+#include <arpa/inet.h>
 #include <limits.h>
 #include <string.h>
 
@@ -31,6 +32,8 @@ static const struct {
 };
 
 /* So many were tried; the protocol carries more. */
+/* As the daemon has it. */
+#define TAKE_MAX    16
 #define STREAMS_MAX 4
 
 #define FOR(v)    (1u << (v))
@@ -184,12 +187,45 @@ static bool listed(const char *list, const char *word)
 
 static struct err *set_choice(const struct option *o, const char *value, struct options *ret)
 {
-	if (!listed(o->arg, value) && !listed(o->arg, "ADDR"))
+	if (!listed(o->arg, value))
 		return err_new(ERR_INVALID, "%s is one of %s, not %s", o->name, o->arg, value);
 	if (!listed(o->landed, value))
 		return to_come(o, value);
 	if (strcmp(o->name, "--unit") == 0)
 		ret->unit = value;
+	if (strcmp(o->name, "--accept-queue") == 0)
+		ret->accept_queue = value;
+	return NULL;
+}
+
+static bool is_address(const char *s, size_t len)
+{
+	char text[INET6_ADDRSTRLEN];
+	struct in6_addr unused;
+
+	if (len >= sizeof(text))
+		return false;
+	memcpy(text, s, len);
+	text[len] = '\0';
+	return inet_pton(AF_INET, text, &unused) == 1 || inet_pton(AF_INET6, text, &unused) == 1;
+}
+
+static struct err *set_take(const struct option *o, const char *value, struct options *ret)
+{
+	size_t n = 0;
+
+	ret->take_address = value;
+	if (strcmp(value, "auto") == 0 || strcmp(value, "none") == 0)
+		return NULL;
+	for (const char *p = value; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
+		int len = (int)strcspn(p, ",");
+
+		if (!is_address(p, (size_t)len))
+			return err_new(ERR_INVALID, "%s: %.*s is no IP address", o->name, len, p);
+		if (++n > TAKE_MAX)
+			return err_new(
+				ERR_INVALID, "%s: more than %d addresses", o->name, TAKE_MAX);
+	}
 	return NULL;
 }
 
@@ -221,10 +257,12 @@ static const struct option options[] = {
 	{ "--unit", "stop|refuse", "a systemd unit that would restart it here (refuse)",
 		FOR(VERB_SEND), set_choice, "stop|refuse" },
 	{ "--tty", "detach|refuse", "a terminal (refuse)", FOR(VERB_SEND), set_choice, "refuse" },
-	{ "--take-address", "auto|none|ADDR", "bring an address along (none)", FOR(VERB_SEND),
-		set_choice, "none" },
-	{ "--accept-queue", "refuse|reset", "connections nobody has accepted (refuse)",
-		FOR(VERB_SEND), set_choice, "refuse" },
+	{ "--take-address", "auto|none|ADDR,...",
+		"addresses that connections stand on come along (auto)",
+		FOR(VERB_SEND) | FOR(VERB_CHECK), set_take, NULL },
+	{ "--accept-queue", "refuse|reset",
+		"connections that nobody accepts, or has read to the end (refuse)", FOR(VERB_SEND),
+		set_choice, "refuse|reset" },
 	{ "--key", "FINGERPRINT", "this key of the peer, not the peer", FOR(VERB_PEER_REMOVE),
 		set_key, NULL },
 	{ "--force", NULL, "though peers have not been seen to know the new one",

@@ -49,8 +49,10 @@ struct options {
 	uint32_t streams;                            /* 0: what suits both hosts */
 	bool force_switch, dry_run;
 	const char *unit;
-	const char *key; /* of peer remove: this one only; NULL: the peer */
-	bool force;      /* of identity retire */
+	const char *take_address; /* NULL: auto */
+	const char *accept_queue; /* NULL: refuse */
+	const char *key;          /* of peer remove: this one only; NULL: the peer */
+	bool force;               /* of identity retire */
 };
 
 /* Strings of *ret point into argv. INVALID for what is unknown, UNSUPPORTED for what is to come. */

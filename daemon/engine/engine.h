@@ -103,6 +103,7 @@ struct send_options {
 	const char *pages;   /* "copy", "pump"; NULL: what suits the stream */
 	uint32_t streams;    /* for pages; 1: the control stream; 0: what suits both hosts */
 	enum take_address take;
+	bool may_take;                   /* whoever asks may change this host's addresses */
 	const struct net_ip *take_given; /* TAKE_GIVEN */
 	size_t n_take_given;
 	struct net_ip own;     /* of this end of the connection, never taken; family 0: unknown */

@@ -21,8 +21,10 @@
 
 /* Its part in the network (source_network.c). */
 struct source_network {
-	struct arena *arena;    /* of all this; NULL: nothing yet */
-	struct network list;    /* what is written down: addresses that leave, connections */
+	struct arena *arena;      /* of all this; NULL: nothing yet */
+	struct network list;      /* what is written down: addresses that leave, connections */
+	struct net_address *here; /* this host's, in the rehearsal */
+	size_t n_here;
 	struct net_use planned; /* in the rehearsal (s->sent holds it) */
 	struct snapshot before; /* holds `use` */
 	struct net_use use;     /* when nobody new was let in any more */

@@ -63,11 +63,26 @@ static bool has_connections(const struct net_use *use, const struct net_ip *ip)
 	return false;
 }
 
-/* A host's own address has the prefix of its network, a service address stands alone or beside
- * another of the same network. That over which this very migration goes is never taken. */
+static bool is_link_local(const struct net_ip *ip)
+{
+	return ip->family == AF_INET6 && ip->bytes[0] == 0xfe && (ip->bytes[1] & 0xc0) == 0x80;
+}
+
+static bool is_alone(const struct net_address *a, const struct net_address *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (v[i].index == a->index && v[i].ip.family == a->ip.family &&
+			!net_ip_equal(&v[i].ip, &a->ip) && !is_link_local(&v[i].ip))
+			return false;
+	return true;
+}
+
+/* A host's own address has the prefix of its network, or is the only one of its interface; a
+ * service address stands beside it. That over which this very migration goes is never taken. */
 static bool is_own(const struct source *s, const struct net_address *a)
 {
-	return (a->prefix < net_ip_len(a->ip.family) * 8 && !(a->flags & IFA_F_SECONDARY)) ||
+	return is_alone(a, s->network.here, s->network.n_here) ||
+	       (a->prefix < net_ip_len(a->ip.family) * 8 && !(a->flags & IFA_F_SECONDARY)) ||
 	       net_ip_equal(&a->ip, &s->opt->own);
 }
 
@@ -96,12 +111,18 @@ static struct err *decide(
 	const struct source *s, const struct net_use *use, const struct net_address *a, bool *take)
 {
 	bool given = is_among(&a->ip, s->opt->take_given, s->opt->n_take_given);
+	char text[NET_IP_TEXT];
 
 	*take = false;
 	if (s->opt->take == TAKE_NONE)
 		return NULL;
 	*take = s->opt->take == TAKE_AUTO ? !is_own(s, a)
 					  : given && !net_ip_equal(&a->ip, &s->opt->own);
+	if (*take && !s->opt->may_take)
+		return err_hint(
+			err_new(ERR_DENIED, "only root may have the address %s leave this host",
+				net_ip_text(&a->ip, text)),
+			"ask root, or say --take-address none");
 	return *take || !has_connections(use, &a->ip) ? NULL : not_taken(s, a);
 }
 
@@ -143,6 +164,8 @@ static struct err *choose_addresses(
 	size_t n;
 
 	TRY(netaddr_list(w->arena, &v, &n));
+	w->here = v;
+	w->n_here = n;
 	w->list.addresses = arena_array(w->arena, n + 1, sizeof(*v));
 	for (size_t i = 0; i < n; i++) {
 		struct err *e = NULL;

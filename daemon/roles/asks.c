@@ -47,6 +47,7 @@ static struct err *ask_check(
 
 	send.pid = r->check->pid;
 	send.host = r->check->host;
+	send.take_address = r->check->take_address;
 	send.dry_run = true;
 	return move_begin_send(m, who, &send, id);
 }

@@ -38,8 +38,11 @@ void config_fini(struct config *c)
 	free(c->hooks_dir);
 	free(c->cgroup_dir);
 	uid_set_fini(&c->receive.uids);
-	for (size_t i = 0; i < c->n_peers; i++)
+	ip_set_fini(&c->receive.addresses);
+	for (size_t i = 0; i < c->n_peers; i++) {
 		uid_set_fini(&c->peers[i].receive.uids);
+		ip_set_fini(&c->peers[i].receive.addresses);
+	}
 	free(c->peers);
 	*c = (struct config){ .n_listen = 0 };
 }
@@ -153,6 +156,11 @@ static struct err *set_uids(void *base, const char *value, size_t offset)
 	return uid_set_parse((struct uid_set *)(void *)((char *)base + offset), value);
 }
 
+static struct err *set_ips(void *base, const char *value, size_t offset)
+{
+	return ip_set_parse((struct ip_set *)(void *)((char *)base + offset), value);
+}
+
 static struct err *set_tracker(void *base, const char *value, size_t offset unused_arg)
 {
 	struct config *c = base;
@@ -204,6 +212,7 @@ static const struct key {
 	bool receive; /* of struct receive_policy: may stand in a section, too */
 	bool repeats;
 } keys[] = {
+	{ "allow_addresses", set_ips, RECEIVE(addresses), true, false },
 	{ "allow_capabilities", set_bool, RECEIVE(allow_capabilities), true, false },
 	{ "allow_receive", set_bool, RECEIVE(allow), true, false },
 	{ "allow_uids", set_uids, RECEIVE(uids), true, false },
@@ -307,6 +316,8 @@ static struct err *begin_section(struct parse *p, char *line)
 	snprintf(p->section->name, sizeof(p->section->name), "%s", name);
 	p->section->receive.uids = (struct uid_set){ NULL, 0 };
 	uid_set_copy(&p->section->receive.uids, &c->receive.uids);
+	p->section->receive.addresses = (struct ip_set){ NULL, 0, false };
+	ip_set_copy(&p->section->receive.addresses, &c->receive.addresses);
 	return NULL;
 }
 

@@ -319,6 +319,7 @@ static void post_work(struct move *v, int interrupt)
 	const struct config *c = &v->monitor->config;
 	const struct receive_policy *receive = config_receive(c, v->peer ? v->peer : "");
 	autofree char *uids = uid_set_text(&receive->uids);
+	autofree char *addresses = ip_set_text(&receive->addresses);
 	Migrate__Work work = MIGRATE__WORK__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
 	char none[] = "";
@@ -343,6 +344,7 @@ static void post_work(struct move *v, int interrupt)
 	work.users_own = c->allow_users_own;
 	work.max_memory = receive->max_memory;
 	work.allow_uids = uids;
+	work.allow_addresses = addresses;
 	work.allow_capabilities = receive->allow_capabilities;
 	work.state_dir = v->monitor->state.dir;
 	work.cgroup_dir = c->cgroup_dir ? c->cgroup_dir : none;
@@ -478,6 +480,10 @@ static struct err *check_request(const Migrate__SendRequest *r)
 	if (r->unit_policy[0] && strcmp(r->unit_policy, "stop") != 0 &&
 		strcmp(r->unit_policy, "refuse") != 0)
 		return err_new(ERR_INVALID, "--unit is stop or refuse, not \"%s\"", r->unit_policy);
+	if (r->accept_queue[0] && strcmp(r->accept_queue, "refuse") != 0 &&
+		strcmp(r->accept_queue, "reset") != 0)
+		return err_new(ERR_INVALID, "--accept-queue is refuse or reset, not \"%s\"",
+			r->accept_queue);
 	if (r->downtime_us > INT64_MAX || r->timeout_us > INT64_MAX)
 		return err_new(ERR_INVALID, "a time that is too long");
 	return NULL;

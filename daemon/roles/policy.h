@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "kernel/netend.h"
 
 struct uid_range {
 	uint32_t first, last;
@@ -23,6 +24,24 @@ bool uid_set_has(const struct uid_set *s, uint32_t uid);
 /* In the form that uid_set_parse reads; the caller frees it. */
 char *uid_set_text(const struct uid_set *s) must_check;
 
+struct ip_range {
+	struct net_ip ip;
+	unsigned prefix; /* bits */
+};
+struct ip_set { /* n == 0: any, unless none */
+	struct ip_range *v;
+	size_t n;
+	bool none;
+};
+void ip_set_fini(struct ip_set *s);
+/* "any", "none" or "10.0.0.1, fd00::/64"; replaces *s. */
+struct err *ip_set_parse(struct ip_set *s, const char *text) must_check;
+/* Replaces *s. */
+void ip_set_copy(struct ip_set *s, const struct ip_set *from);
+bool ip_set_has(const struct ip_set *s, const struct net_ip *ip);
+/* In the form that ip_set_parse reads; the caller frees it. */
+char *ip_set_text(const struct ip_set *s) must_check;
+
 /* What a peer may send us. */
 struct receive_policy {
 	bool allow; /* at all */
@@ -32,6 +51,7 @@ struct receive_policy {
 	uint64_t max_incoming;   /* at once */
 	uint64_t max_per_minute; /* that begin; 0: no limit */
 	struct uid_set uids;
+	struct ip_set addresses; /* that may come along, or that its connections may stand on */
 };
 
 /* Who is at the other end of a client's socket: the kernel's word (subject.c). */
@@ -89,5 +109,7 @@ struct err *policy_send(
 	const struct asker *who, bool users_own, const struct subject *s) must_check;
 /* What the peer announces. */
 struct err *policy_receive(const struct receive_policy *p, uint32_t uid, uint64_t bytes) must_check;
+/* May an address come here with a process of that peer, or its connections stand on it? */
+struct err *policy_address(const struct receive_policy *p, const struct net_ip *ip) must_check;
 /* What was rebuilt from what the peer sent. */
 struct err *policy_rebuilt(const struct receive_policy *p, const struct rights *r) must_check;

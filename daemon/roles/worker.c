@@ -279,11 +279,33 @@ static void say_done(struct worker *w, const struct engine_outcome *out)
 
 /* ---- source ---- */
 
+static struct err *parse_take(
+	const char *text, struct send_options *opt, struct net_ip v[WORKER_TAKE_MAX])
+{
+	autofree char *copy = xstrdup(text);
+	char *rest = NULL;
+
+	opt->take = strcmp(text, "none") == 0 ? TAKE_NONE : TAKE_AUTO;
+	if (!text[0] || opt->take == TAKE_NONE || strcmp(text, "auto") == 0)
+		return NULL;
+	opt->take = TAKE_GIVEN;
+	opt->take_given = v;
+	for (char *word = strtok_r(copy, ",", &rest); word; word = strtok_r(NULL, ",", &rest)) {
+		if (opt->n_take_given == WORKER_TAKE_MAX)
+			return err_new(
+				ERR_INVALID, "more than %d addresses to take", WORKER_TAKE_MAX);
+		if (!net_ip_parse(word, &v[opt->n_take_given++]))
+			return err_new(ERR_INVALID, "\"%s\" is no address to take", word);
+	}
+	return NULL;
+}
+
 static void send_engine(
 	struct worker *w, const struct engine_io *io, const char *unit, struct engine_outcome *out)
 {
 	const Migrate__SendRequest *r = w->work->send;
-	const struct send_options opt = {
+	struct net_ip given[WORKER_TAKE_MAX];
+	struct send_options opt = {
 		.pid = r->pid,
 		.start_time = w->work->start_time,
 		.id = w->id,
@@ -301,7 +323,14 @@ static void send_engine(
 		.pages = strcmp(w->work->pages, "auto") == 0 ? NULL : w->work->pages,
 	};
 
-	engine_send(io, &opt, out);
+	(void)net_ip_parse(w->work->local_ip, &opt.own);
+	opt.may_take = w->work->asker == 0;
+	opt.reset_unaccepted = strcmp(r->accept_queue, "reset") == 0;
+	out->error = parse_take(r->take_address, &opt, given);
+	if (!out->error)
+		engine_send(io, &opt, out);
+	else
+		snprintf(out->state, sizeof(out->state), "hello");
 }
 
 static void run_send(struct worker *w, const struct engine_io *io, struct engine_outcome *out)
@@ -367,6 +396,13 @@ static struct err *on_begin(void *arg, const struct incoming *in)
 	return worker_reserve(w, in->bytes);
 }
 
+static struct err *on_address(void *arg, const struct net_ip *ip)
+{
+	const struct worker *w = arg;
+
+	return policy_address(&w->policy, ip);
+}
+
 static void run_receive(struct worker *w, const struct engine_io *io, struct engine_outcome *out)
 {
 	AUTO(place_fini) struct place place = { .keeper = -1 };
@@ -377,11 +413,14 @@ static void run_receive(struct worker *w, const struct engine_io *io, struct eng
 		.sink = strcmp(w->work->sink, "auto") == 0 ? NULL : w->work->sink,
 		.max_memory = w->work->max_memory,
 		.on_begin = on_begin,
+		.on_address = on_address,
 	};
 	struct receive_options with_group = opt;
 	struct err *e;
 
 	e = uid_set_parse(&w->policy.uids, w->work->allow_uids);
+	if (!e)
+		e = ip_set_parse(&w->policy.addresses, w->work->allow_addresses);
 	w->policy.allow = true; /* the monitor would not have let it in */
 	w->policy.max_memory = w->work->max_memory;
 	w->policy.allow_capabilities = w->work->allow_capabilities;
@@ -455,5 +494,6 @@ int worker_main(void)
 	worker_close_streams(&w);
 	stream_close(&stream);
 	uid_set_fini(&w.policy.uids);
+	ip_set_fini(&w.policy.addresses);
 	return 0;
 }

@@ -10,7 +10,8 @@
 #include "roles/policy.h"
 #include "roles/unit.h"
 
-#define WORKER_SAY_US 2000000 /* how long the monitor may take to read */
+#define WORKER_SAY_US   2000000 /* how long the monitor may take to read */
+#define WORKER_TAKE_MAX 16      /* addresses in one request */
 
 struct worker {
 	Migrate__Work *work;

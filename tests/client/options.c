@@ -110,10 +110,16 @@ static void refused(void **state unused_arg)
 		{ "m send 1 b --tty detach", ERR_UNSUPPORTED, "--tty detach has not landed yet" },
 		{ "m send 1 b --unix-external close", ERR_UNSUPPORTED,
 			"--unix-external close has not landed yet" },
-		{ "m send 1 b --take-address 10.0.0.9", ERR_UNSUPPORTED,
-			"--take-address 10.0.0.9 has not landed yet" },
-		{ "m send 1 b --accept-queue reset", ERR_UNSUPPORTED,
-			"--accept-queue reset has not landed yet" },
+		{ "m send 1 b --take-address 10.0.0", ERR_INVALID,
+			"--take-address: 10.0.0 is no IP address" },
+		{ "m send 1 b --take-address fd00::1,,10.0.0.9", ERR_INVALID,
+			"--take-address:  is no IP address" },
+		{ "m send 1 b --take-address 1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,"
+		  "1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,"
+		  "1.1.1.1",
+			ERR_INVALID, "--take-address: more than 16 addresses" },
+		{ "m send 1 b --accept-queue drop", ERR_INVALID,
+			"--accept-queue is one of refuse|reset, not drop" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
