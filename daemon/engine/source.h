@@ -6,34 +6,17 @@
 #include "engine/capture.h"
 #include "engine/engine.h"
 #include "engine/lanes.h"
-#include "engine/network.h"
 #include "engine/outgoing.h"
 #include "engine/peer.h"
 #include "engine/precopy.h"
+#include "engine/source_network.h"
 #include "engine/spaces.h"
 #include "engine/undo.h"
 #include "kernel/dirty.h"
 #include "kernel/freezer.h"
 #include "kinds/memory.h"
-#include "kinds/net_use.h"
 #include "pages/pages.h"
 #include "session.pb-c.h"
-
-/* Its part in the network (source_network.c). */
-struct source_network {
-	struct arena *arena;      /* of all this; NULL: nothing yet */
-	struct network list;      /* what is written down: addresses that leave, connections */
-	struct net_address *here; /* this host's, in the rehearsal */
-	size_t n_here;
-	struct net_use planned; /* in the rehearsal (s->sent holds it) */
-	struct snapshot before; /* holds `use` */
-	struct net_use use;     /* when nobody new was let in any more */
-	struct snapshot late;   /* connections, as they were captured */
-	bool any;               /* it has sockets that others can reach, or have reached */
-	bool locked;            /* the lock may be there */
-	bool passes;            /* it lets all pass again, and is to be removed */
-	bool given_up;          /* addresses may be missing, connections in repair mode */
-};
 
 struct source {
 	const struct engine_io *io;
@@ -133,22 +116,3 @@ void source_thaw(struct source *s);
 void source_remove_groups(struct source *s);
 /* Takes e, of something that should have made the process run on: nobody else will say it. */
 void source_not_undone(struct source *s, struct err *e);
-
-/* source_network.c */
-/* In the rehearsal: what it is on the network, what of it comes along, what cannot. Blockers go to
- * the notes; the peer is told. */
-struct err *source_network_plan(struct source *s) must_check;
-/* Before the freeze: nobody new can connect to it any more. */
-struct err *source_network_close(struct source *s) must_check;
-/* Held: lets it go on for moments until nothing waits that would be lost (connections not accepted,
- * handshakes, what it has closed and the kernel still delivers), or what the options say. */
-struct err *source_network_drain(struct source *s) must_check;
-/* Held in its group, all else sent: locks its connections, captures and sends them. */
-struct err *source_network_send(struct source *s) must_check;
-/* The addresses leave. */
-struct err *source_network_leave(struct source *s) must_check;
-/* Undoes all of these; the process is still held. */
-void source_network_back(struct source *s);
-/* The original has ended. */
-void source_network_ended(struct source *s);
-void source_network_fini(struct source *s);
