@@ -61,6 +61,7 @@ static void add_source(json_t *j, const Migrate__Progress *p)
 	json_object_set_new(j, "source_fds", json_integer(p->source_fds));
 	json_object_set_new(j, "source_pipe_bytes", json_integer((json_int_t)p->source_pipe_bytes));
 	json_object_set_new(j, "streams", json_integer(p->streams));
+	json_object_set_new(j, "connections", json_integer((json_int_t)p->connections));
 }
 
 json_t *json_progress(const Migrate__Progress *p)

@@ -381,6 +381,8 @@ void render_status(struct text *out, const Migrate__Progress *p)
 		text_addf(out, "carried by   %s\n", p->stream);
 	if (*p->source)
 		text_addf(out, "pages by     %s\n", p->source);
+	if (p->connections)
+		text_addf(out, "connections  %ju\n", (uintmax_t)p->connections);
 	if (p->streams > 1)
 		text_addf(out, "pages over   %u streams\n", p->streams);
 	if (*p->sink)

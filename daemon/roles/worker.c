@@ -94,6 +94,7 @@ void worker_fill_progress(
 	p->source_fds = s->source_fds;
 	p->source_pipe_bytes = s->source_pipe_bytes;
 	p->streams = s->streams;
+	p->connections = s->connections;
 }
 
 static struct err *tell_progress(struct worker *w, const struct engine_stats *s, bool round_end)

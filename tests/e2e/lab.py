@@ -62,10 +62,10 @@ class Outcome(dict):
 
 
 class Lab:
-    def __init__(self, daemons=True):
+    def __init__(self, daemons=True, hosts="a,b"):
         script = re.sub(r"[^a-z0-9]", "", os.path.basename(sys.argv[0]).lower())
         self.name = os.environ.get("LAB") or "%s%d" % (script[:20], os.getpid())
-        self.daemons = daemons
+        self.daemons, self.with_hosts = daemons, hosts
         self.env = dict(os.environ, LAB=self.name)
         self.sanitized = sanitized.of_build(BUILD)
         for name, value in sanitized.OPTIONS.items() if self.sanitized else ():
@@ -79,7 +79,8 @@ class Lab:
         try:
             self.dir = tempfile.mkdtemp(prefix="migrated-e2e-")
             os.chmod(self.dir, 0o755)
-            self.hosts("up", *([] if self.daemons else ["--no-daemon"]))
+            self.hosts("up", "--hosts=" + self.with_hosts,
+                       *([] if self.daemons else ["--no-daemon"]))
             self.state = json.loads(self.hosts("info"))
         except BaseException:
             self.down()
