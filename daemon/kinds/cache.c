@@ -17,6 +17,12 @@ struct kind_cache {
 	struct arena *arena;
 	struct entry *v;
 	size_t n, cap;
+	struct common {
+		enum kind_cache_what what;
+		uint64_t id;
+		const void *bytes;
+	} * common;
+	size_t n_common, cap_common;
 	struct outside *outside; /* NULL before the first look */
 };
 
@@ -71,6 +77,28 @@ void kind_cache_put(struct kind_cache *k, const struct stat *st, const void *byt
 		.bytes = arena_dup(k->arena, bytes, len),
 		.len = len,
 	};
+}
+
+const void *kind_cache_common(const struct kind_cache *k, enum kind_cache_what what, uint64_t id)
+{
+	for (size_t i = 0; k && i < k->n_common; i++)
+		if (k->common[i].what == what && k->common[i].id == id)
+			return k->common[i].bytes;
+	return NULL;
+}
+
+const void *kind_cache_keep(
+	struct kind_cache *k, enum kind_cache_what what, uint64_t id, const void *bytes, size_t len)
+{
+	struct common c = { what, id, NULL };
+
+	if (!k)
+		return NULL;
+	c.bytes = arena_dup(k->arena, bytes, len);
+	k->common = arena_grow(
+		k->arena, k->common, &k->cap_common, k->n_common + 1, sizeof(*k->common));
+	k->common[k->n_common++] = c;
+	return c.bytes;
 }
 
 bool kind_cache_held_outside(

@@ -23,6 +23,14 @@ const uint8_t *kind_cache_get(const struct kind_cache *k, const struct stat *st,
 /* Copies the bytes; a later put for the same file wins. */
 void kind_cache_put(struct kind_cache *k, const struct stat *st, const void *bytes, size_t len);
 
+/* Whatever else is the same for many objects of a migration, by a number that its kind chooses;
+ * made by nobody but who finds none. NULL: none yet, or no cache. */
+enum kind_cache_what { KIND_CACHE_SOCKET_DEFAULTS };
+const void *kind_cache_common(const struct kind_cache *k, enum kind_cache_what what, uint64_t id);
+/* Copies the bytes and returns the copy, which is the cache's; NULL without a cache. */
+const void *kind_cache_keep(struct kind_cache *k, enum kind_cache_what what, uint64_t id,
+	const void *bytes, size_t len);
+
 /* Who else holds the pipe or socket with this link: `by` describes it ("process 812 (sh)"). False
  * when nobody does, and when it was not looked up yet and the target is frozen (the look takes too
  * long then; the rehearsal has done it). The first call scans all processes but `pid`. */

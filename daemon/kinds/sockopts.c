@@ -24,6 +24,7 @@
 
 #include "base/io.h"
 #include "base/text.h"
+#include "kinds/cache.h"
 #include "kinds/sockaddr.h"
 
 /* Newer than the headers of the oldest system that we build on; numbers are part of the ABI. */
@@ -61,7 +62,8 @@ enum opt_type {
 	OPT_LINGER,     /* without l_onoff the time means nothing and cannot be set */
 	OPT_BUFFER,     /* twice of what was set; `arg`: its lock, without which it is a default */
 	OPT_INDEX,      /* an interface index; `arg`: in network byte order */
-	OPT_UNCONNECTED /* an int that is something else, or changes by itself, once it is connected */
+	OPT_UNCONNECTED /* an int that is something else, or changes by itself, once it is connected
+			 */
 };
 
 struct opt {
@@ -256,8 +258,8 @@ static bool level_applies(int level, int domain, int protocol)
 /* False if this kernel or this socket does not have it. */
 static bool value_get(int fd, const struct opt *o, struct value *v)
 {
-	memset(v, 0, sizeof(*v));
 	v->len = o->type == OPT_INDEX ? sizeof(int) : o->size;
+	memset(v->b, 0, v->len);
 	if (getsockopt(fd, o->level, o->name, v->b, &v->len) < 0 || v->len > OPT_VALUE_MAX)
 		return false;
 	if (o->type == OPT_TEXT)
@@ -285,9 +287,9 @@ static bool opt_of_multicast(const struct opt *o)
 {
 	return (o->level == SOL_IP && (o->name == IP_MULTICAST_IF || o->name == IP_MULTICAST_TTL ||
 					      o->name == IP_MULTICAST_LOOP)) ||
-	       (o->level == SOL_IPV6 && (o->name == IPV6_MULTICAST_IF ||
-						o->name == IPV6_MULTICAST_HOPS ||
-						o->name == IPV6_MULTICAST_LOOP));
+	       (o->level == SOL_IPV6 &&
+		       (o->name == IPV6_MULTICAST_IF || o->name == IPV6_MULTICAST_HOPS ||
+			       o->name == IPV6_MULTICAST_LOOP));
 }
 
 static bool opt_wanted(const struct opt *o, const struct sock_seen *s, const struct value *mine,
@@ -331,23 +333,51 @@ static struct err *opt_pack(struct arena *a, const struct opt *o, const struct v
 	return NULL;
 }
 
-struct err *sockopts_capture(struct capture *c, const struct sock_seen *s, Migrate__Kind__Socket *m)
-{
-	autoclose int fresh = socket(s->domain, s->type | SOCK_CLOEXEC, s->protocol);
-	struct value mine, theirs;
+/* What a fresh socket of that sort has: the same for all of a migration. */
+struct defaults {
+	bool has[ARRAY_LEN(opts)];
+	struct value v[ARRAY_LEN(opts)];
+};
 
+static struct err *defaults_of(
+	struct capture *c, const struct sock_seen *s, const struct defaults **ret)
+{
+	const uint64_t id = (uint64_t)(uint16_t)s->domain << 48 |
+			    (uint64_t)(uint16_t)s->type << 32 | (uint32_t)s->protocol;
+	autoclose int fresh = -1;
+	struct defaults *d;
+
+	*ret = kind_cache_common(c->cache, KIND_CACHE_SOCKET_DEFAULTS, id);
+	if (*ret)
+		return NULL;
+	fresh = socket(s->domain, s->type | SOCK_CLOEXEC, s->protocol);
 	if (fresh < 0)
 		return err_errno(errno, "make a socket to compare with");
-	m->options = arena_array(c->arena, ARRAY_LEN(opts), sizeof(Migrate__Kind__SocketOption *));
+	d = arena_alloc(c->arena, sizeof(*d));
+	for (size_t i = 0; i < ARRAY_LEN(opts); i++)
+		d->has[i] = level_applies(opts[i].level, s->domain, s->protocol) &&
+			    value_get(fresh, &opts[i], &d->v[i]);
+	*ret = kind_cache_keep(c->cache, KIND_CACHE_SOCKET_DEFAULTS, id, d, sizeof(*d));
+	if (!*ret)
+		*ret = d;
+	return NULL;
+}
+
+struct err *sockopts_capture(struct capture *c, const struct sock_seen *s, Migrate__Kind__Socket *m)
+{
+	Migrate__Kind__SocketOption *found[ARRAY_LEN(opts)];
+	const struct defaults *d;
+	struct value mine;
+
+	TRY(defaults_of(c, s, &d));
 	for (size_t i = 0; i < ARRAY_LEN(opts); i++) {
 		const struct opt *o = &opts[i];
 
-		if (!level_applies(o->level, s->domain, s->protocol) ||
-			!value_get(s->fd, o, &mine) || !value_get(fresh, o, &theirs))
-			continue;
-		if (opt_wanted(o, s, &mine, &theirs))
-			TRY(opt_pack(c->arena, o, &mine, &m->options[m->n_options++]));
+		if (d->has[i] && value_get(s->fd, o, &mine) && opt_wanted(o, s, &mine, &d->v[i]))
+			TRY(opt_pack(c->arena, o, &mine, &found[m->n_options++]));
 	}
+	m->options = arena_array(c->arena, m->n_options + 1, sizeof(*m->options));
+	memcpy(m->options, found, m->n_options * sizeof(*found));
 	return NULL;
 }
 
