@@ -264,7 +264,7 @@ static bool let_go_on(const struct network *n, pid_t pid, struct notes *notes)
 bool network_stay(struct network *n, pid_t pid, struct notes *notes)
 {
 	bool all = put_addresses(n, notes);
-	struct err *e = netlock_open(n->id);
+	struct err *e = netlock_open(n->id, n->silenced);
 
 	network_announce(n);
 	if (e)
@@ -306,6 +306,7 @@ struct err *engine_network_settle(const struct network_settle *spec, struct note
 	struct err *e;
 
 	network_init(&n, spec->id);
+	n.silenced = true;
 	e = settle(spec, &n, notes);
 	network_fini(&n);
 	return e;

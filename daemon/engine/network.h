@@ -29,6 +29,7 @@ struct network {
 	size_t n_addresses;
 	struct network_connection *connections;
 	size_t n_connections;
+	bool silenced; /* IPv4 addresses may be behind the lock, too */
 	int teller; /* to tell addresses through; -1: not needed yet */
 };
 void network_init(struct network *n, const char *id);

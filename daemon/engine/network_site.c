@@ -167,12 +167,14 @@ struct err *network_site_connections(struct network_site *n, const uint8_t *body
 	return check_locals(n);
 }
 
-static struct err *silence(const struct network_site *n)
+static struct err *silence(struct network_site *n)
 {
 	struct net_ip *v = arena_array(n->arena, n->list.n_addresses + 1, sizeof(*v));
 
 	for (size_t i = 0; i < n->list.n_addresses; i++)
 		v[i] = n->list.addresses[i].ip;
+	for (size_t i = 0; i < n->list.n_addresses; i++)
+		n->list.silenced = n->list.silenced || v[i].family == AF_INET;
 	return n->list.n_addresses ? netlock_silence(n->list.id, v, n->list.n_addresses) : NULL;
 }
 

@@ -543,7 +543,7 @@ void source_network_back(struct source *s)
 	if (w->given_up) {
 		w->passes = network_stay(&w->list, s->opt->pid, &s->out->notes);
 	} else {
-		struct err *e = netlock_open(s->opt->id);
+		struct err *e = netlock_open(s->opt->id, false);
 
 		w->passes = !e;
 		if (e)

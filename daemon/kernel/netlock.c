@@ -256,7 +256,7 @@ static struct err *commit_if_there(struct nft *n)
 	return NULL;
 }
 
-struct err *netlock_open(const char *id)
+struct err *netlock_open(const char *id, bool silenced4)
 {
 	AUTO(nft_freep) struct nft *ip = nft_new();
 	AUTO(nft_freep) struct nft *arp = nft_new();
@@ -267,7 +267,7 @@ struct err *netlock_open(const char *id)
 	let_pass(ip, NFPROTO_INET, v.table, "out");
 	let_pass(arp, NFPROTO_ARP, v.table, "out");
 	TRY(commit_if_there(ip));
-	return commit_if_there(arp);
+	return silenced4 ? commit_if_there(arp) : NULL;
 }
 
 /* Made if it is not there, so that it can be removed in any case. */

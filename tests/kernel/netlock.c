@@ -107,7 +107,7 @@ static void one_connection(int family)
 	/* All else goes on. */
 	other = connect_to(door, &done);
 	assert_true(done);
-	ok(netlock_open("one"));
+	ok(netlock_open("one", false));
 	assert_true(readable(server, LONG_MS) && readable(client, LONG_MS));
 	assert_int_equal(recv(server, buf, sizeof(buf), 0), 2);
 	assert_int_equal(recv(client, buf, sizeof(buf), 0), 3);
@@ -195,7 +195,7 @@ static void they_are_listed(unused_arg void **state)
 	size_t n;
 
 	ok(netlock_remove("never-made"));
-	ok(netlock_open("never-made"));
+	ok(netlock_open("never-made", true));
 	ok(netlock_list(a, &ids, &n));
 	assert_int_equal(n, 0);
 	ok(netlock_make("x1"));
@@ -240,7 +240,7 @@ static void many(unused_arg void **state)
 		t[1] = us();
 		ok(netlock_connections("many", v, counts[i]));
 		t[2] = us();
-		ok(netlock_open("many"));
+		ok(netlock_open("many", false));
 		t[3] = us();
 		ok(netlock_remove("many"));
 		t[4] = us();
