@@ -66,13 +66,17 @@ static const struct {
 	[SET_QUIET4] = { "quiet4", 4 },
 };
 
-struct names {
-	char table[TABLE_MAX];
+/* Both tables of a lock have one name. */
+struct tables {
+	struct nft_table ip, arp;
+	char name[TABLE_MAX];
 };
 
-static void name_table(const char *id, struct names *ret)
+static void name_tables(const char *id, struct tables *ret)
 {
-	snprintf(ret->table, sizeof(ret->table), NETLOCK_PREFIX "%s", id);
+	snprintf(ret->name, sizeof(ret->name), NETLOCK_PREFIX "%s", id);
+	ret->ip = (struct nft_table){ NFPROTO_INET, ret->name };
+	ret->arp = (struct nft_table){ NFPROTO_ARP, ret->name };
 }
 
 /* ---- rules ---- */
@@ -88,10 +92,10 @@ static void is(struct nft *n, uint32_t meta, uint8_t value)
 	nft_compare(n, 0, NFT_CMP_EQ, &value, 1);
 }
 
-static void begin_rule(
-	struct nft *n, const char *table, const char *chain, uint8_t family, uint8_t protocol)
+static void begin_rule(struct nft *n, const struct nft_table *t, const char *chain, uint8_t family,
+	uint8_t protocol)
 {
-	nft_rule(n, NFPROTO_INET, table, chain);
+	nft_rule(n, t, chain);
 	is(n, NFT_META_NFPROTO, family);
 	is(n, NFT_META_L4PROTO, protocol);
 }
@@ -103,17 +107,17 @@ static void end_rule(struct nft *n, enum set s)
 }
 
 /* Keys are (remote, remote port, local, local port), so one set serves both directions. */
-static void pairs(struct nft *n, const char *table, bool out)
+static void pairs(struct nft *n, const struct nft_table *t, bool out)
 {
 	const char *chain = out ? "out" : "in";
 
-	begin_rule(n, table, chain, NFPROTO_IPV4, IPPROTO_TCP);
+	begin_rule(n, t, chain, NFPROTO_IPV4, IPPROTO_TCP);
 	nft_load(n, 0, NFT_PAYLOAD_NETWORK_HEADER, out ? IP4_TARGET : IP4_SOURCE, 4);
 	load_port(n, 1, out ? PORT_TARGET : PORT_SOURCE);
 	nft_load(n, 2, NFT_PAYLOAD_NETWORK_HEADER, out ? IP4_SOURCE : IP4_TARGET, 4);
 	load_port(n, 3, out ? PORT_SOURCE : PORT_TARGET);
 	end_rule(n, SET_PAIRS4);
-	begin_rule(n, table, chain, NFPROTO_IPV6, IPPROTO_TCP);
+	begin_rule(n, t, chain, NFPROTO_IPV6, IPPROTO_TCP);
 	nft_load(n, 0, NFT_PAYLOAD_NETWORK_HEADER, out ? IP6_TARGET : IP6_SOURCE, 16);
 	load_port(n, 4, out ? PORT_TARGET : PORT_SOURCE);
 	nft_load(n, 5, NFT_PAYLOAD_NETWORK_HEADER, out ? IP6_SOURCE : IP6_TARGET, 16);
@@ -121,39 +125,39 @@ static void pairs(struct nft *n, const char *table, bool out)
 	end_rule(n, SET_PAIRS6);
 }
 
-static void begin_syn(struct nft *n, const char *table, uint8_t family)
+static void begin_syn(struct nft *n, const struct nft_table *t, uint8_t family)
 {
 	static const uint8_t mask = SYN_ACK_MASK, syn = SYN;
 
-	begin_rule(n, table, "in", family, IPPROTO_TCP);
+	begin_rule(n, t, "in", family, IPPROTO_TCP);
 	nft_load(n, 0, NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS, 1);
 	nft_mask(n, 0, &mask, 1);
 	nft_compare(n, 0, NFT_CMP_EQ, &syn, 1);
 }
 
-static void doors(struct nft *n, const char *table)
+static void doors(struct nft *n, const struct nft_table *t)
 {
-	begin_syn(n, table, NFPROTO_IPV4);
+	begin_syn(n, t, NFPROTO_IPV4);
 	nft_load(n, 0, NFT_PAYLOAD_NETWORK_HEADER, IP4_TARGET, 4);
 	load_port(n, 1, PORT_TARGET);
 	end_rule(n, SET_DOORS4);
-	begin_syn(n, table, NFPROTO_IPV6);
+	begin_syn(n, t, NFPROTO_IPV6);
 	nft_load(n, 0, NFT_PAYLOAD_NETWORK_HEADER, IP6_TARGET, 16);
 	load_port(n, 4, PORT_TARGET);
 	end_rule(n, SET_DOORS6);
-	begin_syn(n, table, NFPROTO_IPV4);
+	begin_syn(n, t, NFPROTO_IPV4);
 	load_port(n, 0, PORT_TARGET);
 	end_rule(n, SET_ANY4);
-	begin_syn(n, table, NFPROTO_IPV6);
+	begin_syn(n, t, NFPROTO_IPV6);
 	load_port(n, 0, PORT_TARGET);
 	end_rule(n, SET_ANY6);
 }
 
-static void quiet6(struct nft *n, const char *table, uint32_t base, uint32_t offset)
+static void quiet6(struct nft *n, const struct nft_table *t, uint32_t base, uint32_t offset)
 {
 	static const uint8_t first = ND_FIRST, last = ND_LAST;
 
-	begin_rule(n, table, "out", NFPROTO_IPV6, IPPROTO_ICMPV6);
+	begin_rule(n, t, "out", NFPROTO_IPV6, IPPROTO_ICMPV6);
 	nft_load(n, 0, NFT_PAYLOAD_TRANSPORT_HEADER, ICMP6_TYPE, 1);
 	nft_compare(n, 0, NFT_CMP_GTE, &first, 1);
 	nft_compare(n, 0, NFT_CMP_LTE, &last, 1);
@@ -161,39 +165,38 @@ static void quiet6(struct nft *n, const char *table, uint32_t base, uint32_t off
 	end_rule(n, SET_QUIET6);
 }
 
-static void ours_pass(struct nft *n, const char *table, const char *chain)
+static void ours_pass(struct nft *n, const struct nft_table *t, const char *chain)
 {
 	static const uint32_t mark = NETLOCK_MARK;
 
-	nft_rule(n, NFPROTO_INET, table, chain);
+	nft_rule(n, t, chain);
 	nft_load_meta(n, 0, NFT_META_MARK);
 	nft_compare(n, 0, NFT_CMP_EQ, &mark, sizeof(mark));
 	nft_verdict(n, NF_ACCEPT);
 }
 
-static void whole_table(struct nft *n, const char *table)
+static void whole_table(struct nft *n, const struct nft_table *t)
 {
-	nft_table(n, NFPROTO_INET, table, true);
-	nft_chain(n, NFPROTO_INET, table, "in", NF_INET_PRE_ROUTING, PRIORITY);
-	nft_chain(n, NFPROTO_INET, table, "out", NF_INET_LOCAL_OUT, PRIORITY);
+	nft_table_made(n, t, true);
+	nft_chain(n, t, "in", NF_INET_PRE_ROUTING, PRIORITY);
+	nft_chain(n, t, "out", NF_INET_LOCAL_OUT, PRIORITY);
 	for (enum set s = 0; s < SET_QUIET4; s++)
-		nft_set(n, NFPROTO_INET, table, sets[s].name, s, sets[s].key_bytes);
-	ours_pass(n, table, "in");
-	ours_pass(n, table, "out");
-	pairs(n, table, false);
-	pairs(n, table, true);
-	doors(n, table);
-	quiet6(n, table, NFT_PAYLOAD_TRANSPORT_HEADER, ND_TARGET);
-	quiet6(n, table, NFT_PAYLOAD_NETWORK_HEADER, IP6_SOURCE);
+		nft_set(n, t, sets[s].name, s, sets[s].key_bytes);
+	ours_pass(n, t, "in");
+	ours_pass(n, t, "out");
+	pairs(n, t, false);
+	pairs(n, t, true);
+	doors(n, t);
+	quiet6(n, t, NFT_PAYLOAD_TRANSPORT_HEADER, ND_TARGET);
+	quiet6(n, t, NFT_PAYLOAD_NETWORK_HEADER, IP6_SOURCE);
 }
 
-static void arp_table(struct nft *n, const char *table)
+static void arp_table(struct nft *n, const struct nft_table *t)
 {
-	nft_table(n, NFPROTO_ARP, table, true);
-	nft_chain(n, NFPROTO_ARP, table, "out", NF_ARP_OUT, PRIORITY);
-	nft_set(n, NFPROTO_ARP, table, sets[SET_QUIET4].name, SET_QUIET4,
-		sets[SET_QUIET4].key_bytes);
-	nft_rule(n, NFPROTO_ARP, table, "out");
+	nft_table_made(n, t, true);
+	nft_chain(n, t, "out", NF_ARP_OUT, PRIORITY);
+	nft_set(n, t, sets[SET_QUIET4].name, SET_QUIET4, sets[SET_QUIET4].key_bytes);
+	nft_rule(n, t, "out");
 	nft_load(n, 0, NFT_PAYLOAD_NETWORK_HEADER, ARP_SENDER, 4);
 	end_rule(n, SET_QUIET4);
 }
@@ -210,26 +213,26 @@ static struct err *hint(struct err *e)
 struct err *netlock_probe(void)
 {
 	AUTO(nft_freep) struct nft *n = nft_new();
-	struct names v;
+	struct tables v;
 	char id[64];
 
 	snprintf(id, sizeof(id), PROBE_NAME "%d", getpid());
-	name_table(id, &v);
-	whole_table(n, v.table);
-	arp_table(n, v.table);
-	nft_table_gone(n, NFPROTO_INET, v.table);
-	nft_table_gone(n, NFPROTO_ARP, v.table);
+	name_tables(id, &v);
+	whole_table(n, &v.ip);
+	arp_table(n, &v.arp);
+	nft_table_gone(n, &v.ip);
+	nft_table_gone(n, &v.arp);
 	return hint(nft_commit(n));
 }
 
 struct err *netlock_make(const char *id)
 {
 	AUTO(nft_freep) struct nft *n = nft_new();
-	struct names v;
+	struct tables v;
 	struct err *e;
 
-	name_table(id, &v);
-	whole_table(n, v.table);
+	name_tables(id, &v);
+	whole_table(n, &v.ip);
 	e = nft_commit(n);
 	if (e && err_sysno(e) == EEXIST) {
 		err_free(e);
@@ -240,9 +243,9 @@ struct err *netlock_make(const char *id)
 
 /* A rule in front of all others, because that is fast: 30 us, where emptying the sets or removing
  * the table waits for the kernel to be done with them, 7 to 30 ms. */
-static void let_pass(struct nft *n, uint8_t family, const char *table, const char *chain)
+static void let_pass(struct nft *n, const struct nft_table *t, const char *chain)
 {
-	nft_rule_first(n, family, table, chain);
+	nft_rule_first(n, t, chain);
 	nft_verdict(n, NF_ACCEPT);
 }
 
@@ -260,12 +263,12 @@ struct err *netlock_open(const char *id, bool silenced4)
 {
 	AUTO(nft_freep) struct nft *ip = nft_new();
 	AUTO(nft_freep) struct nft *arp = nft_new();
-	struct names v;
+	struct tables v;
 
-	name_table(id, &v);
-	let_pass(ip, NFPROTO_INET, v.table, "in");
-	let_pass(ip, NFPROTO_INET, v.table, "out");
-	let_pass(arp, NFPROTO_ARP, v.table, "out");
+	name_tables(id, &v);
+	let_pass(ip, &v.ip, "in");
+	let_pass(ip, &v.ip, "out");
+	let_pass(arp, &v.arp, "out");
 	TRY(commit_if_there(ip));
 	return silenced4 ? commit_if_there(arp) : NULL;
 }
@@ -274,13 +277,13 @@ struct err *netlock_open(const char *id, bool silenced4)
 struct err *netlock_remove(const char *id)
 {
 	AUTO(nft_freep) struct nft *n = nft_new();
-	struct names v;
+	struct tables v;
 
-	name_table(id, &v);
-	nft_table(n, NFPROTO_INET, v.table, false);
-	nft_table_gone(n, NFPROTO_INET, v.table);
-	nft_table(n, NFPROTO_ARP, v.table, false);
-	nft_table_gone(n, NFPROTO_ARP, v.table);
+	name_tables(id, &v);
+	nft_table_made(n, &v.ip, false);
+	nft_table_gone(n, &v.ip);
+	nft_table_made(n, &v.arp, false);
+	nft_table_gone(n, &v.arp);
 	return err_in(nft_commit(n), "unlock the network");
 }
 
@@ -317,10 +320,11 @@ struct keys {
 	size_t n;
 };
 
-static void add_keys(struct nft *n, const struct names *v, const struct keys *k)
+static void add_keys(struct nft *n, const struct tables *v, const struct keys *k)
 {
-	nft_elements(n, k->set == SET_QUIET4 ? NFPROTO_ARP : NFPROTO_INET, v->table,
-		sets[k->set].name, k->v, sets[k->set].key_bytes, k->n);
+	const struct nft_keys keys = { k->v, sets[k->set].key_bytes, k->n };
+
+	nft_elements(n, k->set == SET_QUIET4 ? &v->arp : &v->ip, sets[k->set].name, &keys);
 }
 
 static struct keys keys_new(struct arena *a, enum set set, size_t most)
@@ -338,9 +342,9 @@ struct err *netlock_connections(const char *id, const struct net_pair *v, size_t
 	autoarena struct arena *a = arena_new();
 	AUTO(nft_freep) struct nft *nft = nft_new();
 	struct keys four = keys_new(a, SET_PAIRS4, n), six = keys_new(a, SET_PAIRS6, n);
-	struct names names;
+	struct tables names;
 
-	name_table(id, &names);
+	name_tables(id, &names);
 	for (size_t i = 0; i < n; i++) {
 		uint8_t *key = next_key(v[i].local.ip.family == AF_INET ? &four : &six);
 
@@ -358,9 +362,9 @@ struct err *netlock_listeners(const char *id, const struct net_end *v, size_t n)
 	AUTO(nft_freep) struct nft *nft = nft_new();
 	struct keys four = keys_new(a, SET_DOORS4, n), six = keys_new(a, SET_DOORS6, n);
 	struct keys any4 = keys_new(a, SET_ANY4, n), any6 = keys_new(a, SET_ANY6, n);
-	struct names names;
+	struct tables names;
 
-	name_table(id, &names);
+	name_tables(id, &names);
 	for (size_t i = 0; i < n; i++) {
 		bool is4 = v[i].ip.family == AF_INET;
 
@@ -384,13 +388,13 @@ struct err *netlock_silence(const char *id, const struct net_ip *v, size_t n)
 	autoarena struct arena *a = arena_new();
 	AUTO(nft_freep) struct nft *nft = nft_new();
 	struct keys four = keys_new(a, SET_QUIET4, n), six = keys_new(a, SET_QUIET6, n);
-	struct names names;
+	struct tables names;
 
-	name_table(id, &names);
+	name_tables(id, &names);
 	for (size_t i = 0; i < n; i++)
 		put_ip(next_key(v[i].family == AF_INET ? &four : &six), &v[i]);
 	if (four.n)
-		arp_table(nft, names.table);
+		arp_table(nft, &names.arp);
 	add_keys(nft, &names, &four);
 	add_keys(nft, &names, &six);
 	return err_in(nft_commit(nft), "silence %zu addresses", n);

@@ -28,8 +28,8 @@ struct err *netlock_connections(const char *id, const struct net_pair *v, size_t
 /* These addresses, which this host has, are not told: ARP packets and neighbour solicitations and
  * advertisements that name them as sender or target do not leave. */
 struct err *netlock_silence(const char *id, const struct net_ip *v, size_t n) must_check;
-/* Packets pass, at once; the rest of it can be removed later. None there: NULL too, but that takes the
- * kernel some milliseconds: so say whether IPv4 addresses were silenced (true: perhaps). */
+/* Packets pass, at once; the rest of it can be removed later. None there: NULL too, but that takes
+ * the kernel some milliseconds: so say whether IPv4 addresses were silenced (true: perhaps). */
 struct err *netlock_open(const char *id, bool silenced4) must_check;
 /* All of it is gone; takes the kernel some milliseconds. None there: NULL too. */
 struct err *netlock_remove(const char *id) must_check;

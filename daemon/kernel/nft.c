@@ -96,30 +96,30 @@ static void put_be32(struct nlmsghdr *h, uint16_t type, uint32_t v)
 
 /* ---- tables, chains, sets ---- */
 
-void nft_table(struct nft *n, uint8_t family, const char *table, bool must_be_new)
+void nft_table_made(struct nft *n, const struct nft_table *t, bool must_be_new)
 {
 	struct nlmsghdr *h = begin_nft(
-		n, NFT_MSG_NEWTABLE, NLM_F_CREATE | (must_be_new ? NLM_F_EXCL : 0), family);
+		n, NFT_MSG_NEWTABLE, NLM_F_CREATE | (must_be_new ? NLM_F_EXCL : 0), t->family);
 
-	mnl_attr_put_strz(h, NFTA_TABLE_NAME, table);
+	mnl_attr_put_strz(h, NFTA_TABLE_NAME, t->name);
 	end(n, h);
 }
 
-void nft_table_gone(struct nft *n, uint8_t family, const char *table)
+void nft_table_gone(struct nft *n, const struct nft_table *t)
 {
-	struct nlmsghdr *h = begin_nft(n, NFT_MSG_DELTABLE, 0, family);
+	struct nlmsghdr *h = begin_nft(n, NFT_MSG_DELTABLE, 0, t->family);
 
-	mnl_attr_put_strz(h, NFTA_TABLE_NAME, table);
+	mnl_attr_put_strz(h, NFTA_TABLE_NAME, t->name);
 	end(n, h);
 }
 
-void nft_chain(struct nft *n, uint8_t family, const char *table, const char *chain, uint32_t hook,
+void nft_chain(struct nft *n, const struct nft_table *t, const char *chain, uint32_t hook,
 	int32_t priority)
 {
-	struct nlmsghdr *h = begin_nft(n, NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL, family);
+	struct nlmsghdr *h = begin_nft(n, NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL, t->family);
 	struct nlattr *nest;
 
-	mnl_attr_put_strz(h, NFTA_CHAIN_TABLE, table);
+	mnl_attr_put_strz(h, NFTA_CHAIN_TABLE, t->name);
 	mnl_attr_put_strz(h, NFTA_CHAIN_NAME, chain);
 	nest = mnl_attr_nest_start(h, NFTA_CHAIN_HOOK);
 	put_be32(h, NFTA_HOOK_HOOKNUM, hook);
@@ -130,12 +130,12 @@ void nft_chain(struct nft *n, uint8_t family, const char *table, const char *cha
 	end(n, h);
 }
 
-void nft_set(struct nft *n, uint8_t family, const char *table, const char *set, uint32_t id,
-	uint32_t key_bytes)
+void nft_set(
+	struct nft *n, const struct nft_table *t, const char *set, uint32_t id, uint32_t key_bytes)
 {
-	struct nlmsghdr *h = begin_nft(n, NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL, family);
+	struct nlmsghdr *h = begin_nft(n, NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL, t->family);
 
-	mnl_attr_put_strz(h, NFTA_SET_TABLE, table);
+	mnl_attr_put_strz(h, NFTA_SET_TABLE, t->name);
 	mnl_attr_put_strz(h, NFTA_SET_NAME, set);
 	put_be32(h, NFTA_SET_FLAGS, 0);
 	put_be32(h, NFTA_SET_KEY_TYPE, 0);
@@ -154,47 +154,47 @@ static void put_element(struct nlmsghdr *h, const void *key, size_t bytes)
 	mnl_attr_nest_end(h, element);
 }
 
-void nft_elements(struct nft *n, uint8_t family, const char *table, const char *set,
-	const void *keys, size_t key_bytes, size_t count)
+void nft_elements(
+	struct nft *n, const struct nft_table *t, const char *set, const struct nft_keys *keys)
 {
-	const size_t most = ELEMENTS_BYTES / (key_bytes + ELEMENT_HEAD);
-	const uint8_t *key = keys;
+	const size_t most = ELEMENTS_BYTES / (keys->bytes + ELEMENT_HEAD);
+	const uint8_t *key = keys->v;
+	size_t left = keys->count;
 
-	while (count) {
-		struct nlmsghdr *h = begin_nft(n, NFT_MSG_NEWSETELEM, NLM_F_CREATE, family);
-		size_t now = MIN(count, most);
+	while (left) {
+		struct nlmsghdr *h = begin_nft(n, NFT_MSG_NEWSETELEM, NLM_F_CREATE, t->family);
+		size_t now = MIN(left, most);
 		struct nlattr *nest;
 
-		mnl_attr_put_strz(h, NFTA_SET_ELEM_LIST_TABLE, table);
+		mnl_attr_put_strz(h, NFTA_SET_ELEM_LIST_TABLE, t->name);
 		mnl_attr_put_strz(h, NFTA_SET_ELEM_LIST_SET, set);
 		nest = mnl_attr_nest_start(h, NFTA_SET_ELEM_LIST_ELEMENTS);
-		for (size_t i = 0; i < now; i++, key += key_bytes)
-			put_element(h, key, key_bytes);
+		for (size_t i = 0; i < now; i++, key += keys->bytes)
+			put_element(h, key, keys->bytes);
 		mnl_attr_nest_end(h, nest);
 		end(n, h);
-		count -= now;
+		left -= now;
 	}
 }
 
 /* ---- rules ---- */
 
-static void begin_rule(
-	struct nft *n, uint8_t family, const char *table, const char *chain, uint16_t where)
+static void begin_rule(struct nft *n, const struct nft_table *t, const char *chain, uint16_t where)
 {
-	n->rule = begin_nft(n, NFT_MSG_NEWRULE, NLM_F_CREATE | where, family);
-	mnl_attr_put_strz(n->rule, NFTA_RULE_TABLE, table);
+	n->rule = begin_nft(n, NFT_MSG_NEWRULE, NLM_F_CREATE | where, t->family);
+	mnl_attr_put_strz(n->rule, NFTA_RULE_TABLE, t->name);
 	mnl_attr_put_strz(n->rule, NFTA_RULE_CHAIN, chain);
 	n->expressions = mnl_attr_nest_start(n->rule, NFTA_RULE_EXPRESSIONS);
 }
 
-void nft_rule(struct nft *n, uint8_t family, const char *table, const char *chain)
+void nft_rule(struct nft *n, const struct nft_table *t, const char *chain)
 {
-	begin_rule(n, family, table, chain, NLM_F_APPEND);
+	begin_rule(n, t, chain, NLM_F_APPEND);
 }
 
-void nft_rule_first(struct nft *n, uint8_t family, const char *table, const char *chain)
+void nft_rule_first(struct nft *n, const struct nft_table *t, const char *chain)
 {
-	begin_rule(n, family, table, chain, 0);
+	begin_rule(n, t, chain, 0);
 }
 
 struct expression {

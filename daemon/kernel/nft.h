@@ -15,24 +15,33 @@ struct nft *nft_new(void);
 void nft_free(struct nft *n);
 void nft_freep(struct nft **n);
 
-/* family: NFPROTO_INET, NFPROTO_ARP. */
-void nft_table(struct nft *n, uint8_t family, const char *table, bool must_be_new);
-void nft_table_gone(struct nft *n, uint8_t family, const char *table);
+/* A table, by its name. */
+struct nft_table {
+	uint8_t family; /* NFPROTO_INET, NFPROTO_ARP */
+	const char *name;
+};
+void nft_table_made(struct nft *n, const struct nft_table *t, bool must_be_new);
+void nft_table_gone(struct nft *n, const struct nft_table *t);
 /* A base chain of type filter. */
-void nft_chain(struct nft *n, uint8_t family, const char *table, const char *chain, uint32_t hook,
+void nft_chain(struct nft *n, const struct nft_table *t, const char *chain, uint32_t hook,
 	int32_t priority);
 /* id: any number that is this set's alone in the batch. key_bytes: of its elements. */
-void nft_set(struct nft *n, uint8_t family, const char *table, const char *set, uint32_t id,
-	uint32_t key_bytes);
-/* Elements, count of key_bytes each, one behind the other; those that are there already stay. */
-void nft_elements(struct nft *n, uint8_t family, const char *table, const char *set,
-	const void *keys, size_t key_bytes, size_t count);
+void nft_set(
+	struct nft *n, const struct nft_table *t, const char *set, uint32_t id, uint32_t key_bytes);
+/* `count` elements of `bytes` each, one behind the other. */
+struct nft_keys {
+	const void *v;
+	size_t bytes, count;
+};
+/* Those that are there already stay. */
+void nft_elements(
+	struct nft *n, const struct nft_table *t, const char *set, const struct nft_keys *keys);
 
 /* A rule: begun, its expressions in order, ended by its verdict (NF_DROP, NF_ACCEPT). Registers
  * count 4 bytes each, from 0. */
-void nft_rule(struct nft *n, uint8_t family, const char *table, const char *chain);
+void nft_rule(struct nft *n, const struct nft_table *t, const char *chain);
 /* Before all others of its chain. */
-void nft_rule_first(struct nft *n, uint8_t family, const char *table, const char *chain);
+void nft_rule_first(struct nft *n, const struct nft_table *t, const char *chain);
 /* base: NFT_PAYLOAD_*. */
 void nft_load(struct nft *n, uint32_t reg, uint32_t base, uint32_t offset, uint32_t len);
 void nft_load_meta(struct nft *n, uint32_t reg, uint32_t key);

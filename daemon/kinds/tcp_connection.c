@@ -120,13 +120,15 @@ static struct err *capture_queues(int fd, Migrate__Kind__TcpConnection *m)
 
 static struct err *capture_buffers(int fd, Migrate__Kind__TcpConnection *m)
 {
-	int rcv, snd, lock = 0, quick = 0;
+	int rcv, snd, lock = 0, quick = 0, clamp = 0;
 
 	if (!sock_int(fd, SOL_SOCKET, SO_RCVBUF, &rcv) ||
 		!sock_int(fd, SOL_SOCKET, SO_SNDBUF, &snd))
 		return err_errno(errno, "ask the size of its buffers");
 	(void)sock_int(fd, SOL_SOCKET, SO_BUF_LOCK, &lock);
 	(void)sock_int(fd, SOL_TCP, TCP_QUICKACK, &quick);
+	(void)sock_int(fd, SOL_TCP, TCP_WINDOW_CLAMP, &clamp);
+	m->window_clamp = (uint32_t)clamp;
 	m->rcvbuf = (uint32_t)rcv;
 	m->sndbuf = (uint32_t)snd;
 	m->buf_lock = (uint32_t)lock;
@@ -358,10 +360,23 @@ static struct err *set_window(int fd, const Migrate__Kind__TcpWindow *w)
 	return set(fd, SOL_TCP, TCP_REPAIR_WINDOW, &v, sizeof(v), "window");
 }
 
+/* What the kernel has found out for itself, or was told to keep to. */
+static struct err *set_tuning(int fd, const Migrate__Kind__TcpConnection *m)
+{
+	int quick = m->quick_ack, lock = (int)m->buf_lock, clamp = (int)m->window_clamp;
+
+	TRY(set_buffers(fd, m->rcvbuf, m->sndbuf));
+	/* Older kernels do not have it: then the sizes stay as they are now. */
+	(void)setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof(lock));
+	if (clamp > 0)
+		TRY(set(fd, SOL_TCP, TCP_WINDOW_CLAMP, &clamp, sizeof(clamp), "window clamp"));
+	return set(fd, SOL_TCP, TCP_QUICKACK, &quick, sizeof(quick), "TCP_QUICKACK");
+}
+
 static struct err *connection_finish(struct rebuild *r, const struct object *o, const void *msg)
 {
 	const Migrate__Kind__TcpConnection *m = msg;
-	int domain = 0, quick = m->quick_ack, lock = (int)m->buf_lock;
+	int domain = 0;
 	union sock_addr local, peer;
 	autoclose int fd = -1;
 	struct net_pair pair;
@@ -377,10 +392,7 @@ static struct err *connection_finish(struct rebuild *r, const struct object *o, 
 		return err_new(ERR_PEER, "queues of %u, %u and %u bytes instead of %u, %u and %u",
 			sizes.unread, sizes.sent, sizes.unsent, m->unread_bytes, m->sent_bytes,
 			m->unsent_bytes);
-	TRY(set_buffers(fd, m->rcvbuf, m->sndbuf));
-	/* Older kernels do not have it: then the sizes stay as they are now. */
-	(void)setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof(lock));
-	TRY(set(fd, SOL_TCP, TCP_QUICKACK, &quick, sizeof(quick), "TCP_QUICKACK"));
+	TRY(set_tuning(fd, m));
 	return set_window(fd, m->window);
 }
 

@@ -381,18 +381,17 @@ struct err *journal_put_aside(
 	return e;
 }
 
-struct err *journal_get_aside(struct arena *a, const char *state_dir, const char *id,
-	bool destination, enum journal_aside what, const uint8_t **list, size_t *len)
+struct err *journal_get_aside(struct arena *a, const char *state_dir, const struct journal_name *of,
+	enum journal_aside what, struct journal_list *ret)
 {
-	autofree char *path = aside_path(state_dir, id, destination, what);
+	autofree char *path = aside_path(state_dir, of->id, of->destination, what);
 	char *text;
 
-	*list = NULL;
-	*len = 0;
+	*ret = (struct journal_list){ NULL, 0 };
 	if (access(path, F_OK) < 0 && errno == ENOENT)
 		return NULL;
-	TRY(io_read_file(a, path, ASIDE_MAX, &text, len));
-	*list = (const uint8_t *)text;
+	TRY(io_read_file(a, path, ASIDE_MAX, &text, &ret->len));
+	ret->v = (const uint8_t *)text;
 	return NULL;
 }
 

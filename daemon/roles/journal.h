@@ -91,9 +91,13 @@ enum journal_aside {
 };
 struct err *journal_put_aside(const struct journal *j, enum journal_aside what, const uint8_t *list,
 	size_t len) must_check;
-/* *list NULL: there is none. */
-struct err *journal_get_aside(struct arena *a, const char *state_dir, const char *id,
-	bool destination, enum journal_aside what, const uint8_t **list, size_t *len) must_check;
+/* Both NULL and 0: there is none. */
+struct journal_list {
+	const uint8_t *v;
+	size_t len;
+};
+struct err *journal_get_aside(struct arena *a, const char *state_dir, const struct journal_name *of,
+	enum journal_aside what, struct journal_list *ret) must_check;
 bool journal_has_aside(const struct journal *j, enum journal_aside what);
 void journal_drop_aside(
 	const char *state_dir, const char *id, bool destination, enum journal_aside what);

@@ -48,28 +48,41 @@ static void forget_undo(void *work)
 	journal_drop_aside(k->state_dir, k->id, k->receive, ASIDE_UNDO);
 }
 
+static struct err *get_list(
+	struct arena *a, const Migrate__Work *k, enum journal_aside what, struct journal_list *ret)
+{
+	struct journal_name of = { .destination = k->receive };
+
+	put_text(of.id, sizeof(of.id), k->id);
+	return journal_get_aside(a, k->state_dir, &of, what, ret);
+}
+
 static struct err *take_back(struct arena *a, const Migrate__Work *k, struct notes *notes)
 {
+	struct journal_list list;
 	struct undo_spec spec = { .pid = k->undo_pid,
 		.start_time = k->start_time,
 		.group = k->undo_group,
 		.on_undone = forget_undo,
 		.arg = (void *)(uintptr_t)k };
 
-	TRY(journal_get_aside(
-		a, k->state_dir, k->id, k->receive, ASIDE_UNDO, &spec.list, &spec.len));
+	TRY(get_list(a, k, ASIDE_UNDO, &list));
+	spec.list = list.v;
+	spec.len = list.len;
 	return spec.list ? engine_undo(&spec, notes) : NULL;
 }
 
 static struct err *settle_network(struct arena *a, const Migrate__Work *k, struct notes *notes)
 {
+	struct journal_list list;
 	struct network_settle spec = { .id = k->id,
 		.stays = !k->undo_leaves,
 		.pid = k->undo_pid,
 		.start_time = k->start_time };
 
-	TRY(journal_get_aside(
-		a, k->state_dir, k->id, k->receive, ASIDE_NETWORK, &spec.list, &spec.len));
+	TRY(get_list(a, k, ASIDE_NETWORK, &list));
+	spec.list = list.v;
+	spec.len = list.len;
 	if (!spec.list)
 		return NULL;
 	TRY(engine_network_settle(&spec, notes));

@@ -87,6 +87,10 @@ static const struct {
 	{ SOL_TCP, 11, "TCP_INFO: counts and times" },
 	{ SOL_TCP, 26, "TCP_CC_INFO: counts and times" },
 	{ SOL_TCP, 35, "TCP_ZEROCOPY_RECEIVE: not only read" },
+}, volatile_when_connected[] = {
+	{ SOL_IP, 33, "IP_MULTICAST_TTL: what the peer's first packet had" },
+	{ SOL_TCP, 2, "TCP_MAXSEG: what fits just now" },
+	{ SOL_TCP, 12, "TCP_QUICKACK: how the conversation goes" },
 };
 
 /* Of a restless process: its memory, and signals that it gives itself. */
@@ -301,8 +305,12 @@ static void add_smaps(const struct look *l)
 
 /* ---- descriptors ---- */
 
-static bool option_stays(int level, int name)
+static bool option_stays(int level, int name, bool connected)
 {
+	for (size_t i = 0; connected && i < ARRAY_LEN(volatile_when_connected); i++)
+		if (level == volatile_when_connected[i].level &&
+			name == volatile_when_connected[i].name)
+			return false;
 	for (size_t i = 0; i < ARRAY_LEN(volatile_options); i++)
 		if (level == volatile_options[i].level && name == volatile_options[i].name)
 			return false;
@@ -313,7 +321,8 @@ static void add_socket(const struct look *l, int number, int fd)
 {
 	static const int levels[] = { SOL_SOCKET, SOL_IP, SOL_IPV6, SOL_TCP, SOL_UDP };
 	struct sockaddr_storage a;
-	socklen_t n;
+	socklen_t n = sizeof(a);
+	bool connected = getpeername(fd, (struct sockaddr *)&a, &n) == 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(levels); i++)
 		for (int name = 0; name < 128; name++) {
@@ -321,7 +330,7 @@ static void add_socket(const struct look *l, int number, int fd)
 
 			n = sizeof(v);
 			/* 64 and on of SOL_IP and SOL_IPV6 mostly belong to the packet filter. */
-			if (option_stays(levels[i], name) &&
+			if (option_stays(levels[i], name, connected) &&
 				getsockopt(fd, levels[i], name, v, &n) == 0)
 				add_hex(l,
 					arena_printf(l->arena, "socket %d: option %d %d", number,

@@ -222,24 +222,24 @@ static void what_is_to_be_undone(unused_arg void **state)
 	AUTO(journal_close) struct journal j = JOURNAL_NONE;
 	autoarena struct arena *a = arena_new();
 	struct journal_record first = record("undo");
-	const uint8_t *list;
-	size_t len;
+	const struct journal_name name = { "undo", false };
+	struct journal_list list;
 
 	ok(journal_create(dir, &first, &j));
 	assert_false(journal_has_aside(&j, ASIDE_UNDO));
-	ok(journal_get_aside(a, dir, "undo", false, ASIDE_UNDO, &list, &len));
-	assert_null(list);
+	ok(journal_get_aside(a, dir, &name, ASIDE_UNDO, &list));
+	assert_null(list.v);
 	ok(journal_put_aside(&j, ASIDE_UNDO, (const uint8_t *)"a\0b", 3));
 	assert_true(journal_has_aside(&j, ASIDE_UNDO));
-	ok(journal_get_aside(a, dir, "undo", false, ASIDE_UNDO, &list, &len));
-	assert_int_equal(len, 3);
-	assert_memory_equal(list, "a\0b", 3);
+	ok(journal_get_aside(a, dir, &name, ASIDE_UNDO, &list));
+	assert_int_equal(list.len, 3);
+	assert_memory_equal(list.v, "a\0b", 3);
 	journal_drop_aside(dir, "undo", false, ASIDE_UNDO);
 	assert_false(journal_has_aside(&j, ASIDE_UNDO));
 	ok(journal_put_aside(&j, ASIDE_UNDO, (const uint8_t *)"a", 1));
 	journal_remove(&j);
-	ok(journal_get_aside(a, dir, "undo", false, ASIDE_UNDO, &list, &len));
-	assert_null(list);
+	ok(journal_get_aside(a, dir, &name, ASIDE_UNDO, &list));
+	assert_null(list.v);
 }
 
 int main(void)
