@@ -28,8 +28,8 @@ struct err *capture_stopped(struct task *t, struct snapshot *s) must_check;
 /* Both, for a held task. */
 struct err *capture_all(struct task *t, struct snapshot *s) must_check;
 
-/* Late kinds, of a held task whose descriptors are those of `of`, which lives longer than s. Makes no
- * remote call. The first error ends it. */
+/* Late kinds, of a held task whose descriptors are those of `of`, which lives longer than s. Makes
+ * no remote call. The first error ends it. */
 struct err *capture_late(
 	struct task *t, const struct snapshot *of, struct snapshot *s) must_check;
 

@@ -347,16 +347,9 @@ struct advert_frame {
 	uint8_t mac[MAC_BYTES];
 } __attribute__((packed));
 
-static struct err *send_frame(int fd, unsigned index, uint16_t protocol,
-	const uint8_t to[MAC_BYTES], const void *frame, size_t len)
+static struct err *send_frame(int fd, const struct sockaddr_ll *to, const void *frame, size_t len)
 {
-	struct sockaddr_ll a = { .sll_family = AF_PACKET,
-		.sll_protocol = htons(protocol),
-		.sll_ifindex = (int)index,
-		.sll_halen = MAC_BYTES };
-
-	memcpy(a.sll_addr, to, MAC_BYTES);
-	return sendto(fd, frame, len, 0, (struct sockaddr *)&a, sizeof(a)) < 0
+	return sendto(fd, frame, len, 0, (const struct sockaddr *)to, sizeof(*to)) < 0
 		       ? err_errno(errno, "announce an address")
 		       : NULL;
 }
@@ -364,7 +357,11 @@ static struct err *send_frame(int fd, unsigned index, uint16_t protocol,
 static struct err *announce4(
 	int fd, unsigned index, const struct net_ip *ip, const uint8_t mac[MAC_BYTES])
 {
-	static const uint8_t all[MAC_BYTES] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+	const struct sockaddr_ll all = { .sll_family = AF_PACKET,
+		.sll_protocol = htons(ETH_P_ARP),
+		.sll_ifindex = (int)index,
+		.sll_halen = MAC_BYTES,
+		.sll_addr = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff } };
 	static const uint16_t ways[] = { ARPOP_REQUEST, ARPOP_REPLY };
 	struct arp_frame f = { .head = { .ar_hrd = htons(ARPHRD_ETHER),
 				       .ar_pro = htons(ETH_P_IP),
@@ -376,7 +373,7 @@ static struct err *announce4(
 	memcpy(f.target, ip->bytes, 4);
 	for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
 		f.head.ar_op = htons(ways[i]);
-		TRY(send_frame(fd, index, ETH_P_ARP, all, &f, sizeof(f)));
+		TRY(send_frame(fd, &all, &f, sizeof(f)));
 	}
 	return NULL;
 }
@@ -398,7 +395,11 @@ static uint16_t checksum6(const struct advert_frame *f)
 static struct err *announce6(
 	int fd, unsigned index, const struct net_ip *ip, const uint8_t mac[MAC_BYTES])
 {
-	static const uint8_t all_nodes[MAC_BYTES] = { 0x33, 0x33, 0, 0, 0, 1 };
+	const struct sockaddr_ll all_nodes = { .sll_family = AF_PACKET,
+		.sll_protocol = htons(ETH_P_IPV6),
+		.sll_ifindex = (int)index,
+		.sll_halen = MAC_BYTES,
+		.sll_addr = { 0x33, 0x33, 0, 0, 0, 1 } };
 	struct advert_frame f = { .ip = { .ip6_hlim = 255, .ip6_nxt = IPPROTO_ICMPV6 } };
 
 	f.ip.ip6_vfc = 6 << 4;
@@ -412,7 +413,7 @@ static struct err *announce6(
 	f.option.nd_opt_len = 1;
 	memcpy(f.mac, mac, MAC_BYTES);
 	f.advert.nd_na_cksum = checksum6(&f);
-	return send_frame(fd, index, ETH_P_IPV6, all_nodes, &f, sizeof(f));
+	return send_frame(fd, &all_nodes, &f, sizeof(f));
 }
 
 struct err *netaddr_teller(int *fd)

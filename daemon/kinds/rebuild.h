@@ -29,8 +29,8 @@ void rebuild_stash_put(struct rebuild *r, uint64_t group, unsigned slot, int fd)
  * descriptor stays the engine's. -1 if unknown. */
 int rebuild_space_get(struct rebuild *r, uint64_t space);
 void rebuild_space_put(struct rebuild *r, uint64_t space, int fd);
-/* Is it one of the connections that the source has announced, and whose packets are dropped here? No
- * other may be rebuilt. */
+/* Is it one of the connections that the source has announced, and whose packets are dropped here?
+ * No other may be rebuilt. */
 bool rebuild_locked(struct rebuild *r, const struct net_pair *pair);
 /* A blocker or a warning found at the destination: both are shown with those of the source. */
 void rebuild_refuse(struct rebuild *r, struct err *e);

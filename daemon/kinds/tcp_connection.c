@@ -162,10 +162,10 @@ static struct err *connection_capture(struct capture *c)
 
 /* ---- rebuild: connected, queues empty ---- */
 
-static struct err *set(int fd, int level, int name, const void *v, socklen_t len, const char *what)
+static struct err *set(int fd, int name, const void *v, socklen_t len, const char *what)
 {
-	return setsockopt(fd, level, name, v, len) < 0 ? err_errno(errno, "set its %s", what)
-						       : NULL;
+	return setsockopt(fd, SOL_TCP, name, v, len) < 0 ? err_errno(errno, "set its %s", what)
+							 : NULL;
 }
 
 static struct err *valid(const Migrate__Kind__TcpConnection *m)
@@ -205,8 +205,10 @@ static struct err *set_buffers(int fd, uint32_t rcv, uint32_t snd)
 	int half_rcv = (int)MIN(rcv / 2, (uint32_t)INT32_MAX / 2);
 	int half_snd = (int)MIN(snd / 2, (uint32_t)INT32_MAX / 2);
 
-	TRY(set(fd, SOL_SOCKET, SO_RCVBUFFORCE, &half_rcv, sizeof(half_rcv), "receive buffer"));
-	return set(fd, SOL_SOCKET, SO_SNDBUFFORCE, &half_snd, sizeof(half_snd), "send buffer");
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &half_rcv, sizeof(half_rcv)) < 0 ||
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &half_snd, sizeof(half_snd)) < 0)
+		return err_errno(errno, "set the size of its buffers");
+	return NULL;
 }
 
 /* Room for what is to be put there, whatever it will have in the end. */
@@ -221,7 +223,7 @@ static struct err *make_room(int fd, const Migrate__Kind__TcpConnection *m)
 static struct err *set_sequence(int fd, int queue, uint32_t v)
 {
 	TRY(tcp_choose_queue(fd, queue));
-	TRY(set(fd, SOL_TCP, TCP_QUEUE_SEQ, &v, sizeof(v), "sequence number"));
+	TRY(set(fd, TCP_QUEUE_SEQ, &v, sizeof(v), "sequence number"));
 	return tcp_choose_queue(fd, TCP_NO_QUEUE);
 }
 
@@ -238,7 +240,7 @@ static struct err *set_options(int fd, const Migrate__Kind__TcpOptions *o)
 			(struct tcp_repair_opt){ TCPOPT_WINDOW, o->snd_scale | o->rcv_scale << 16 };
 	if (o->timestamps)
 		v[n++] = (struct tcp_repair_opt){ TCPOPT_TIMESTAMP, 0 };
-	return set(fd, SOL_TCP, TCP_REPAIR_OPTIONS, v, n * sizeof(*v), "options");
+	return set(fd, TCP_REPAIR_OPTIONS, v, n * sizeof(*v), "options");
 }
 
 static struct err *connect_silently(
@@ -274,7 +276,7 @@ static struct err *connection_rebuild(
 	TRY(set_sequence(fd, TCP_RECV_QUEUE, m->unread));
 	TRY(connect_silently(fd, &local, &peer));
 	TRY(set_options(fd, m->options));
-	return set(fd, SOL_TCP, TCP_TIMESTAMP, &m->timestamp, sizeof(m->timestamp), "timestamp");
+	return set(fd, TCP_TIMESTAMP, &m->timestamp, sizeof(m->timestamp), "timestamp");
 }
 
 /* ---- finish: its state ---- */
@@ -357,7 +359,7 @@ static struct err *set_window(int fd, const Migrate__Kind__TcpWindow *w)
 		.rcv_wnd = w->rcv_wnd,
 		.rcv_wup = w->rcv_wup };
 
-	return set(fd, SOL_TCP, TCP_REPAIR_WINDOW, &v, sizeof(v), "window");
+	return set(fd, TCP_REPAIR_WINDOW, &v, sizeof(v), "window");
 }
 
 /* What the kernel has found out for itself, or was told to keep to. */
@@ -369,8 +371,8 @@ static struct err *set_tuning(int fd, const Migrate__Kind__TcpConnection *m)
 	/* Older kernels do not have it: then the sizes stay as they are now. */
 	(void)setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof(lock));
 	if (clamp > 0)
-		TRY(set(fd, SOL_TCP, TCP_WINDOW_CLAMP, &clamp, sizeof(clamp), "window clamp"));
-	return set(fd, SOL_TCP, TCP_QUICKACK, &quick, sizeof(quick), "TCP_QUICKACK");
+		TRY(set(fd, TCP_WINDOW_CLAMP, &clamp, sizeof(clamp), "window clamp"));
+	return set(fd, TCP_QUICKACK, &quick, sizeof(quick), "TCP_QUICKACK");
 }
 
 static struct err *connection_finish(struct rebuild *r, const struct object *o, const void *msg)

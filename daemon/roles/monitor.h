@@ -45,8 +45,7 @@ struct move {
 	struct err *lost;        /* why a connection ended, as net saw it */
 	struct address to;       /* source: whom to dial */
 	char *key;               /* owned; the peer's fingerprint; NULL: not connected yet */
-	char peer_boot_id[BOOT_ID_BYTES];
-	char local_ip[LOCAL_IP_BYTES]; /* source: our end of the connection, as text */
+	char peer_boot_id[BOOT_ID_BYTES], local_ip[LOCAL_IP_BYTES]; /* source: our end */
 	bool doubtful;                 /* the worker has said so: not told to anybody yet */
 	struct joins joins;            /* further connections */
 	/* admit.c: destination */
@@ -139,14 +138,13 @@ void move_hooks_fini(struct move *v);
 void monitor_hooks_fini(struct monitor *m);
 /* For a control that is started anew. Copies. */
 void moves_remember(struct monitor *m, const Migrate__Done *d);
-/* From net. */
+/* From net; when it has died, what it was dialling will not come. */
 void monitor_connected(void *arg, struct ipc_msg *msg);
 void monitor_lost(void *arg, struct ipc_msg *msg);
-/* net has died: what it was dialling will not come. */
 void moves_net_died(struct monitor *m);
 /* Tells control the numbers of one migration, or of all (NULL: control is new). */
 void moves_tell(struct monitor *m, const char *id);
-/* The outcomes of what is over, to a control that is new. */
+/* What is over, to a control that is new. */
 void moves_tell_ended(struct monitor *m);
 void moves_cancel_all(struct monitor *m);
 void moves_fini(struct monitor *m);

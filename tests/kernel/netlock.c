@@ -177,8 +177,7 @@ static void doors_are_closed(unused_arg void **state)
 	assert_false(done);
 	ok(netlock_remove("doors"));
 	for (int i = 0; i < 3; i++) {
-		assert_int_equal(
-			poll(&(struct pollfd){ tries[i], POLLOUT, 0 }, 1, LONG_MS), 1);
+		assert_int_equal(poll(&(struct pollfd){ tries[i], POLLOUT, 0 }, 1, LONG_MS), 1);
 		close(tries[i]);
 	}
 	close(server);
@@ -200,8 +199,8 @@ static void they_are_listed(unused_arg void **state)
 	assert_int_equal(n, 0);
 	ok(netlock_make("x1"));
 	ok(netlock_make("x2"));
-	ok(netlock_silence("x2", (struct net_ip[]){ { AF_INET, { 10, 0, 0, 1 } },
-					 { AF_INET6, { 0xfd, [15] = 1 } } },
+	ok(netlock_silence("x2",
+		(struct net_ip[]){ { AF_INET, { 10, 0, 0, 1 } }, { AF_INET6, { 0xfd, [15] = 1 } } },
 		2));
 	ok(netlock_list(a, &ids, &n));
 	assert_int_equal(n, 2);
@@ -230,10 +229,9 @@ static void many(unused_arg void **state)
 
 		for (size_t k = 0; k < counts[i]; k++) {
 			v[k].local = (struct net_end){ { AF_INET, { 10, 0, 0, 1 } }, 80 };
-			v[k].remote = (struct net_end){
-				{ AF_INET, { 10, 1, (uint8_t)(k >> 14), 1 } },
-				(uint16_t)(1024 + (k & 0x3fff))
-			};
+			v[k].remote =
+				(struct net_end){ { AF_INET, { 10, 1, (uint8_t)(k >> 14), 1 } },
+					(uint16_t)(1024 + (k & 0x3fff)) };
 		}
 		t[0] = us();
 		ok(netlock_make("many"));
@@ -244,7 +242,8 @@ static void many(unused_arg void **state)
 		t[3] = us();
 		ok(netlock_remove("many"));
 		t[4] = us();
-		print_message("%zu connections: made in %jd us, locked in %jd us, opened in %jd us, removed in %jd us\n",
+		print_message("%zu connections: made in %jd us, locked in %jd us, "
+			      "opened in %jd us, removed in %jd us\n",
 			counts[i], (intmax_t)(t[1] - t[0]), (intmax_t)(t[2] - t[1]),
 			(intmax_t)(t[3] - t[2]), (intmax_t)(t[4] - t[3]));
 		free(v);

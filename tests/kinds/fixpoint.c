@@ -89,6 +89,9 @@ static const struct {
 	{ SOL_TCP, 35, "TCP_ZEROCOPY_RECEIVE: not only read" },
 }, volatile_when_connected[] = {
 	{ SOL_IP, 33, "IP_MULTICAST_TTL: what the peer's first packet had" },
+	{ SOL_IPV6, 17, "IPV6_MULTICAST_IF: where the peer's first packet came in" },
+	{ SOL_IPV6, 18, "IPV6_MULTICAST_HOPS: what the peer's first packet had" },
+	{ SOL_IPV6, 26, "IPV6_V6ONLY: on whatever was bound to one IPv6 address" },
 	{ SOL_TCP, 2, "TCP_MAXSEG: what fits just now" },
 	{ SOL_TCP, 12, "TCP_QUICKACK: how the conversation goes" },
 };
