@@ -289,6 +289,8 @@ static struct err *settle(const struct network_settle *spec, struct network *n, 
 	struct proc_stat st = { .start_time = 0 };
 	pid_t pid = 0;
 
+	if (spec->runs)
+		return netlock_remove(spec->id);
 	TRY(read_list(a, spec, n));
 	if (!spec->stays)
 		return network_leave(n);

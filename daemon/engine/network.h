@@ -30,7 +30,7 @@ struct network {
 	struct network_connection *connections;
 	size_t n_connections;
 	bool silenced; /* IPv4 addresses may be behind the lock, too */
-	int teller; /* to tell addresses through; -1: not needed yet */
+	int teller;    /* to tell addresses through; -1: not needed yet */
 };
 void network_init(struct network *n, const char *id);
 /* Waits for the kernel to close what is open. */
@@ -67,7 +67,8 @@ struct network_settle {
 	const char *id;
 	const uint8_t *list;
 	size_t len;
-	bool stays; /* it runs here, or will when this has returned */
+	bool stays; /* it runs here, or will when this has returned; */
+	bool runs;  /* it does already, as it should: only the remains of the lock are to go */
 	pid_t pid;  /* 0: it has ended */
 	uint64_t start_time;
 };

@@ -77,6 +77,7 @@ static struct err *settle_network(struct arena *a, const Migrate__Work *k, struc
 	struct journal_list list;
 	struct network_settle spec = { .id = k->id,
 		.stays = !k->undo_leaves,
+		.runs = k->undo_runs,
 		.pid = k->undo_pid,
 		.start_time = k->start_time };
 

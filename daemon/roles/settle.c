@@ -270,7 +270,14 @@ static void on_undone(void *arg, int status, bool heard unused_arg)
 
 static const struct child_ops undo_ops = { .ended = on_undone };
 
-static struct err *start_undo(struct doubt *d, bool leaves)
+/* How what a dead worker has left is to be set right. */
+enum left {
+	LEFT_HERE,    /* it runs here as soon as it is thawed */
+	LEFT_RUNNING, /* it does already */
+	LEFT_AWAY,    /* it does not in the end */
+};
+
+static struct err *start_undo(struct doubt *d, enum left left)
 {
 	const struct journal_record *r = &d->journal.last;
 	Migrate__Work work = MIGRATE__WORK__INIT;
@@ -284,7 +291,8 @@ static struct err *start_undo(struct doubt *d, bool leaves)
 		(struct child_spec){ ROLE_WORKER, monitor_debug(d->monitor), &undo_ops }, d,
 		&d->undoer));
 	work.undo = true;
-	work.undo_leaves = leaves;
+	work.undo_leaves = left == LEFT_AWAY;
+	work.undo_runs = left == LEFT_RUNNING;
 	work.receive = d->destination;
 	work.id = d->id;
 	work.state_dir = d->monitor->state.dir;
@@ -305,11 +313,13 @@ static bool has_asides(const struct doubt *d)
 	return false;
 }
 
-/* It runs here as soon as it is thawed: all that it had must be there before. */
-static bool must_set_right(const struct doubt *d)
+/* Before anything is made true. False: there is nothing. */
+static bool first_of_all(const struct doubt *d, enum left *ret)
 {
-	return d->journal.last.mark == (d->destination ? MARK_COMMITTED : MARK_INTENT) &&
-	       has_asides(d);
+	enum engine_mark mark = d->journal.last.mark;
+
+	*ret = mark >= MARK_RUNNING ? LEFT_RUNNING : LEFT_HERE;
+	return has_asides(d) && (d->destination ? mark >= MARK_COMMITTED : mark == MARK_INTENT);
 }
 
 /* It is not here in the end, nor may what belongs to it be. */
@@ -332,21 +342,23 @@ static struct err *recover(struct doubt *d, enum verdict *v, bool *over)
 /* *over: the verdict is final. */
 static struct err *look(struct doubt *d, enum verdict *v, bool *over)
 {
+	enum left left;
+
 	*over = true;
 	*v = VERDICT_KEPT;
 	if (d->journal.fd < 0)
 		TRY(journal_open(d->monitor->state.dir, d->id, d->destination, &d->journal));
 	if (d->journal.fd < 0)
 		return NULL;
-	if (must_set_right(d)) {
+	if (first_of_all(d, &left)) {
 		*over = false;
-		return start_undo(d, false);
+		return start_undo(d, left);
 	}
 	TRY(recover(d, v, over));
 	if (!*over || !must_clear(d, *v))
 		return NULL;
 	*over = false;
-	return start_undo(d, true);
+	return start_undo(d, LEFT_AWAY);
 }
 
 /* True: it is over, and d still there for `finish`. */

@@ -5,7 +5,9 @@ wrong() says what is found wrong without waiting; goes_on(where) waits until the
 says what is wrong, or that it does not go on.
 """
 import os
+import select
 import shutil
+import subprocess
 import sys
 
 from beats import Beats
@@ -16,6 +18,9 @@ from lab import Failed as LabFailed  # noqa: E402
 from verifying import Verifier as Asked  # noqa: E402
 
 GOES_ON_S = 8
+HOSTS = os.path.join(ROOT, "tests/lab/hosts")
+SERVER = os.path.join(ROOT, "tests/e2e/tcp_server.py")
+TCP_CLIENT = os.path.join(ROOT, "tests/e2e/tcp_client.py")
 CLIENT = os.path.join(ROOT, "tests/e2e/redis_client.py")
 
 
@@ -54,6 +59,17 @@ class Subject:
 
     def rewind(self, host):
         """An older state goes on there, by an operator's word."""
+
+    hosts = ("a", "b")
+
+    def forget_network(self, host):
+        """What a host loses when it starts anew."""
+
+    def left_overs(self, host):
+        return []
+
+    def end(self):
+        pass
 
 
 class Beat(Subject):
@@ -184,4 +200,77 @@ class Redis(Subject):
         return ""
 
 
-KINDS = {"beat": Beat, "threads": Threads, "verifier": Verifier, "redis": Redis}
+class Connected(Subject):
+    """Clients on a third host, whose connections and whose address come along. None may be reset, lose a
+    byte or wait for ever, wherever the process goes on."""
+    hosts = ("a", "b", "c")
+    address, port, count = "10.77.0.100", "7600", 5
+
+    def start(self):
+        for h in self.world.host:
+            self.forget_network(h)
+        self.address_on("a")
+        pid = self.launch("/usr/bin/python3", SERVER, "echo", self.address, self.port)
+        self.began(lambda: "listening" in read(self.out))
+        self.clients = None
+        self.connect()
+        return pid
+
+    def connect(self):
+        if self.clients:
+            self.clients.kill()
+            self.clients.wait()
+        self.clients = subprocess.Popen(
+            [HOSTS, "exec", "c", "/usr/bin/python3", TCP_CLIENT, "many", self.address, self.port, str(self.count)],
+            env=dict(os.environ, LAB=self.world.name), text=True, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.said_by_clients(GOES_ON_S)
+
+    def said_by_clients(self, seconds):
+        if not select.select([self.clients.stdout], [], [], seconds)[0]:
+            return "the clients wait"
+        line = self.clients.stdout.readline()
+        return "" if line.startswith("{") else "the clients say " + line + self.clients.stderr.read()[-300:]
+
+    def ip(self, host, *words):
+        init = self.world.state["hosts"][host]["pid"]
+        return subprocess.run(["nsenter", "-t", str(init), "-n", *words],
+                              capture_output=True, text=True).stdout
+
+    def address_on(self, host):
+        self.ip(host, "ip", "address", "add", self.address + "/32", "dev", "eth0")
+        self.ip("c", "ip", "neighbour", "flush", "dev", "eth0")
+
+    def forget_network(self, host):
+        """As a new boot has it."""
+        self.ip(host, "ip", "address", "del", self.address + "/32", "dev", "eth0")
+        self.ip(host, "nft", "flush", "ruleset")
+
+    def goes_on(self, where):
+        # a link that was down is tried again by TCP after some seconds
+        self.clients.stdin.write("echo\n")
+        self.clients.stdin.flush()
+        return self.said_by_clients(4 * GOES_ON_S) or self.network_of(where)
+
+    def network_of(self, where):
+        for h in self.world.host:
+            has = self.address in self.ip(h, "ip", "-o", "address")
+            if has != (h == where):
+                return "%s is %son %s" % (self.address, "" if has else "not ", h)
+        return ""
+
+    def left_overs(self, host):
+        return ["nftables " + line for line in self.ip(host, "nft", "list", "tables").splitlines()
+                if "migrated-" in line]
+
+    def rewind(self, host):
+        self.connect()
+
+    def end(self):
+        if self.clients:
+            self.clients.kill()
+            self.clients.wait()
+
+
+KINDS = {"beat": Beat, "threads": Threads, "verifier": Verifier, "redis": Redis,
+         "connected": Connected}

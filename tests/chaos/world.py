@@ -328,6 +328,7 @@ class Host:
         self.faults.unlock()
         if journal == "lost":
             self.restore()
+        self.world.subject.forget_network(self.name)
         shutil.rmtree(self.path("/run/migrated"), ignore_errors=True)
         os.mkdir(self.path("/run/migrated"))
         self.boot(uuid.uuid4())
@@ -374,12 +375,14 @@ class Host:
 
     def of_old_boot(self, name):
         """A destination says so when it is asked; the record has it at BOOT_AT."""
+        if not name.endswith(".destination"):
+            return False
         try:
             with open(self.path(STATE_DIR + "/journal/" + name), "rb") as f:
                 boot = f.read(RECORD_BYTES)[BOOT_AT:BOOT_AT + 36].decode()
         except OSError:
             return False
-        return name.endswith(".destination") and boot != read(self.boot_file).strip()
+        return boot != read(self.boot_file).strip()
 
     def forget(self):
         """Answers that nobody will ask for, and what is known of the disk."""
@@ -401,6 +404,7 @@ class Host:
                     found.append("control group " + os.path.join(top, d)[len(self.group):])
         found += ["/run/migrated/" + n for n in os.listdir(self.path("/run/migrated"))
                   if n != "control.sock"]
+        found += self.world.subject.left_overs(self.name)
         names = self.names()
         if names != ["control", "monitor", "names", "net"]:
             found.append("processes " + " ".join(names))
@@ -430,7 +434,7 @@ class World:
             with open(os.devnull, "w") as null:
                 sys.stdout, shown = null, sys.stdout
                 try:
-                    self.hosts.main_up(False)
+                    self.hosts.main_up(["--no-daemon", "--hosts=" + ",".join(self.kind.hosts)])
                 finally:
                     sys.stdout = shown
             self.state = self.hosts.load()
@@ -479,6 +483,7 @@ class World:
                 p.signal(signal.SIGKILL)
                 p.gone(5)
                 p.close()
+        self.subject.end()
         self.pid = 0
 
     def renew(self):
