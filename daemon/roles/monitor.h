@@ -84,6 +84,7 @@ struct monitor {
 	struct service control, net;
 	struct move *moves;
 	size_t n_moves;
+	struct child *sweeper;
 	struct doubt *doubts;      /* settle.c's */
 	struct hook_job *answered; /* move_hooks.c's */
 	struct groups *groups;
@@ -144,7 +145,6 @@ void monitor_lost(void *arg, struct ipc_msg *msg);
 void moves_net_died(struct monitor *m);
 /* Tells control the numbers of one migration, or of all (NULL: control is new). */
 void moves_tell(struct monitor *m, const char *id);
-/* What is over, to a control that is new. */
 void moves_tell_ended(struct monitor *m);
 void moves_cancel_all(struct monitor *m);
 void moves_fini(struct monitor *m);

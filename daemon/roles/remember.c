@@ -3,10 +3,12 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "engine/network.h"
 #include "engine/undo.h"
+#include "kernel/netlock.h"
 #include "roles/subject.h"
 
 static void put_text(char *to, size_t room, const char *from)
@@ -98,6 +100,43 @@ static struct err *undo(const Migrate__Work *k, struct notes *notes)
 
 	TRY(settle_network(a, k, notes));
 	return k->undo_leaves ? NULL : take_back(a, k, notes);
+}
+
+/* ---- after the death of everybody ---- */
+
+static bool is_known(const struct journal_name *names, size_t n, const char *id)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(names[i].id, id) == 0)
+			return true;
+	return false;
+}
+
+/* Locks of migrations of which no journal knows: the disk was lost, or somebody has tidied up. */
+static struct err *sweep(const char *state_dir)
+{
+	autoarena struct arena *a = arena_new();
+	struct journal_name *names;
+	size_t n_names, n;
+	char **ids;
+
+	TRY(journal_names(a, state_dir, &names, &n_names));
+	TRY(netlock_list(a, &ids, &n));
+	for (size_t i = 0; i < n; i++) {
+		if (is_known(names, n_names, ids[i]))
+			continue;
+		TRY(netlock_remove(ids[i]));
+		log_warn("sweep lock=%s", ids[i]);
+	}
+	return NULL;
+}
+
+int remember_sweep(const Migrate__Work *k)
+{
+	autoerr struct err *e = sweep(k->state_dir);
+
+	/* A kernel without nf_tables has none. */
+	return e ? 1 : 0;
 }
 
 /* Its exit status is all that it says. */

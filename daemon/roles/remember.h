@@ -15,3 +15,5 @@ struct err *remember_begin(const Migrate__Work *k, const struct remembered *what
 /* Another worker's whole life: sets right what a dead one has left (Work.undo). Its exit status
  * is all that it says. */
 int remember_undo(const Migrate__Work *k);
+/* Likewise (Work.sweep): removes what nobody knows of any more. */
+int remember_sweep(const Migrate__Work *k);

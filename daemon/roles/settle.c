@@ -539,6 +539,30 @@ void settle_poke(struct monitor *m, const char *peer)
 
 /* ---- beginnings ---- */
 
+static void on_swept(void *arg, int status unused_arg, bool heard unused_arg)
+{
+	struct monitor *m = arg;
+
+	m->sweeper = NULL;
+}
+
+static const struct child_ops sweep_ops = { .ended = on_swept };
+
+static struct err *start_sweep(struct monitor *m)
+{
+	Migrate__Work work = MIGRATE__WORK__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+
+	TRY(child_start(m->base, (struct child_spec){ ROLE_WORKER, monitor_debug(m), &sweep_ops },
+		m, &m->sweeper));
+	work.sweep = true;
+	work.state_dir = m->state.dir;
+	ipc.body_case = MIGRATE__IPC__BODY_WORK;
+	ipc.work = &work;
+	child_post(m->sweeper, &ipc, NULL, 0);
+	return NULL;
+}
+
 struct err *settle_start(struct monitor *m)
 {
 	autoarena struct arena *a = arena_new();
@@ -548,7 +572,7 @@ struct err *settle_start(struct monitor *m)
 	TRY(journal_names(a, m->state.dir, &names, &n));
 	for (size_t i = 0; i < n; i++)
 		go_on(doubt_new(m, names[i].id, names[i].destination));
-	return NULL;
+	return start_sweep(m);
 }
 
 void settle_move(struct move *v, const struct err *e, enum verdict *ret)
@@ -633,4 +657,6 @@ void settle_fini(struct monitor *m)
 {
 	while (m->doubts)
 		doubt_free(m->doubts);
+	child_free(m->sweeper);
+	m->sweeper = NULL;
 }

@@ -469,6 +469,8 @@ int worker_main(void)
 		e = ipc_no_room(&msg);
 	if (e || msg.m->body_case != MIGRATE__IPC__BODY_WORK)
 		return not_begun(e);
+	if (msg.m->work->sweep)
+		return remember_sweep(msg.m->work);
 	if (msg.m->work->undo)
 		return remember_undo(msg.m->work);
 	if (msg.n_fds < 1)
