@@ -462,6 +462,7 @@ static struct err *check(void *ctx)
 	TRY(hook(d, "check"));
 	TRY(site_check(d->site));
 	TRY(network_site_check(&d->network));
+	d->peer.network = &d->network.list;
 	if (!d->notes.n_blockers)
 		TRY(site_build(d->site));
 	if (!d->notes.n_blockers && !d->begin->dry_run)

@@ -16,7 +16,9 @@ static struct err *alive(void *arg)
 struct err *hook_veto(
 	struct peer *p, const char *event, struct deadline until, const struct engine_stats *s)
 {
-	const struct engine_hook h = { .event = event, .until = until, .alive = alive, .arg = p };
+	const struct engine_hook h = {
+		.event = event, .until = until, .alive = alive, .arg = p, .network = p->network
+	};
 
 	return p->io->on_hook ? p->io->on_hook(p->io->arg, &h, s) : NULL;
 }
@@ -29,7 +31,11 @@ static struct err *nothing(void *arg unused_arg)
 void hook_tell(struct peer *p, const char *event, const struct engine_stats *s)
 {
 	const struct engine_hook h = {
-		.event = event, .until = DEADLINE_NEVER, .told_only = true, .alive = nothing
+		.event = event,
+		.until = DEADLINE_NEVER,
+		.told_only = true,
+		.alive = nothing,
+		.network = p->network,
 	};
 
 	if (p->io->on_hook)

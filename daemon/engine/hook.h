@@ -4,6 +4,8 @@
 
 #include "engine/engine.h"
 
+struct network;
+
 struct engine_hook {
 	const char *event;
 	struct deadline until; /* what is not done by then is too late */
@@ -13,6 +15,8 @@ struct engine_hook {
 	 * somebody is at work. An error: it has given up, there is nothing to wait for. */
 	struct err *(*alive)(void *arg);
 	void *arg;
+	/* What comes along, as far as it is known (network.h). */
+	const struct network *network;
 };
 
 struct peer;

@@ -9,10 +9,11 @@
 struct peer {
 	struct channel ch;
 	const struct engine_io *io;
-	_Atomic unsigned next_number; /* of connections that replace others */
-	bool failed_there;            /* the last error came from the other side */
-	bool closed;                  /* nothing can be sent any more */
-	int64_t alive_us;             /* when peer_alive last said something */
+	const struct network *network; /* for hooks; NULL: nothing is known */
+	_Atomic unsigned next_number;  /* of connections that replace others */
+	bool failed_there;             /* the last error came from the other side */
+	bool closed;                   /* nothing can be sent any more */
+	int64_t alive_us;              /* when peer_alive last said something */
 };
 
 /* `dials`: this side can open connections when it wants to. p must stay where it is. */

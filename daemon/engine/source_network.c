@@ -45,6 +45,17 @@ static struct err *look(struct source *s, struct snapshot *snap, struct net_use 
 	return net_use_look(&c, use);
 }
 
+static void keep_connections(struct source_network *w, const struct net_use *use)
+{
+	struct network_connection *v = arena_array(w->arena, use->n_connections + 1, sizeof(*v));
+
+	for (size_t i = 0; i < use->n_connections; i++)
+		v[i] = (struct network_connection){ use->connections[i], use->numbers[i],
+			use->reuse[i] };
+	w->list.connections = v;
+	w->list.n_connections = use->n_connections;
+}
+
 /* ---- the rehearsal ---- */
 
 static bool is_among(const struct net_ip *ip, const struct net_ip *v, size_t n)
@@ -284,6 +295,8 @@ struct err *source_network_plan(struct source *s)
 			use.n_connections, NETWORK_CONNECTIONS_MAX);
 	s->out->stats.connections = use.n_connections;
 	probe(&s->out->notes, &use);
+	keep_connections(w, &use);
+	s->peer.network = &w->list;
 	TRY(check_inner(s, &use));
 	TRY(choose_addresses(s, &s->sent, &use));
 	return s->io->stream ? tell_plan(s, &use) : NULL;
@@ -468,12 +481,7 @@ static struct err *list_connections(struct source *s)
 	if (use.n_connections > NETWORK_CONNECTIONS_MAX)
 		return err_new(ERR_LIMIT, "%zu connections, at most %d can be moved",
 			use.n_connections, NETWORK_CONNECTIONS_MAX);
-	w->list.connections =
-		arena_array(w->arena, use.n_connections + 1, sizeof(*w->list.connections));
-	w->list.n_connections = use.n_connections;
-	for (size_t i = 0; i < use.n_connections; i++)
-		w->list.connections[i] = (struct network_connection){ use.connections[i],
-			use.numbers[i], use.reuse[i] };
+	keep_connections(w, &use);
 	s->out->stats.connections = use.n_connections;
 	return network_note(s->io, &w->list);
 }

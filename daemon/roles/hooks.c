@@ -107,7 +107,17 @@ static void call_fini(struct call *c)
 		free(c->env[i]);
 }
 
-static void call_init(struct call *c, const Migrate__HookRun *run, int stop_fd)
+/* As a worker wrote it. What does not parse is not told. */
+static void add_network(json_t *root, int fd)
+{
+	json_t *more = fd >= 0 ? json_loadfd(fd, 0, NULL) : NULL;
+
+	if (json_is_object(more))
+		json_object_update_missing(root, more);
+	json_decref(more);
+}
+
+static void call_init(struct call *c, const Migrate__HookRun *run, int stop_fd, int network_fd)
 {
 	struct field f[ENV_MAX];
 	size_t n = fields(run, f);
@@ -132,6 +142,7 @@ static void call_init(struct call *c, const Migrate__HookRun *run, int stop_fd)
 			c->env[c->n_env++] = entry;
 		json_decref(f[i].value);
 	}
+	add_network(root, network_fd);
 	c->json = json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 	if (!c->json)
@@ -299,7 +310,7 @@ static struct err *run_one(
 	return verdict(name, status, &o);
 }
 
-struct err *hooks_run(const Migrate__HookRun *run, int stop_fd)
+struct err *hooks_run(const Migrate__HookRun *run, int stop_fd, int network_fd)
 {
 	autoarena struct arena *a = arena_new();
 	AUTO(call_fini) struct call c = { .json = NULL, .stop_fd = -1 };
@@ -311,7 +322,7 @@ struct err *hooks_run(const Migrate__HookRun *run, int stop_fd)
 		return errno == ENOENT ? NULL : err_errno(errno, "list %s", run->hooks_dir);
 	if (n > 0)
 		e = check_owner(run->hooks_dir);
-	call_init(&c, run, stop_fd);
+	call_init(&c, run, stop_fd, network_fd);
 	for (int i = 0; i < n; i++) {
 		const char *path = arena_printf(a, "%s/%s", run->hooks_dir, list[i]->d_name);
 		struct stat st;
@@ -335,7 +346,7 @@ int hooks_main(void)
 
 	if (e || msg.m->body_case != MIGRATE__IPC__BODY_HOOK_RUN)
 		return 1;
-	e = hooks_run(msg.m->hook_run, IPC_FD);
+	e = hooks_run(msg.m->hook_run, IPC_FD, msg.n_fds ? msg.fds[0] : -1);
 	if (e)
 		result.error = err_to_wire(
 			a, e, msg.m->hook_run->progress->side, msg.m->hook_run->progress->state);

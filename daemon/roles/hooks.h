@@ -14,5 +14,6 @@
 /* How many there are to run. Cheap: asked while the process stands still. */
 size_t hooks_count(const char *dir);
 /* Runs all of them. DENIED: one said no; TIMEOUT: one took longer and was killed, or a HookStop
- * came by stop_fd (-1: none can). */
-struct err *hooks_run(const Migrate__HookRun *run, int stop_fd) must_check;
+ * came by stop_fd (-1: none can). network_fd: a JSON object whose members are told, too (-1: none).
+ */
+struct err *hooks_run(const Migrate__HookRun *run, int stop_fd, int network_fd) must_check;

@@ -102,7 +102,7 @@ void move_hook_asked(void *arg, struct ipc_msg *msg)
 		forget(job);
 		return;
 	}
-	child_post(job->child, &ipc, NULL, 0);
+	child_post(job->child, &ipc, msg->fds, MIN(msg->n_fds, (size_t)1));
 }
 
 void move_hook_stop(void *arg, struct ipc_msg *msg)

@@ -38,16 +38,22 @@ const char *worker_side(const struct worker *w)
 }
 
 /* A monitor that hangs is waited for once: the process may stand still meanwhile. */
-struct err *worker_tell(struct worker *w, const Migrate__Ipc *m)
+struct err *worker_tell_with(struct worker *w, const Migrate__Ipc *m, int fd)
 {
 	struct err *e;
 
 	if (w->monitor_gone)
 		return err_new(ERR_GONE, "the monitor has ended");
-	e = ipc_send(IPC_FD, m, NULL, 0, deadline_in(w->monitor_hangs ? 0 : WORKER_SAY_US));
+	e = ipc_send(
+		IPC_FD, m, &fd, fd >= 0 ? 1 : 0, deadline_in(w->monitor_hangs ? 0 : WORKER_SAY_US));
 	w->monitor_gone = e && err_code(e) == ERR_GONE;
 	w->monitor_hangs = e && err_code(e) == ERR_TIMEOUT;
 	return e;
+}
+
+struct err *worker_tell(struct worker *w, const Migrate__Ipc *m)
+{
+	return worker_tell_with(w, m, -1);
 }
 
 void worker_say(struct worker *w, const Migrate__Ipc *m)

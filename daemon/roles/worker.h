@@ -48,6 +48,8 @@ struct joined {
 const char *worker_side(const struct worker *w);
 /* A monitor that hangs is waited for once: the process may stand still meanwhile. */
 struct err *worker_tell(struct worker *w, const Migrate__Ipc *m) must_check;
+/* With a descriptor, which stays ours; -1: without. */
+struct err *worker_tell_with(struct worker *w, const Migrate__Ipc *m, int fd) must_check;
 void worker_say(struct worker *w, const Migrate__Ipc *m);
 /* The answer to what was asked. A connection whose asker has given up may come in between: it is
  * closed. `wanted`: the number of the one that is asked for, 0 for something else. */

@@ -3,9 +3,13 @@
 #include "roles/worker.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include "engine/network.h"
 #include "engine/patience.h"
 #include "roles/hooks.h"
 #include "wire/err_wire.h"
@@ -81,11 +85,61 @@ static struct err *hook_result(struct worker *w, const struct engine_hook *h)
 	return err_in(e, "hook %s", h->event);
 }
 
+/* ---- what a hook may do with the network in our place ---- */
+
+static json_t *json_end(const struct net_end *e)
+{
+	char text[NET_END_TEXT];
+
+	return json_string(net_end_text(e, text));
+}
+
+static json_t *json_connections(const struct network *n)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < n->n_connections; i++)
+		json_array_append_new(list,
+			json_pack("{s:o,s:o}", "local", json_end(&n->connections[i].pair.local),
+				"remote", json_end(&n->connections[i].pair.remote)));
+	return list;
+}
+
+static json_t *json_addresses(const struct network *n)
+{
+	json_t *list = json_array();
+	char text[NET_IP_TEXT];
+
+	for (size_t i = 0; i < n->n_addresses; i++)
+		json_array_append_new(list, json_pack("{s:s,s:i,s:s}", "address",
+						    net_ip_text(&n->addresses[i].ip, text),
+						    "prefix", (int)n->addresses[i].prefix,
+						    "interface", n->addresses[i].interface));
+	return list;
+}
+
+/* A file, because it may be longer than a message. -1: there is nothing to tell, or no room. */
+static int network_file(const struct network *n)
+{
+	autoclose int fd = n ? memfd_create("network", MFD_CLOEXEC) : -1;
+	json_t *root = n ? json_object() : NULL;
+	bool ok = false;
+
+	if (fd >= 0) {
+		json_object_set_new(root, "connections", json_connections(n));
+		json_object_set_new(root, "addresses", json_addresses(n));
+		ok = json_dumpfd(root, fd, JSON_COMPACT) == 0 && lseek(fd, 0, SEEK_SET) == 0;
+	}
+	json_decref(root);
+	return ok ? take_fd(&fd) : -1;
+}
+
 struct err *worker_hooks(
 	struct worker *w, const struct engine_hook *h, const struct engine_stats *s)
 {
 	Migrate__HookRun run = MIGRATE__HOOK_RUN__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	autoclose int network = -1;
 	Migrate__Progress p;
 	struct err *e;
 
@@ -97,8 +151,9 @@ struct err *worker_hooks(
 	run.progress = &p;
 	ipc.body_case = MIGRATE__IPC__BODY_HOOK_RUN;
 	ipc.hook_run = &run;
+	network = network_file(h->network);
 	pthread_mutex_lock(&w->asking);
-	worker_say(w, &ipc);
+	err_free(worker_tell_with(w, &ipc, network));
 	e = hook_result(w, h);
 	pthread_mutex_unlock(&w->asking);
 	return e;

@@ -75,7 +75,7 @@ static struct err *run_stoppable(struct box *b, int64_t limit_us, int stop_fd)
 	r.progress = &p;
 	r.hooks_dir = b->hooks;
 	r.limit_us = (uint64_t)limit_us;
-	return hooks_run(&r, stop_fd);
+	return hooks_run(&r, stop_fd, -1);
 }
 
 static struct err *run(struct box *b, int64_t limit_us)
