@@ -23,6 +23,7 @@ enum engine_result {
 const char *engine_result_name(enum engine_result r); /* "moved", "kept", "in_doubt" */
 
 struct engine_hook;
+struct network;
 
 struct engine_io {
 	struct stream *stream; /* frames; NULL for a check without a host */
@@ -46,6 +47,8 @@ struct engine_io {
 	/* Keeps this list (network.h), for who comes later: the source behind MARK_INTENT, the
 	 * destination behind MARK_BUILDING; NULL: none any more. May be NULL. */
 	struct err *(*on_network)(void *arg, const uint8_t *list, size_t len);
+	/* These addresses are on this host, and were told once; when there is time. May be NULL. */
+	void (*on_told)(void *arg, const struct network *n);
 	/* One more connection to the same peer: number n, from 1, each once. The source dials, the
 	 * destination waits for it, both until d at most. NULL (the member): there can be none. The
 	 * stream is the engine's to close (stream_close), unless it leaves that to the caller; its

@@ -214,6 +214,8 @@ void network_site_done(struct network_site *n)
 {
 	struct err *e = n->made && !n->kept ? netlock_remove(n->list.id) : NULL;
 
+	if (n->made && n->io->on_told)
+		n->io->on_told(n->io->arg, &n->list);
 	/* What could not be done stays on the list, for who comes later. */
 	if (n->made && !n->kept && !e)
 		err_free(network_note(n->io, NULL));
@@ -233,5 +235,7 @@ void network_site_undo(struct network_site *n)
 		err_free(e);
 		return;
 	}
-	network_site_done(n);
+	if (n->made)
+		err_free(network_note(n->io, NULL));
+	n->made = false;
 }

@@ -371,12 +371,10 @@ static struct err *reset(struct source *s, const struct net_pending *p)
 	return NULL;
 }
 
-/* It was long enough. Datagrams may be lost at any time, so they are no reason to stay. */
+/* It was long enough. Datagrams may be lost at any time, so they are no reason to stay: their kind
+ * says it. */
 static struct err *give_up_waiting(struct source *s, const struct net_pending *p)
 {
-	if (p->datagrams)
-		notes_warnf(&s->out->notes, "what waits to be read on %u UDP sockets is dropped",
-			p->datagrams);
 	if (p->closing && !s->opt->reset_unaccepted)
 		return err_hint(
 			err_new(ERR_LIMIT,
@@ -580,6 +578,8 @@ void source_network_fini(struct source *s)
 	struct source_network *w = &s->network;
 	struct err *e = w->passes ? netlock_remove(s->opt->id) : NULL;
 
+	if (w->passes && s->network.given_up && s->io->on_told)
+		s->io->on_told(s->io->arg, &w->list);
 	if (w->passes && !e)
 		forget(s);
 	err_free(e);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * UDP sockets: not bound, bound, connected. Datagrams that wait to be read cannot be put back with
- * their sender's address, so a queue that is not empty when the process stops is refused. Bound is
- * the same as listening here (a bound socket collects datagrams), so binding is late. An address
- * that connect() chose is bound by name; that shows only after connect(AF_UNSPEC).
+ * their sender's address: what the process does not read in time is dropped, as any datagram may
+ * be, and said. Bound is the same as listening here (a bound socket collects datagrams), so binding
+ * is late. An address that connect() chose is bound by name; that shows only after
+ * connect(AF_UNSPEC).
  *
  * shutdown() works on UDP too (it wakes readers for ever). sock_diag shows it for sockets that have
  * a port; without one poll shows the receiving half.
@@ -93,11 +94,11 @@ static struct err *udp_capture(struct capture *c, const struct sock_seen *s, Pro
 	TRY(inet_local(c->arena, s->fd, &local, &m->local));
 	TRY(inet_peer(c->arena, s->fd, &peer, &m->peer));
 	TRY(udp_shutdown_state(s, &local, &m->shutdown));
+	/* The engine has let it run on for a while (net_use_pending), so that it could read them.
+	 */
 	if (c->stopped && udp_has_data(s, m->shutdown))
-		capture_refuse(
-			c, err_hint(err_new(ERR_UNSUPPORTED, "datagrams wait to be read on %s",
-					    sockaddr_text(&local, text)),
-				   "try again when less arrives"));
+		capture_warn(c, "datagrams that waited to be read on %s are dropped",
+			sockaddr_text(&local, text));
 	if (c->stopped && sockaddr_port(&local) && udp_has_part(s))
 		capture_refuse(c, err_hint(err_new(ERR_UNSUPPORTED,
 						   "part of a datagram waits on %s for the rest",

@@ -56,6 +56,8 @@
  *   its random id.
  * fate_answer (monitor to net): one of six words, to a connection that asked, by net's number; one
  *   that is not there is ignored.
+ * tell (worker to monitor): frames that say "this address is at this interface" leave the host a
+ *   few times; the worker could send them itself, and none goes out for what is not here.
  * hook_stop (worker to monitor, monitor to hooks): ends the programs that run for this worker's
  *   migration and nothing else: it names nobody, and the monitor knows whose hooks they are.
  * reserve (worker to monitor): what its peer announced, against limits that are the monitor's; a

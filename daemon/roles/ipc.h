@@ -18,7 +18,7 @@
 #define IPC_BYTES_MAX (256 << 10) /* of one message */
 #define IPC_QUEUE_MAX (16 << 20)  /* bytes that wait for one receiver: more means that it hangs */
 
-#define IPC_CASES (MIGRATE__IPC__BODY_UNWANTED + 1)
+#define IPC_CASES (MIGRATE__IPC__BODY_TELL + 1)
 
 struct ipc_msg {
 	Migrate__Ipc *m;

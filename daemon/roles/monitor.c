@@ -23,6 +23,7 @@
 #include "roles/joins.h"
 #include "roles/recover.h"
 #include "roles/settle.h"
+#include "roles/tell.h"
 #include "session/ktls.h"
 
 #define DEATHS_MAX      5 /* of one service; the count goes down by one a minute */
@@ -552,6 +553,7 @@ static void finish(struct monitor *m)
 	moves_fini(m);
 	monitor_hooks_fini(m);
 	settle_fini(m);
+	tell_fini(m);
 	rates_fini(&m->rates);
 	groups_free(m->groups);
 	migrations_fini(&m->ended);

@@ -46,8 +46,8 @@ struct move {
 	struct address to;       /* source: whom to dial */
 	char *key;               /* owned; the peer's fingerprint; NULL: not connected yet */
 	char peer_boot_id[BOOT_ID_BYTES], local_ip[LOCAL_IP_BYTES]; /* source: our end */
-	bool doubtful;                 /* the worker has said so: not told to anybody yet */
-	struct joins joins;            /* further connections */
+	bool doubtful;      /* the worker has said so: not told to anybody yet */
+	struct joins joins; /* further connections */
 	/* admit.c: destination */
 	bool begun; /* the peer has said what it wants */
 	int64_t accepted_us;
@@ -85,6 +85,7 @@ struct monitor {
 	struct move *moves;
 	size_t n_moves;
 	struct child *sweeper;
+	struct tell *tells;
 	struct doubt *doubts;      /* settle.c's */
 	struct hook_job *answered; /* move_hooks.c's */
 	struct groups *groups;
@@ -137,7 +138,6 @@ void move_hook_asked(void *move, struct ipc_msg *msg);
 void move_hook_stop(void *move, struct ipc_msg *msg);
 void move_hooks_fini(struct move *v);
 void monitor_hooks_fini(struct monitor *m);
-/* For a control that is started anew. Copies. */
 void moves_remember(struct monitor *m, const Migrate__Done *d);
 /* From net; when it has died, what it was dialling will not come. */
 void monitor_connected(void *arg, struct ipc_msg *msg);

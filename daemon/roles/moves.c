@@ -25,6 +25,7 @@
 #include "roles/refuse.h"
 #include "roles/settle.h"
 #include "roles/subject.h"
+#include "roles/tell.h"
 #include "roles/why.h"
 #include "wire/err_wire.h"
 
@@ -304,8 +305,16 @@ static void on_worker_ended(void *arg, int status, bool heard unused_arg)
 		end_as(v, verdict, e);
 }
 
+static void on_worker_tell(void *arg, struct ipc_msg *msg)
+{
+	const struct move *v = arg;
+
+	tell_begin(v->monitor, msg->m->tell);
+}
+
 static const struct child_ops worker_ops = {
-	.by_case = { [MIGRATE__IPC__BODY_PROGRESS] = on_worker_progress,
+	.by_case = { [MIGRATE__IPC__BODY_TELL] = on_worker_tell,
+		[MIGRATE__IPC__BODY_PROGRESS] = on_worker_progress,
 		[MIGRATE__IPC__BODY_DONE] = on_worker_done,
 		[MIGRATE__IPC__BODY_HOOK_RUN] = move_hook_asked,
 		[MIGRATE__IPC__BODY_HOOK_STOP] = move_hook_stop,

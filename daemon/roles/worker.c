@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "engine/engine.h"
 #include "engine/hook.h"
+#include "engine/network.h"
 #include "kernel/confine.h"
 #include "roles/ipc.h"
 #include "roles/journal.h"
@@ -264,6 +265,28 @@ static const char *outcome_name(const struct worker *w, const struct engine_outc
 	return engine_result_name(out->result);
 }
 
+static void on_told(void *arg, const struct network *n)
+{
+	struct worker *w = arg;
+	Migrate__Tell t = MIGRATE__TELL__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	ProtobufCBinaryData ips[NETWORK_ADDRESSES_MAX];
+	uint32_t interfaces[NETWORK_ADDRESSES_MAX];
+
+	for (size_t i = 0; i < n->n_addresses && i < ARRAY_LEN(ips); i++) {
+		ips[t.n_ips].data = n->addresses[i].ip.bytes;
+		ips[t.n_ips].len = net_ip_len(n->addresses[i].ip.family);
+		interfaces[t.n_ips++] = n->addresses[i].index;
+	}
+	t.ips = ips;
+	t.interfaces = interfaces;
+	t.n_interfaces = t.n_ips;
+	ipc.body_case = MIGRATE__IPC__BODY_TELL;
+	ipc.tell = &t;
+	if (t.n_ips)
+		worker_say(w, &ipc);
+}
+
 static void say_done(struct worker *w, const struct engine_outcome *out)
 {
 	autoarena struct arena *a = arena_new();
@@ -466,6 +489,7 @@ int worker_main(void)
 		.on_mark = on_mark,
 		.on_undo = on_undo,
 		.on_network = on_network,
+		.on_told = on_told,
 		.on_ended = on_ended,
 		.open_stream = worker_open_stream,
 		.page_thread = confine_page_thread };
