@@ -34,8 +34,9 @@ def connected(kernel):
                        "--protected-mode", "no")
         wait_for("redis-server", 60, lambda: vm.exec(
             "a", "redis-cli", "-h", ADDRESS, "ping", check=False).stdout.strip() == "PONG")
-        vm.exec("b", "bash", "-c", "mkfifo /tmp/end; (sleep 1000 >/tmp/end &) ; "
-                "ip netns exec c setsid python3 /tmp/client.py redis %s %s </tmp/end >/tmp/said 2>&1 &" % (
+        vm.exec("b", "bash", "-c", "exec </dev/null >/dev/null 2>&1; mkfifo /tmp/end; "
+                "setsid sleep 1000 >/tmp/end & "
+                "setsid ip netns exec c python3 /tmp/client.py redis %s %s </tmp/end >/tmp/said 2>&1 &" % (
                     ADDRESS, PORT))
         where = "a"
 
