@@ -30,8 +30,7 @@ struct err *capture_all(struct task *t, struct snapshot *s) must_check;
 
 /* Late kinds, of a held task whose descriptors are those of `of`, which lives longer than s. Makes
  * no remote call. The first error ends it. */
-struct err *capture_late(
-	struct task *t, const struct snapshot *of, struct snapshot *s) must_check;
+struct err *capture_late(struct task *t, const struct snapshot *of, struct snapshot *s) must_check;
 
 /* Calls yield for all objects, in order; *yielded counts them also when it fails. */
 struct err *capture_yield(struct task *t, struct snapshot *s, size_t *yielded) must_check;

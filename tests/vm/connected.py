@@ -47,7 +47,8 @@ def connected(kernel):
         for n in (1, 2):
             before = replies()
             wait_for("the client", 60, lambda: replies() > before)
-            done = json.loads(vm.exec(where, "migratectl", "--json", "send", str(pid), OTHER[where])
+            done = json.loads(vm.exec(where, "migratectl", "--json", "send", str(pid), OTHER[where],
+                                      "--force-switch", "--max-rounds", "4")
                               .stdout.splitlines()[-1])
             expect(done["outcome"] == "moved" and done["connections"] >= 1, "%s", done)
             where = OTHER[where]
