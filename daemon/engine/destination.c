@@ -51,6 +51,7 @@ struct destination {
 	int scratch_fd; /* holds the lock; -1: none */
 	struct site *site;
 	struct network_site network;
+	bool network_ready;
 	struct page_sink *sink;
 	unsigned streams; /* agreed on at most */
 	struct lanes lanes;
@@ -198,13 +199,24 @@ static struct err *take_network(struct destination *d, const struct frame_head *
 	return network_site_plan(&d->network, body, h->length);
 }
 
+/* The addresses are there, or whoever brings them has been asked, before the first connection is
+ * rebuilt. */
+static struct err *prepare_network(struct destination *d)
+{
+	if (d->network_ready)
+		return NULL;
+	d->network_ready = true;
+	TRY(network_site_prepare(&d->network));
+	return hook(d, "address");
+}
+
 static struct err *take_connections(struct destination *d, const struct frame_head *h)
 {
 	autofree uint8_t *body = xcalloc(1, h->length + 1);
 
 	TRY(channel_read(&d->peer.ch, body, h->length));
 	TRY(network_site_connections(&d->network, body, h->length));
-	return network_site_prepare(&d->network);
+	return prepare_network(d);
 }
 
 static struct err *take_ping(struct destination *d, const struct frame_head *h unused_arg)
@@ -586,8 +598,7 @@ static struct err *rebuild(void *ctx)
 	alive(d);
 	close_sink(d);
 	TRY(hook(d, "frozen"));
-	TRY(network_site_prepare(&d->network));
-	TRY(hook(d, "address"));
+	TRY(prepare_network(d));
 	TRY(site_finish(d->site, MAX(elapsed, (int64_t)0)));
 	FAULT("destination.finished");
 	return site_hold(d->site);

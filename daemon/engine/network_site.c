@@ -182,7 +182,7 @@ struct err *network_site_prepare(struct network_site *n)
 {
 	char text[NET_IP_TEXT];
 
-	if (n->made || (!n->list.n_addresses && !n->list.n_connections))
+	if (!n->list.n_addresses && !n->list.n_connections)
 		return NULL;
 	TRY(network_note(n->io, &n->list));
 	if (n->list.n_addresses)

@@ -449,6 +449,9 @@ static struct err *send_last(void *ctx)
 	if (s->gives)
 		TRY(source_hold_group(s));
 	TRY(send_late_guards(s));
+	TRY(source_network_lock(s));
+	TRY(source_network_leave(s));
+	TRY(hook(s, "address"));
 	TRY(source_network_send(s));
 	m.frozen_ns = s->frozen_ns + s->clock.offset_ns;
 	m.rounds = s->round.number + 1;
@@ -476,8 +479,6 @@ static struct err *offered(void *ctx)
 	autoarena struct arena *a = arena_new();
 	void *msg;
 
-	TRY(source_network_leave(s));
-	TRY(hook(s, "address"));
 	source_wait(s);
 	TRY(peer_expect(&s->peer, a, FRAME_READY, &migrate__ready__descriptor, &msg));
 	TRY(hook(s, "pre-commit"));

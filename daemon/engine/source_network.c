@@ -494,20 +494,28 @@ static struct err *tell_connections(struct source *s)
 	return peer_reason(&s->peer, peer_send(&s->peer, FRAME_CONNECTIONS, &m.base));
 }
 
+/* Nobody but us, or who has read the list, makes it run from here on. */
+struct err *source_network_lock(struct source *s)
+{
+	struct source_network *w = &s->network;
+
+	TRY(list_connections(s));
+	if (!w->list.n_connections)
+		return NULL;
+	TRY(source_hold_group(s));
+	w->given_up = true;
+	return network_lock(&w->list);
+}
+
 struct err *source_network_send(struct source *s)
 {
 	struct source_network *w = &s->network;
 	struct object_set none = { .sorted = true };
 	uint64_t changed;
 
-	TRY(list_connections(s));
-	if (!w->list.n_connections)
+	if (!w->locked || !w->list.n_connections)
 		return NULL;
 	TRY(tell_connections(s));
-	/* Nobody but us, or who has read the list, makes it run from here on. */
-	TRY(source_hold_group(s));
-	w->given_up = true;
-	TRY(network_lock(&w->list));
 	snapshot_init(&w->late, &s->out->notes, s->cache);
 	TRY(capture_late(s->task, &s->frozen, &w->late));
 	TRY(source_blocked(s));

@@ -30,10 +30,12 @@ struct err *source_network_close(struct source *s) must_check;
 /* Held: lets it go on for moments until nothing waits that would be lost (connections not accepted,
  * handshakes, what it has closed and the kernel still delivers), or what the options say. */
 struct err *source_network_drain(struct source *s) must_check;
-/* Held in its group, all else sent: locks its connections, captures and sends them. */
-struct err *source_network_send(struct source *s) must_check;
-/* The addresses leave. */
+/* Held in its group, all else sent: nothing of its connections comes in or goes out any more. */
+struct err *source_network_lock(struct source *s) must_check;
+/* Then the addresses leave, */
 struct err *source_network_leave(struct source *s) must_check;
+/* and the connections are captured and sent. */
+struct err *source_network_send(struct source *s) must_check;
 /* Undoes all of these; the process is still held. */
 void source_network_back(struct source *s);
 /* The original has ended. */

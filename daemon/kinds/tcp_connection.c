@@ -249,7 +249,8 @@ static struct err *connect_silently(
 	char text[SOCKADDR_TEXT];
 
 	if (bind(fd, &local->any, sockaddr_len(local)) < 0)
-		return err_errno(errno, "bind %s", sockaddr_text(local, text));
+		return err_hint(err_errno(errno, "bind %s", sockaddr_text(local, text)),
+			"an address that does not come along can be brought by a hook (address)");
 	if (connect(fd, &peer->any, sockaddr_len(peer)) < 0)
 		return err_errno(errno, "connect to %s", sockaddr_text(peer, text));
 	return NULL;

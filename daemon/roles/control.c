@@ -523,6 +523,7 @@ static void on_answer(void *arg, struct ipc *from unused_arg, struct ipc_msg *ms
 		return;
 	}
 	if (answer->id[0]) {
+		free(c->id);
 		c->id = xstrdup(answer->id);
 		c->side = "source";
 		return;
