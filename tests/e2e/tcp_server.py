@@ -4,7 +4,8 @@
 
   stream HOST PORT        the other end of tcp_client.py stream; prints its result
   echo HOST PORT          any number of connections
-  slow HOST PORT GO       reads to the end; when the file GO is there, answers with what it has read
+  slow HOST PORT GO       reads to the end; when the file GO is there, answers with what it has read; with the
+                          second half of it when GO.on is there
   talk HOST PORT GO       says hello and ends its sending; reads on until the end; writes it to GO.got
   deaf HOST PORT GO       accepts nobody until the file GO is there, then echoes
 """
@@ -63,6 +64,8 @@ def slow(host, port, go):
     print("read", len(got), flush=True)
     wait_for(go)
     for i in range(0, len(got), 65536):
+        if i > len(got) // 2:
+            wait_for(go + ".on")
         s.sendall(got[i:i + 65536])
         time.sleep(0.01)
     s.close()
