@@ -110,7 +110,7 @@ struct err *network_site_check(struct network_site *n)
 
 static int by_pair(const void *a, const void *b)
 {
-	return memcmp(a, b, sizeof(struct net_pair));
+	return net_pair_order(a, b);
 }
 
 bool network_site_has(const struct network_site *n, const struct net_pair *p)

@@ -105,11 +105,9 @@ static struct err *not_taken(const struct source *s, const struct net_address *a
 	if (net_ip_equal(&a->ip, &s->opt->own))
 		return err_hint(
 			err_new(ERR_UNSUPPORTED,
-				"connections stand on %s, which this migration itself goes over",
-				text),
+				"%s cannot leave: this migration itself goes over it", text),
 			"give the service an address of its own, or move the network by other "
-			"means "
-			"and say --take-address none");
+			"means and say --take-address none");
 	return err_hint(err_new(ERR_UNSUPPORTED,
 				"connections stand on %s, which is this host's own address", text),
 		"close them, or say --take-address %s if this host can do without it, or none if "
@@ -127,8 +125,9 @@ static struct err *decide(
 	*take = false;
 	if (s->opt->take == TAKE_NONE)
 		return NULL;
-	*take = s->opt->take == TAKE_AUTO ? !is_own(s, a)
-					  : given && !net_ip_equal(&a->ip, &s->opt->own);
+	if (given && net_ip_equal(&a->ip, &s->opt->own))
+		return not_taken(s, a);
+	*take = s->opt->take == TAKE_AUTO ? !is_own(s, a) : given;
 	if (*take && !s->opt->may_take)
 		return err_hint(
 			err_new(ERR_DENIED, "only root may have the address %s leave this host",
@@ -182,7 +181,8 @@ static struct err *choose_addresses(
 		struct err *e = NULL;
 		bool take = false;
 
-		if (is_among(&v[i].ip, use->addresses, use->n_addresses))
+		if (is_among(&v[i].ip, use->addresses, use->n_addresses) ||
+			is_among(&v[i].ip, s->opt->take_given, s->opt->n_take_given))
 			e = decide(s, use, &v[i], &take);
 		if (!e && take)
 			e = others(s, snap, &v[i].ip);
@@ -204,7 +204,7 @@ static struct err *choose_addresses(
 
 static int by_pair(const void *a, const void *b)
 {
-	return memcmp(a, b, sizeof(struct net_pair));
+	return net_pair_order(a, b);
 }
 
 /* A connection within this host has its other end in the process, too, or cannot be moved. */
@@ -240,18 +240,20 @@ static struct err *check_inner(struct source *s, const struct net_use *use)
 	return NULL;
 }
 
-/* Can both be had here? Said in the rehearsal, not when it stands still. */
-static void probe(struct notes *notes, const struct net_use *use)
+/* Can both be had here? Said in the rehearsal, not when it stands still. What only listens needs no
+ * lock. */
+static void probe(struct source *s, const struct net_use *use)
 {
-	struct err *e;
+	struct notes *notes = &s->out->notes;
+	struct err *e = netlock_probe();
 
-	if (!use->n_connections && !use->n_listeners)
-		return;
-	e = netlock_probe();
-	if (e && !use->n_connections) {
+	s->network.lockless = e && !use->n_connections;
+	if (s->network.lockless) {
 		autofree char *line = err_line(e);
 
-		notes_warnf(notes, "who connects to it in the last moment may be reset: %s", line);
+		if (use->n_listeners)
+			notes_warnf(notes, "who connects to it in the last moment may be reset: %s",
+				line);
 		err_free(e);
 	} else if (e) {
 		notes_refuse(notes, e);
@@ -294,7 +296,7 @@ struct err *source_network_plan(struct source *s)
 		return err_new(ERR_LIMIT, "%zu connections, at most %d can be moved",
 			use.n_connections, NETWORK_CONNECTIONS_MAX);
 	s->out->stats.connections = use.n_connections;
-	probe(&s->out->notes, &use);
+	probe(s, &use);
 	keep_connections(w, &use);
 	s->peer.network = &w->list;
 	TRY(check_inner(s, &use));
@@ -310,6 +312,8 @@ static struct err *close_doors(struct source *s)
 
 	TRY(file_table_read(w->before.arena, s->task, &w->before.files));
 	TRY(look(s, &w->before, &w->use));
+	if (w->lockless && !w->list.n_addresses)
+		return NULL;
 	TRY(network_note(s->io, &w->list));
 	w->locked = true;
 	TRY(netlock_make(s->opt->id));
@@ -406,7 +410,7 @@ struct err *source_network_drain(struct source *s)
 	int64_t moment = DRAIN_FIRST_US;
 	struct net_pending p;
 
-	if (!s->network.locked)
+	if (!s->network.any)
 		return NULL;
 	for (;;) {
 		TRY(pending(s, &p));
@@ -430,7 +434,7 @@ static struct err *check_doors(const struct source *s, const struct net_use *use
 		size_t k = 0;
 
 		while (k < was->n_listeners &&
-			memcmp(&was->listeners[k], &use->listeners[i], sizeof(*was->listeners)))
+			net_end_order(&was->listeners[k], &use->listeners[i]) != 0)
 			k++;
 		if (k == was->n_listeners)
 			return err_hint(

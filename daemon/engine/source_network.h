@@ -16,6 +16,7 @@ struct source_network {
 	struct net_use use;     /* when nobody new was let in any more */
 	struct snapshot late;   /* connections, as they were captured */
 	bool any;               /* it has sockets that others can reach, or have reached */
+	bool lockless;          /* this kernel has no lock, and it can do without */
 	bool locked;            /* the lock may be there */
 	bool passes;            /* it lets all pass again, and is to be removed */
 	bool given_up;          /* addresses may be missing, connections in repair mode */

@@ -16,6 +16,22 @@ bool net_ip_equal(const struct net_ip *a, const struct net_ip *b)
 	return a->family == b->family && memcmp(a->bytes, b->bytes, net_ip_len(a->family)) == 0;
 }
 
+int net_end_order(const struct net_end *a, const struct net_end *b)
+{
+	int ip = memcmp(a->ip.bytes, b->ip.bytes, sizeof(a->ip.bytes));
+
+	if (a->ip.family != b->ip.family)
+		return a->ip.family < b->ip.family ? -1 : 1;
+	return ip ? ip : (int)a->port - (int)b->port;
+}
+
+int net_pair_order(const struct net_pair *a, const struct net_pair *b)
+{
+	int local = net_end_order(&a->local, &b->local);
+
+	return local ? local : net_end_order(&a->remote, &b->remote);
+}
+
 bool net_ip_is_any(const struct net_ip *ip)
 {
 	static const uint8_t none[16];

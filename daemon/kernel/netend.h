@@ -21,6 +21,10 @@ struct net_pair {
 	struct net_end local, remote;
 };
 
+/* For sorting; 0: equal. */
+int net_end_order(const struct net_end *a, const struct net_end *b);
+int net_pair_order(const struct net_pair *a, const struct net_pair *b);
+
 #define NET_IP_TEXT  46
 #define NET_END_TEXT 56
 size_t net_ip_len(int family); /* 4 or 16; 0 for any other family */
