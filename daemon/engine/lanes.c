@@ -5,17 +5,13 @@
 /* How long a connection may take to be made. */
 #define OPEN_US 10000000
 /* Without kernel TLS a stream keeps two processors busy at either end: who reads or places pages,
- * and who encrypts. But a second one fills what the first one leaves idle, even where both hosts
- * are the same two processors (HACKING has the figures). More than the last has not been tried. */
+ * and who encrypts. More than this has not been tried. */
 #define CPUS_PER_STREAM 2
-#define AUTO_MIN        2
 #define AUTO_MAX        4
 
 unsigned lanes_auto(unsigned cpus)
 {
-	if (cpus < AUTO_MIN)
-		return 1;
-	return MIN(MAX(cpus / CPUS_PER_STREAM, AUTO_MIN), AUTO_MAX);
+	return MIN(MAX(cpus / CPUS_PER_STREAM, 1U), AUTO_MAX);
 }
 
 /* ---- open and close ---- */

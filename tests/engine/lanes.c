@@ -499,7 +499,7 @@ static void all_connections_or_none(unused_arg void **state)
 
 static void numbers(unused_arg void **state)
 {
-	static const unsigned want[] = { 1, 1, 2, 2, 2, 2, 3, 3, 4, 4, 4 };
+	static const unsigned want[] = { 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 4 };
 
 	for (unsigned i = 0; i < ARRAY_LEN(want); i++)
 		assert_int_equal(lanes_auto(i), want[i]);
