@@ -4,7 +4,7 @@
 line of stdin, or by itself; and exits with 1 as soon as anything is not as it should be.
 
   redis HOST PORT              one connection: writes numbers and reads them back, one after the other
-  stream HOST PORT SECONDS     both directions at full speed, every byte checked, then the ends of both
+  stream HOST PORT             both directions at full speed, every byte checked, then the ends of both
   many HOST PORT COUNT         holds so many connections; on each line of stdin an echo on all of them
 """
 import json
@@ -112,10 +112,9 @@ class Stream:
         return {"sent": self.sent, "got": self.got, "gaps": self.gaps.found}
 
 
-def stream(host, port, seconds):
+def stream(host, port):
     s = socket.create_connection((host, int(port)))
-    until = time.monotonic() + float(seconds)
-    return Stream(s, 1, 2).run(lambda: time.monotonic() > until)
+    return Stream(s, 1, 2).run(asked_to_end)
 
 
 def many(host, port, count):
