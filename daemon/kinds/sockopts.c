@@ -363,12 +363,38 @@ static struct err *defaults_of(
 	return NULL;
 }
 
+/* A classic packet filter, as it was attached. Here the length counts instructions. */
+static struct err *filter_capture(struct capture *c, int fd, Migrate__Kind__Socket *m)
+{
+	socklen_t len = 0;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &len) < 0 || !len)
+		return NULL;
+	m->filter.data = arena_array(c->arena, len, sizeof(struct sock_filter));
+	if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, m->filter.data, &len) < 0)
+		return err_errno(errno, "read its packet filter");
+	m->filter.len = len * sizeof(struct sock_filter);
+	return NULL;
+}
+
+static struct err *filter_apply(int fd, const Migrate__Kind__Socket *m)
+{
+	const struct sock_fprog f = { .len = (unsigned short)(m->filter.len /
+							      sizeof(struct sock_filter)),
+		.filter = (struct sock_filter *)(void *)m->filter.data };
+
+	if (f.len && setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &f, sizeof(f)) < 0)
+		return err_errno(errno, "attach its packet filter");
+	return NULL;
+}
+
 struct err *sockopts_capture(struct capture *c, const struct sock_seen *s, Migrate__Kind__Socket *m)
 {
 	Migrate__Kind__SocketOption *found[ARRAY_LEN(opts)];
 	const struct defaults *d;
 	struct value mine;
 
+	TRY(filter_capture(c, s->fd, m));
 	TRY(defaults_of(c, s, &d));
 	for (size_t i = 0; i < ARRAY_LEN(opts); i++) {
 		const struct opt *o = &opts[i];
@@ -391,6 +417,9 @@ static const struct opt *opt_find(int level, int name)
 
 struct err *sockopts_valid(const Migrate__Kind__Socket *m)
 {
+	if (m->filter.len % sizeof(struct sock_filter) ||
+		m->filter.len / sizeof(struct sock_filter) > BPF_MAXINSNS)
+		return err_new(ERR_PEER, "a packet filter of %zu bytes", m->filter.len);
 	if (m->n_options > OPT_COUNT_MAX)
 		return err_new(ERR_PEER, "%zu socket options", m->n_options);
 	for (size_t i = 0; i < m->n_options; i++) {
@@ -459,6 +488,7 @@ struct err *sockopts_apply(int fd, const Migrate__Kind__Socket *m)
 {
 	struct value v;
 
+	TRY(filter_apply(fd, m)); /* SO_LOCK_FILTER is among the others */
 	for (size_t i = 0; i < ARRAY_LEN(opts); i++)
 		for (size_t k = 0; k < m->n_options; k++) {
 			if (m->options[k]->level != opts[i].level ||
@@ -474,17 +504,11 @@ struct err *sockopts_apply(int fd, const Migrate__Kind__Socket *m)
 
 static void refuse_filter(struct capture *c, const struct sock_seen *s)
 {
-	struct sock_filter none[1];
 	socklen_t len = 0;
 
-	/* The length counts instructions; an eBPF program has no text to give: EACCES. */
-	if (getsockopt(s->fd, SOL_SOCKET, SO_GET_FILTER, none, &len) < 0) {
-		if (errno == EACCES)
-			capture_refuse(c, err_new(ERR_UNSUPPORTED, "an eBPF filter is attached"));
-	} else if (len > 0) {
-		capture_refuse(c, err_new(ERR_UNSUPPORTED,
-					  "a packet filter of %u instructions is attached", len));
-	}
+	/* An eBPF program has no text to give. */
+	if (getsockopt(s->fd, SOL_SOCKET, SO_GET_FILTER, NULL, &len) < 0 && errno == EACCES)
+		capture_refuse(c, err_new(ERR_UNSUPPORTED, "an eBPF filter is attached"));
 }
 
 /* The kernel lists a host's groups, not a socket's; but a socket tells the filter of a group that

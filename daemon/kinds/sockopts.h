@@ -7,7 +7,7 @@
 /* Options of s->fd that differ from those of a fresh socket; allocated in the arena. */
 struct err *sockopts_capture(
 	struct capture *c, const struct sock_seen *s, Migrate__Kind__Socket *m) must_check;
-/* Filters, multicast memberships and other things that hang on a socket and cannot be carried:
+/* eBPF filters, multicast memberships and other things that hang on a socket and cannot be carried:
  * each is refused by name. */
 struct err *sockopts_refuse(struct capture *c, const struct sock_seen *s) must_check;
 /* PEER if an option is not in the table or has a value of the wrong size. */
