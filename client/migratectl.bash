@@ -6,6 +6,7 @@ _migratectl() {
 		word=${COMP_WORDS[i]}
 		case $word in
 		--control | --downtime | --max-rounds | --streams | --bandwidth | --timeout | --unit | --key) ((i++)) ;;
+		--pid | --files | --unix-external | --tty | --take-address | --accept-queue) ((i++)) ;;
 		-*) ;;
 		*) [ -z "$verb" ] && verb=$word || ((n++)) ;;
 		esac
@@ -14,6 +15,8 @@ _migratectl() {
 	case $prev in
 	--control) COMPREPLY=($(compgen -f -- "$cur")); return ;;
 	--unit) COMPREPLY=($(compgen -W "stop refuse" -- "$cur")); return ;;
+	--take-address) COMPREPLY=($(compgen -W "auto none" -- "$cur")); return ;;
+	--accept-queue) COMPREPLY=($(compgen -W "refuse reset" -- "$cur")); return ;;
 	--streams) COMPREPLY=($(compgen -W "1 2 3 4" -- "$cur")); return ;;
 	--downtime | --max-rounds | --bandwidth | --timeout) return ;;
 	esac
@@ -36,6 +39,7 @@ _migratectl() {
 	[ "$verb" = send ] && [[ $cur == -* ]] && word="--downtime --force-switch --max-rounds
 		--streams --bandwidth --timeout --pid --files --unix-external --unit --tty
 		--take-address --accept-queue --dry-run --json --control"
+	[ "$verb" = check ] && [[ $cur == -* ]] && word="--take-address --json --control"
 	COMPREPLY=($(compgen -W "$word" -- "$cur"))
 }
 complete -F _migratectl migratectl
