@@ -346,7 +346,10 @@ int hooks_main(void)
 
 	if (e || msg.m->body_case != MIGRATE__IPC__BODY_HOOK_RUN)
 		return 1;
-	e = hooks_run(msg.m->hook_run, IPC_FD, msg.n_fds ? msg.fds[0] : -1);
+	/* As in the worker: what could not come here is no "nothing". */
+	e = msg.m->hook_run->told_only ? NULL : ipc_no_room(&msg);
+	if (!e)
+		e = hooks_run(msg.m->hook_run, IPC_FD, msg.n_fds ? msg.fds[0] : -1);
 	if (e)
 		result.error = err_to_wire(
 			a, e, msg.m->hook_run->progress->side, msg.m->hook_run->progress->state);

@@ -41,7 +41,9 @@
  *   is dropped, and the process is found by the kernel's word (pid and start time) all the same.
  * hook_run (worker to monitor, monitor to hooks): the worker names an event and numbers; which
  *   directory and how long are the monitor's. One at a time; programs and directory must be root's.
- *   Texts reach the programs as JSON and environment, never as a command.
+ *   Texts reach the programs as JSON and environment, never as a command. The file beside it is
+ *   parsed by the process that runs the hooks and by no other; what is in it takes no field's place
+ *   that the message has.
  * hook_result (hooks to monitor, monitor to worker): an answer to the one run that waits for it,
  *   and any other is dropped. An error can only stop a move that has not been committed.
  * refuse (monitor to net): an error's text, and a socket that net had before; a child of net's says

@@ -6,9 +6,12 @@
 #include <jansson.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "engine/network.h"
 #include "engine/patience.h"
 #include "roles/hooks.h"
@@ -110,28 +113,47 @@ static json_t *json_addresses(const struct network *n)
 	json_t *list = json_array();
 	char text[NET_IP_TEXT];
 
+	/* The name of an interface may be any bytes; then it is null, like a process's. */
 	for (size_t i = 0; i < n->n_addresses; i++)
-		json_array_append_new(list, json_pack("{s:s,s:i,s:s}", "address",
-						    net_ip_text(&n->addresses[i].ip, text),
-						    "prefix", (int)n->addresses[i].prefix,
-						    "interface", n->addresses[i].interface));
+		json_array_append_new(
+			list, json_pack("{s:s,s:i,s:o?}", "address",
+				      net_ip_text(&n->addresses[i].ip, text), "prefix",
+				      (int)n->addresses[i].prefix, "interface",
+				      json_string(n->addresses[i].interface)));
 	return list;
 }
 
-/* A file, because it may be longer than a message. -1: there is nothing to tell, or no room. */
-static int network_file(const struct network *n)
+/* Written at once: the process may stand still, and jansson makes a call for each token. */
+static struct err *write_network(int fd, const struct network *n)
+{
+	json_t *root = json_object();
+	char *text;
+	struct err *e;
+
+	json_object_set_new(root, "connections", json_connections(n));
+	json_object_set_new(root, "addresses", json_addresses(n));
+	text = json_dumps(root, JSON_COMPACT);
+	json_decref(root);
+	if (!text)
+		abort();
+	e = io_write_full(fd, text, strlen(text), "network of a hook");
+	free(text);
+	if (!e && lseek(fd, 0, SEEK_SET) < 0)
+		e = err_errno(errno, "rewind the network of a hook");
+	return e;
+}
+
+/* A file, because it may be longer than a message. -1: there is nothing to tell. */
+static struct err *network_file(const struct network *n, int *ret)
 {
 	autoclose int fd = n ? memfd_create("network", MFD_CLOEXEC) : -1;
-	json_t *root = n ? json_object() : NULL;
-	bool ok = false;
 
-	if (fd >= 0) {
-		json_object_set_new(root, "connections", json_connections(n));
-		json_object_set_new(root, "addresses", json_addresses(n));
-		ok = json_dumpfd(root, fd, JSON_COMPACT) == 0 && lseek(fd, 0, SEEK_SET) == 0;
-	}
-	json_decref(root);
-	return ok ? take_fd(&fd) : -1;
+	if (n && fd < 0)
+		return err_errno(errno, "make a file for the network of a hook");
+	if (n)
+		TRY(write_network(fd, n));
+	*ret = take_fd(&fd);
+	return NULL;
 }
 
 struct err *worker_hooks(
@@ -151,7 +173,11 @@ struct err *worker_hooks(
 	run.progress = &p;
 	ipc.body_case = MIGRATE__IPC__BODY_HOOK_RUN;
 	ipc.hook_run = &run;
-	network = network_file(h->network);
+	/* Who is asked is not left in the dark: "no connections" could be what it says yes to. */
+	e = network_file(h->network, &network);
+	if (e && !h->told_only)
+		return err_in(e, "hook %s", h->event);
+	err_free(e);
 	pthread_mutex_lock(&w->asking);
 	err_free(worker_tell_with(w, &ipc, network));
 	e = hook_result(w, h);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/text.h"
 #include "roles/hooks.h"
 #include "roles/ipc.h"
 #include "tests/tmp.h"
@@ -60,7 +62,7 @@ static void hook(const struct box *b, const char *name, mode_t mode, const char 
 	assert_int_equal(chmod(path, mode), 0);
 }
 
-static struct err *run_stoppable(struct box *b, int64_t limit_us, int stop_fd)
+static struct err *run_with(struct box *b, int64_t limit_us, int stop_fd, int network_fd)
 {
 	Migrate__Progress p = MIGRATE__PROGRESS__INIT;
 	Migrate__HookRun r = MIGRATE__HOOK_RUN__INIT;
@@ -75,7 +77,12 @@ static struct err *run_stoppable(struct box *b, int64_t limit_us, int stop_fd)
 	r.progress = &p;
 	r.hooks_dir = b->hooks;
 	r.limit_us = (uint64_t)limit_us;
-	return hooks_run(&r, stop_fd, -1);
+	return hooks_run(&r, stop_fd, network_fd);
+}
+
+static struct err *run_stoppable(struct box *b, int64_t limit_us, int stop_fd)
+{
+	return run_with(b, limit_us, stop_fd, -1);
 }
 
 static struct err *run(struct box *b, int64_t limit_us)
@@ -152,6 +159,66 @@ static void told(void **state)
 	assert_non_null(strstr(text, "MIGRATED_EVENT=pre-freeze\n"));
 	assert_non_null(strstr(text, "MIGRATED_SIDE=source\n"));
 	assert_null(strstr(text, "SECRET"));
+}
+
+static int network_file(const char *text)
+{
+	int fd = memfd_create("network", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_null(io_write_full(fd, text, strlen(text), "network"));
+	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+	return fd;
+}
+
+static void told_the_network(void **state)
+{
+	autoclose int fd =
+		network_file("{\"connections\":[{\"local\":\"10.77.0.100:6379\","
+			     "\"remote\":\"10.77.0.3:40000\"}],\"addresses\":[],\"pid\":1}");
+	autoclose int cut = network_file("{\"connections\":[");
+	autoarena struct arena *a = arena_new();
+	struct box *b = *state;
+	char script[200], *text;
+
+	snprintf(script, sizeof(script), "cat > %s", b->out);
+	hook(b, "x", 0755, script);
+	assert_null(run_with(b, 5000000, -1, fd));
+	text = output(a, b);
+	assert_non_null(strstr(text, "\"connections\":[{\"local\":\"10.77.0.100:6379\","
+				     "\"remote\":\"10.77.0.3:40000\"}]"));
+	assert_non_null(strstr(text, "\"addresses\":[]"));
+	assert_non_null(strstr(text, "\"pid\":4242")); /* what the monitor says stays */
+	assert_null(strstr(text, "\"pid\":1}"));
+	/* what is no JSON does not spoil the rest */
+	assert_null(run_with(b, 5000000, -1, cut));
+	text = output(a, b);
+	assert_null(strstr(text, "connections"));
+	assert_non_null(strstr(text, "\"pid\":4242"));
+	assert_null(run(b, 5000000));
+	assert_null(strstr(output(a, b), "connections"));
+}
+
+/* 10,000 connections are more than a message or a pipe takes. */
+static void told_of_many(void **state)
+{
+	autoarena struct arena *a = arena_new();
+	autotext struct text many = { 0 };
+	struct box *b = *state;
+	char script[200];
+	autoclose int fd = -1;
+
+	text_addf(&many, "{\"connections\":[");
+	for (int i = 0; i < 10000; i++)
+		text_addf(&many,
+			"%s{\"local\":\"[fd77::100]:6379\",\"remote\":\"[fd77::%x]:40000\"}",
+			i ? "," : "", (unsigned)i + 1);
+	text_addf(&many, "]}");
+	fd = network_file(text_str(&many));
+	snprintf(script, sizeof(script), "tr ',' '\\n' | grep -c '\"remote\"' > %s", b->out);
+	hook(b, "x", 0755, script);
+	assert_null(run_with(b, 20000000, -1, fd));
+	assert_string_equal(output(a, b), "10000\n");
 }
 
 static void veto(void **state)
@@ -260,8 +327,9 @@ static void not_trusted(void **state)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
-	const struct CMUnitTest tests[] = { T(nothing), T(order), T(told), T(veto), T(cannot_run),
-		T(time_limit), T(daemonizes), T(talks), T(told_to_stop), T(not_trusted) };
+	const struct CMUnitTest tests[] = { T(nothing), T(order), T(told), T(told_the_network),
+		T(told_of_many), T(veto), T(cannot_run), T(time_limit), T(daemonizes), T(talks),
+		T(told_to_stop), T(not_trusted) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
