@@ -25,6 +25,7 @@
 #include "roles/refuse.h"
 #include "roles/settle.h"
 #include "roles/subject.h"
+#include "roles/take.h"
 #include "roles/tell.h"
 #include "roles/why.h"
 #include "wire/err_wire.h"
@@ -486,6 +487,8 @@ struct err *move_dial(struct move *v, uint32_t join, int *stream_fd)
 
 static struct err *check_request(const Migrate__SendRequest *r)
 {
+	struct taking unused;
+
 	if (r->unit_policy[0] && strcmp(r->unit_policy, "stop") != 0 &&
 		strcmp(r->unit_policy, "refuse") != 0)
 		return err_new(ERR_INVALID, "--unit is stop or refuse, not \"%s\"", r->unit_policy);
@@ -493,6 +496,7 @@ static struct err *check_request(const Migrate__SendRequest *r)
 		strcmp(r->accept_queue, "reset") != 0)
 		return err_new(ERR_INVALID, "--accept-queue is refuse or reset, not \"%s\"",
 			r->accept_queue);
+	TRY(taking_parse(r->take_address, &unused));
 	if (r->downtime_us > INT64_MAX || r->timeout_us > INT64_MAX)
 		return err_new(ERR_INVALID, "a time that is too long");
 	return NULL;

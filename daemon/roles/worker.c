@@ -27,6 +27,7 @@
 #include "roles/remember.h"
 #include "roles/role.h"
 #include "roles/subject.h"
+#include "roles/take.h"
 #include "roles/unit.h"
 #include "roles/worker.h"
 #include "wire/err_wire.h"
@@ -309,32 +310,11 @@ static void say_done(struct worker *w, const struct engine_outcome *out)
 
 /* ---- source ---- */
 
-static struct err *parse_take(
-	const char *text, struct send_options *opt, struct net_ip v[WORKER_TAKE_MAX])
-{
-	autofree char *copy = xstrdup(text);
-	char *rest = NULL;
-
-	opt->take = strcmp(text, "none") == 0 ? TAKE_NONE : TAKE_AUTO;
-	if (!text[0] || opt->take == TAKE_NONE || strcmp(text, "auto") == 0)
-		return NULL;
-	opt->take = TAKE_GIVEN;
-	opt->take_given = v;
-	for (char *word = strtok_r(copy, ",", &rest); word; word = strtok_r(NULL, ",", &rest)) {
-		if (opt->n_take_given == WORKER_TAKE_MAX)
-			return err_new(
-				ERR_INVALID, "more than %d addresses to take", WORKER_TAKE_MAX);
-		if (!net_ip_parse(word, &v[opt->n_take_given++]))
-			return err_new(ERR_INVALID, "\"%s\" is no address to take", word);
-	}
-	return NULL;
-}
-
 static void send_engine(
 	struct worker *w, const struct engine_io *io, const char *unit, struct engine_outcome *out)
 {
 	const Migrate__SendRequest *r = w->work->send;
-	struct net_ip given[WORKER_TAKE_MAX];
+	struct taking taking;
 	struct send_options opt = {
 		.pid = r->pid,
 		.start_time = w->work->start_time,
@@ -356,11 +336,15 @@ static void send_engine(
 	(void)net_ip_parse(w->work->local_ip, &opt.own);
 	opt.may_take = w->work->asker == 0;
 	opt.reset_unaccepted = strcmp(r->accept_queue, "reset") == 0;
-	out->error = parse_take(r->take_address, &opt, given);
-	if (!out->error)
-		engine_send(io, &opt, out);
-	else
+	out->error = taking_parse(r->take_address, &taking);
+	if (out->error) {
 		snprintf(out->state, sizeof(out->state), "hello");
+		return;
+	}
+	opt.take = taking.take;
+	opt.take_given = taking.v;
+	opt.n_take_given = taking.n;
+	engine_send(io, &opt, out);
 }
 
 static void run_send(struct worker *w, const struct engine_io *io, struct engine_outcome *out)
@@ -428,9 +412,7 @@ static struct err *on_begin(void *arg, const struct incoming *in)
 
 static struct err *on_address(void *arg, const struct net_ip *ip)
 {
-	const struct worker *w = arg;
-
-	return policy_address(&w->policy, ip);
+	return worker_check_address(arg, ip);
 }
 
 static void run_receive(struct worker *w, const struct engine_io *io, struct engine_outcome *out)

@@ -10,8 +10,7 @@
 #include "roles/policy.h"
 #include "roles/unit.h"
 
-#define WORKER_SAY_US   2000000 /* how long the monitor may take to read */
-#define WORKER_TAKE_MAX 16      /* addresses in one request */
+#define WORKER_SAY_US 2000000 /* how long the monitor may take to read */
 
 struct worker {
 	Migrate__Work *work;
@@ -28,6 +27,7 @@ struct worker {
 	uint64_t reserved_bytes;
 	int64_t measured_us;
 	struct err *too_much; /* owned; why we have stopped it ourselves */
+	bool address_denied;  /* the log has it */
 	int interrupt_fd;
 	/* Who asks the monitor holds it until the answer is there. */
 	pthread_mutex_t asking;
@@ -83,3 +83,5 @@ void worker_watch_growth(struct worker *w);
 struct err *worker_why(void *arg, struct err *cancelled) must_check;
 /* It stands still: is it, at the source still, at the destination at all, what may be moved? */
 struct err *worker_check_rights(const struct worker *w, const char *event) must_check;
+/* receive_options.on_address. Of many that are denied the log names the first. */
+struct err *worker_check_address(struct worker *w, const struct net_ip *ip) must_check;

@@ -141,3 +141,14 @@ struct err *worker_check_rights(const struct worker *w, const char *event)
 	audit_denied(w, e);
 	return e;
 }
+
+/* A peer may name any number of them, and a line for each would be for it to write our log. */
+struct err *worker_check_address(struct worker *w, const struct net_ip *ip)
+{
+	struct err *e = policy_address(&w->policy, ip);
+
+	if (e && !w->address_denied)
+		audit_denied(w, e);
+	w->address_denied = w->address_denied || e;
+	return e;
+}

@@ -21,6 +21,13 @@ static void assert_error(struct err *e, enum err_code code, const char *part)
 	err_free(e);
 }
 
+static void assert_addresses(const struct receive_policy *p, const char *text)
+{
+	autofree char *is = ip_set_text(&p->addresses);
+
+	assert_string_equal(is, text);
+}
+
 static void defaults(void **state unused_arg)
 {
 	AUTO(config_fini) struct config c;
@@ -35,11 +42,13 @@ static void defaults(void **state unused_arg)
 	assert_true(c.kernel_tls);
 	assert_int_equal(c.n_listen, 0);
 	assert_true(uid_set_has(&c.receive.uids, 12345));
+	assert_addresses(&c.receive, "any");
 }
 
 static void every_key(void **state unused_arg)
 {
-	static const char text[] = "allow_capabilities = no\n"
+	static const char text[] = "allow_addresses = 10.77.0.96/28, fd77::1\n"
+				   "allow_capabilities = no\n"
 				   "allow_uids = 0, 1000-1999\n"
 				   "allow_users=own # mine\n"
 				   "cgroup = /sys/fs/cgroup/x\n"
@@ -64,6 +73,7 @@ static void every_key(void **state unused_arg)
 
 	config_init(&c);
 	assert_null(config_parse(&c, "f", text));
+	assert_addresses(&c.receive, "10.77.0.96/28,fd77::1/128");
 	assert_false(c.receive.allow_capabilities);
 	assert_true(c.allow_users_own);
 	assert_true(c.debug);
@@ -109,6 +119,9 @@ static void errors(void **state unused_arg)
 		{ "allow_uids = 4294967295", "no range" },
 		{ "allow_uids = x", "uid" },
 		{ "allow_uids = ,", "names no uid" },
+		{ "allow_addresses = ,", "no address in an empty list" },
+		{ "allow_addresses = 10.0.0.0/40", "too long a prefix" },
+		{ "[peer b]\nallow_addresses = b", "line 2: allow_addresses: \"b\" is no address" },
 		{ "hooks_dir = here", "no absolute path" },
 		{ "hook_timeout = 0", "between 1 and 3600" },
 		{ "hook_timeout = 10s", "number of seconds" },
@@ -167,14 +180,17 @@ static void uid_text(void **state unused_arg)
 static void sections(void **state unused_arg)
 {
 	static const char text[] = "allow_uids = 1000-1999\n"
+				   "allow_addresses = 10.77.0.96/28\n"
 				   "max_memory = 1G\n"
 				   "[peer b] # of the team\n"
 				   "allow_uids = 0\n"
+				   "allow_addresses = fd77::/64\n"
 				   "max_incoming = 2\n"
 				   "max_per_minute = 6\n"
 				   "\n"
 				   " [ peer  c.example ] \n"
 				   "allow_receive = no\n"
+				   "allow_addresses = none\n"
 				   "max_memory = any\n"
 				   "max_memory_total = 3G\n"
 				   "[peer d]\n";
@@ -186,13 +202,16 @@ static void sections(void **state unused_arg)
 	p = config_receive(&c, "b");
 	assert_true(uid_set_has(&p->uids, 0));
 	assert_false(uid_set_has(&p->uids, 1000));
+	assert_addresses(p, "fd77::/64");
 	assert_true(p->allow && p->max_memory == 1ULL << 30);
 	assert_true(p->max_incoming == 2 && p->max_per_minute == 6);
 	p = config_receive(&c, "c.example");
 	assert_false(p->allow);
+	assert_addresses(p, "none");
 	assert_true(p->max_memory == 0 && p->max_total == 3ULL << 30);
 	assert_true(uid_set_has(&p->uids, 1999) && !uid_set_has(&p->uids, 0));
 	p = config_receive(&c, "d");
+	assert_addresses(p, "10.77.0.96/28"); /* what holds for all */
 	assert_true(p != &c.receive && p->allow && p->max_memory == 1ULL << 30);
 	assert_ptr_equal(config_receive(&c, "nobody"), &c.receive);
 	assert_true(c.receive.max_per_minute == 0 && c.receive.max_incoming == 1000);
