@@ -116,6 +116,17 @@ static bool of_check(const Migrate__Done *d)
 	return strcmp(d->outcome, "movable") == 0 || strcmp(d->outcome, "blocked") == 0;
 }
 
+/* Of one that is kept none has moved. */
+static json_t *addresses(const Migrate__Done *d)
+{
+	bool kept = strcmp(d->outcome, "kept") == 0 || strcmp(d->outcome, "blocked") == 0;
+	json_t *list = json_array();
+
+	for (size_t i = 0; !kept && i < d->n_addresses; i++)
+		json_array_append_new(list, str(d->addresses[i]));
+	return list;
+}
+
 json_t *json_done(const Migrate__Done *d, const char *host)
 {
 	Migrate__Progress empty = MIGRATE__PROGRESS__INIT;
@@ -141,6 +152,7 @@ json_t *json_done(const Migrate__Done *d, const char *host)
 	json_object_set_new(j, "objects", json_integer((json_int_t)p->objects));
 	json_object_set_new(j, "tracker", str(p->tracker));
 	add_source(j, p);
+	json_object_set_new(j, "addresses", addresses(d));
 	add_notes(j, d);
 	return j;
 }

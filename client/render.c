@@ -156,7 +156,18 @@ static void add_kept(struct text *out, const Migrate__Done *d, int32_t pid, enum
 	add_all_errors(out, d);
 }
 
-static void add_moved(struct text *out, const Migrate__Progress *p)
+static void add_network(struct text *out, const Migrate__Progress *p, const Migrate__Done *d)
+{
+	if (p->connections)
+		text_addf(out, ", %ju connection%s", (uintmax_t)p->connections,
+			p->connections == 1 ? "" : "s");
+	for (size_t i = 0; i < d->n_addresses; i++) {
+		text_addf(out, i ? ", " : ", with ");
+		add_plain(out, d->addresses[i]);
+	}
+}
+
+static void add_moved(struct text *out, const Migrate__Progress *p, const Migrate__Done *d)
 {
 	text_addf(out, "%d runs on ", p->pid);
 	add_plain(out, p->peer);
@@ -170,7 +181,9 @@ static void add_moved(struct text *out, const Migrate__Progress *p)
 	render_bytes(out, p->bytes_sent);
 	text_addf(out, " sent (");
 	render_bytes(out, p->resident_bytes);
-	text_addf(out, " resident)\n");
+	text_addf(out, " resident)");
+	add_network(out, p, d);
+	text_addf(out, "\n");
 }
 
 static const Migrate__Progress *last_of(const Migrate__Done *d, Migrate__Progress *empty)
@@ -185,7 +198,7 @@ void render_done(struct text *out, const Migrate__Done *d, enum whereabouts w)
 	const Migrate__Progress *p = last_of(d, &empty);
 
 	if (strcmp(d->outcome, "moved") == 0) {
-		add_moved(out, p);
+		add_moved(out, p, d);
 	} else if (strcmp(d->outcome, "in_doubt") == 0) {
 		text_addf(out, "%d stands still here and may run on ", p->pid);
 		add_plain(out, p->peer);

@@ -194,12 +194,12 @@ static void serve_move(struct client *c, Migrate__Request *request)
 	post_ask(c, request);
 }
 
-/* Sixty-four outcomes with all their blockers would be more than a reply may hold. */
+/* Sixty-four outcomes with all their blockers and addresses would be more than a reply may hold. */
 static Migrate__Done *brief(struct arena *a, const Migrate__Done *d)
 {
 	Migrate__Done *copy = arena_dup(a, d, sizeof(*d));
 
-	copy->n_blockers = copy->n_warnings = 0;
+	copy->n_blockers = copy->n_warnings = copy->n_addresses = 0;
 	return copy;
 }
 

@@ -247,10 +247,21 @@ struct err *worker_answer(
 	}
 }
 
+/* For Done, when the engine's list is gone. */
+static void note_addresses(struct worker *w, const struct network *n)
+{
+	if (!n)
+		return;
+	w->n_addresses = MIN(n->n_addresses, ARRAY_LEN(w->addresses));
+	for (size_t i = 0; i < w->n_addresses; i++)
+		(void)net_ip_text(&n->addresses[i].ip, w->addresses[i]);
+}
+
 static struct err *on_hook(void *arg, const struct engine_hook *h, const struct engine_stats *s)
 {
 	struct worker *w = arg;
 
+	note_addresses(w, h->network);
 	TRY(worker_check_rights(w, h->event));
 	return worker_hooks(w, h, s);
 }
@@ -302,6 +313,11 @@ static void say_done(struct worker *w, const struct engine_outcome *out)
 	if (out->error)
 		d.error = err_to_wire(a, out->error, where, out->state);
 	outcome_notes(a, &out->notes, where, &d);
+	d.addresses = arena_array(a, w->n_addresses + 1, sizeof(*d.addresses));
+	while (d.n_addresses < w->n_addresses) {
+		d.addresses[d.n_addresses] = w->addresses[d.n_addresses];
+		d.n_addresses++;
+	}
 	w->monitor_hangs = false; /* this one is worth waiting for */
 	ipc.body_case = MIGRATE__IPC__BODY_DONE;
 	ipc.done = &d;

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "engine/hook.h"
+#include "engine/network.h"
 #include "roles/ipc.h"
 #include "roles/journal.h"
 #include "roles/policy.h"
@@ -29,6 +30,9 @@ struct worker {
 	struct err *too_much; /* owned; why we have stopped it ourselves */
 	bool address_denied;  /* the log has it */
 	int interrupt_fd;
+	/* That come along, as the engine said last. */
+	char addresses[NETWORK_ADDRESSES_MAX][NET_IP_TEXT];
+	size_t n_addresses;
 	/* Who asks the monitor holds it until the answer is there. */
 	pthread_mutex_t asking;
 	struct joined *joined;

@@ -90,6 +90,33 @@ static void moved(void **state unused_arg)
 	      "(512.0 MiB resident)\n");
 }
 
+static void moved_with_network(void **state unused_arg)
+{
+	char *addresses[] = { (char *)"10.77.0.100", (char *)"fd77::100" };
+	Migrate__Progress p = progress();
+	Migrate__Done d = MIGRATE__DONE__INIT;
+	autotext struct text one = { 0 }, all = { 0 };
+	autofree char *moved = NULL, *kept = NULL;
+
+	d.last = &p;
+	d.outcome = (char *)"moved";
+	p.connections = 1;
+	render_done(&one, &d, HERE_GONE);
+	assert_non_null(strstr(text_str(&one), " resident), 1 connection\n"));
+	p.connections = 20;
+	d.addresses = addresses;
+	d.n_addresses = 2;
+	render_done(&all, &d, HERE_GONE);
+	assert_non_null(strstr(
+		text_str(&all), " resident), 20 connections, with 10.77.0.100, fd77::100\n"));
+	moved = json_line(json_done(&d, "host-b"));
+	assert_non_null(
+		strstr(moved, "\"connections\":20,\"addresses\":[\"10.77.0.100\",\"fd77::100\"]"));
+	d.outcome = (char *)"kept";
+	kept = json_line(json_done(&d, "host-b"));
+	assert_non_null(strstr(kept, "\"addresses\":[]"));
+}
+
 static void kept(void **state unused_arg)
 {
 	char *texts[] = { (char *)"cannot capture descriptor 17 of 4242 (inotify)",
@@ -237,6 +264,7 @@ int main(void)
 		cmocka_unit_test(progress_line),
 		cmocka_unit_test(terminal_is_not_commanded),
 		cmocka_unit_test(moved),
+		cmocka_unit_test(moved_with_network),
 		cmocka_unit_test(kept),
 		cmocka_unit_test(in_doubt),
 		cmocka_unit_test(blocked),
