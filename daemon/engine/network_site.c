@@ -178,10 +178,24 @@ static struct err *silence(struct network_site *n)
 	return n->list.n_addresses ? netlock_silence(n->list.id, v, n->list.n_addresses) : NULL;
 }
 
+/* Whoever has put one there since the check keeps it. */
+static struct err *put_one(struct network_site *n, size_t i)
+{
+	struct network *l = &n->list;
+	char text[NET_IP_TEXT];
+	bool was_there;
+
+	TRY(netaddr_put(&l->addresses[i], &was_there));
+	if (!was_there)
+		return NULL;
+	net_ip_text(&l->addresses[i].ip, text);
+	l->addresses[i] = l->addresses[--l->n_addresses];
+	TRY(network_note(n->io, l));
+	return err_new(ERR_MISMATCH, "address %s has come to this host meanwhile", text);
+}
+
 struct err *network_site_prepare(struct network_site *n)
 {
-	char text[NET_IP_TEXT];
-
 	if (!n->list.n_addresses && !n->list.n_connections)
 		return NULL;
 	TRY(network_note(n->io, &n->list));
@@ -191,14 +205,8 @@ struct err *network_site_prepare(struct network_site *n)
 	TRY(netlock_make(n->list.id));
 	TRY(silence(n));
 	TRY(network_lock(&n->list));
-	for (size_t i = 0; i < n->list.n_addresses; i++) {
-		bool was_there;
-
-		TRY(netaddr_put(&n->list.addresses[i], &was_there));
-		if (was_there)
-			return err_new(ERR_MISMATCH, "address %s has come to this host meanwhile",
-				net_ip_text(&n->list.addresses[i].ip, text));
-	}
+	for (size_t i = 0; i < n->list.n_addresses; i++)
+		TRY(put_one(n, i));
 	return NULL;
 }
 

@@ -7,7 +7,7 @@
  *
  * Life of an object:
  *   source       capture                          [yield]            release
- *   destination           check, rebuild, link             finish          go, publish | discard
+ *   destination           check, rebuild, link             finish              publish | discard
  *                         \____ rehearsal ____/  \_ frozen (changed: rebuild again) _/  after
  * COMMIT
  *
@@ -76,9 +76,6 @@ struct kind {
 	/* The last state, frozen, all memory in place, in stage order, for every object. Optional.
 	 */
 	struct err *(*finish)(struct rebuild *r, const struct object *o, const void *msg);
-	/* After COMMIT, before the first instruction; nothing can be refused any more. May be
-	 * called again by somebody else after our death. Optional. */
-	struct err *(*go)(struct rebuild *r, const struct object *o, const void *msg);
 	/* After COMMIT, outside of the frozen stretch as far as it can be: what would have been
 	 * visible to others too early (renaming names into place). An error is a warning. Optional.
 	 */

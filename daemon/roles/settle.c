@@ -252,6 +252,12 @@ struct recover_host settle_host(const struct monitor *m)
 
 static void go_on(struct doubt *d);
 
+static void drop_asides(const struct doubt *d)
+{
+	for (enum journal_aside what = 0; what < ASIDE_COUNT; what++)
+		journal_drop_aside(d->monitor->state.dir, d->id, d->destination, what);
+}
+
 /* On failure it is tried again: the process must not run without what it had. */
 static void on_undone(void *arg, int status, bool heard unused_arg)
 {
@@ -263,8 +269,7 @@ static void on_undone(void *arg, int status, bool heard unused_arg)
 		back_off(d);
 		return;
 	}
-	for (enum journal_aside what = 0; what < ASIDE_COUNT; what++) /* where it is gone */
-		journal_drop_aside(d->monitor->state.dir, d->id, d->destination, what);
+	drop_asides(d); /* where it is gone */
 	go_on(d);
 }
 
@@ -350,6 +355,9 @@ static struct err *look(struct doubt *d, enum verdict *v, bool *over)
 		TRY(journal_open(d->monitor->state.dir, d->id, d->destination, &d->journal));
 	if (d->journal.fd < 0)
 		return NULL;
+	/* What they speak of went with that boot. */
+	if (!same_boot(d))
+		drop_asides(d);
 	if (first_of_all(d, &left)) {
 		*over = false;
 		return start_undo(d, left);

@@ -70,8 +70,9 @@ class Trouble:
         self.undo.append(lambda: self.world.link(True))
 
     def reset(self, host):
-        """Both ends see RST, as after a firewall has forgotten the connection."""
-        subprocess.run(["nsenter", "-t", str(host.init), "-n", "ss", "-K", "dst", "10.77.0.0/24"],
+        """Both ends see RST, as after a firewall has forgotten the connection between the two hosts."""
+        subprocess.run(["nsenter", "-t", str(host.init), "-n", "ss", "-K", "dst", "10.77.0.1", "or",
+                        "dst", "10.77.0.2"],
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
 
     def over(self):
