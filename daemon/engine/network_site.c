@@ -78,6 +78,7 @@ static void blocker(struct network_site *n, struct err *e)
 struct err *network_site_check(struct network_site *n)
 {
 	const Migrate__Network *m = n->plan;
+	bool any4 = false;
 
 	if (!m)
 		return NULL;
@@ -92,6 +93,7 @@ struct err *network_site_check(struct network_site *n)
 			return e;
 		blocker(n, e);
 		n->list.addresses[n->list.n_addresses++] = a;
+		any4 = any4 || a.ip.family == AF_INET;
 	}
 	for (size_t i = 0; i < m->n_need; i++) {
 		struct net_ip ip;
@@ -100,7 +102,7 @@ struct err *network_site_check(struct network_site *n)
 		blocker(n, check_needed(n, &ip));
 	}
 	if (m->connections || m->n_take)
-		blocker(n, netlock_probe());
+		blocker(n, netlock_probe(any4));
 	if (m->connections)
 		blocker(n, tcp_repair_probe());
 	return NULL;

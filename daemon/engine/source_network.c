@@ -245,7 +245,7 @@ static struct err *check_inner(struct source *s, const struct net_use *use)
 static void probe(struct source *s, const struct net_use *use)
 {
 	struct notes *notes = &s->out->notes;
-	struct err *e = netlock_probe();
+	struct err *e = netlock_probe(false);
 
 	s->network.lockless = e && !use->n_connections;
 	if (s->network.lockless) {

@@ -3,7 +3,10 @@
  * rtnetlink (rtnetlink(7), <linux/if_addr.h>) over libmnl. Kernel facts: an IPv6 address without
  * IFA_F_NODAD is tentative for a second or more, and nothing can be bound to it; with
  * IFA_CACHEINFO lifetimes of 2^32-1 are for ever; the index of an address counts with its prefix
- * length when it is deleted.
+ * length when it is deleted. With an IPv4 address goes, unless promote_secondaries is set, every
+ * secondary one of its network. An IPv6 address can be bound at once, but the route that makes
+ * packets to it ours comes from a work queue, up to 20 ms later. A dump during which addresses
+ * change is EINTR.
  */
 #include "kernel/netaddr.h"
 
@@ -21,9 +24,15 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
-#define ANSWER_BYTES 32768
-#define ASK_BYTES    512
+#include "base/clock.h"
+
+#define ANSWER_BYTES  32768
+#define ASK_BYTES     512
+#define LIST_TRIES    100
+#define LOCAL_US      50000
+#define LOCAL_STEP_US 100
 /* Newer than the headers of the oldest system that we build on. */
 #define ATTR_RT_PRIORITY 9
 #define ATTR_PROTO       11
@@ -169,10 +178,13 @@ struct err *netaddr_list(struct arena *a, struct net_address **v, size_t *n)
 	_Alignas(8) char buf[ASK_BYTES];
 	struct nlmsghdr *h = head(buf, RTM_GETADDR, NLM_F_DUMP);
 	struct list l = { .a = a };
-	int no;
+	int no = EINTR;
 
 	mnl_nlmsg_put_extra_header(h, sizeof(struct ifaddrmsg));
-	no = ask(h, on_address, &l);
+	for (int tries = 0; no == EINTR && tries < LIST_TRIES; tries++) {
+		l.n = 0;
+		no = ask(h, on_address, &l);
+	}
 	if (no)
 		return err_errno(no, "list this host's addresses");
 	*v = l.v;
@@ -293,6 +305,20 @@ static struct nlmsghdr *about(void *buf, uint16_t type, unsigned flags, const st
 	return h;
 }
 
+/* Neither the address nor its flags tell that; the route does. */
+static struct err *wait_local(const struct net_ip *ip)
+{
+	const int64_t until = clock_us() + LOCAL_US;
+	bool local;
+
+	for (;;) {
+		TRY(netaddr_is_local(ip, &local));
+		if (local || clock_us() > until)
+			return NULL;
+		usleep(LOCAL_STEP_US);
+	}
+}
+
 struct err *netaddr_put(const struct net_address *v, bool *was_there)
 {
 	_Alignas(8) char buf[ASK_BYTES];
@@ -309,26 +335,49 @@ struct err *netaddr_put(const struct net_address *v, bool *was_there)
 		mnl_attr_put_strz(h, IFA_LABEL, v->label);
 	if (v->metric)
 		mnl_attr_put_u32(h, ATTR_RT_PRIORITY, v->metric);
-	if (v->valid != UINT32_MAX)
+	if (v->proto)
+		mnl_attr_put_u8(h, ATTR_PROTO, v->proto);
+	/* One that is valid for ever may be deprecated. */
+	if (v->valid != UINT32_MAX || v->preferred != UINT32_MAX)
 		mnl_attr_put(h, IFA_CACHEINFO, sizeof(times), &times);
 	no = ask(h, NULL, NULL);
 	*was_there = no == EEXIST;
 	if (no && no != EEXIST)
 		return err_errno(
 			no, "put %s/%u on %s", net_ip_text(&v->ip, text), v->prefix, v->interface);
+	return no || v->ip.family != AF_INET6 ? NULL : wait_local(&v->ip);
+}
+
+/* What went along without being meant. */
+static struct err *put_back(
+	const struct net_address *dropped, const struct net_address *v, size_t n)
+{
+	bool was_there;
+
+	for (size_t i = 0; i < n; i++)
+		if (v[i].index == dropped->index && v[i].flags & IFA_F_SECONDARY &&
+			v[i].prefix == dropped->prefix && within(&v[i].ip, dropped) &&
+			!net_ip_equal(&v[i].ip, &dropped->ip))
+			TRY(netaddr_put(&v[i], &was_there));
 	return NULL;
 }
 
 struct err *netaddr_drop(const struct net_address *v)
 {
+	autoarena struct arena *a = arena_new();
 	_Alignas(8) char buf[ASK_BYTES];
+	struct net_address *before = NULL;
 	char text[NET_IP_TEXT];
-	int no = ask(about(buf, RTM_DELADDR, 0, v), NULL, NULL);
+	size_t n = 0;
+	int no;
 
+	if (v->ip.family == AF_INET)
+		TRY(netaddr_list(a, &before, &n));
+	no = ask(about(buf, RTM_DELADDR, 0, v), NULL, NULL);
 	if (no && no != EADDRNOTAVAIL && no != ENODEV)
 		return err_errno(no, "take %s/%u from %s", net_ip_text(&v->ip, text), v->prefix,
 			v->interface);
-	return NULL;
+	return put_back(v, before, n);
 }
 
 /* ---- tell ---- */

@@ -33,9 +33,11 @@ struct err *netaddr_is_local(const struct net_ip *ip, bool *ret) must_check;
  * it is down. index and interface of *ret are set. */
 struct err *netaddr_place(
 	const struct net_ip *ip, const char *like, struct net_address *ret) must_check;
-/* IPv6: usable at once (without duplicate address detection). *was_there: nothing was changed. */
+/* IPv6: without duplicate address detection; waits, up to 50 ms, until packets to it are this
+ * host's (they never are while the link has no carrier: NULL too). *was_there: nothing was changed.
+ */
 struct err *netaddr_put(const struct net_address *a, bool *was_there) must_check;
-/* None there: NULL too. */
+/* None there: NULL too. Other addresses of its network stay. */
 struct err *netaddr_drop(const struct net_address *a) must_check;
 /* A socket to tell addresses through. To close it takes the kernel 7 ms and more (packet_release
  * waits for all processors), so that is for when there is time. */

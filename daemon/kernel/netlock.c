@@ -4,6 +4,8 @@
  * looked up. Kernel facts: a packet that is dropped on its way out is EPERM to TCP, which then does
  * not count new data as sent; nothing is answered for one that is dropped on its way in. Loopback
  * traffic passes both. Keys of sets are padded to 4 bytes per field, in the order of the registers.
+ * A kernel without tables of a family (CONFIG_NF_TABLES_ARP) says EOPNOTSUPP when one is made; an
+ * expression that it lacks is ENOENT.
  */
 #include "kernel/netlock.h"
 
@@ -23,6 +25,7 @@
 #define PRIORITY   (-300)
 #define TABLE_MAX  128
 #define PROBE_NAME "probe-"
+#define LIST_TRIES 100 /* while others change the rules of this namespace */
 /* Offsets in headers. */
 #define IP4_SOURCE   12
 #define IP4_TARGET   16
@@ -33,7 +36,8 @@
 #define TCP_FLAGS    13
 #define ICMP6_TYPE   0
 #define ND_TARGET    8
-#define ARP_SENDER   14
+#define ARP_SENDER   14 /* Ethernet's, as all of 6 byte link addresses */
+#define ARP_TARGET   24
 #define SYN          0x02
 #define SYN_ACK_MASK 0x12
 #define ND_FIRST     135 /* neighbour solicitation; 136 is the advertisement */
@@ -191,26 +195,68 @@ static void whole_table(struct nft *n, const struct nft_table *t)
 	quiet6(n, t, NFT_PAYLOAD_NETWORK_HEADER, IP6_SOURCE);
 }
 
+static void quiet4(struct nft *n, const struct nft_table *t, uint32_t offset)
+{
+	nft_rule(n, t, "out");
+	nft_load(n, 0, NFT_PAYLOAD_NETWORK_HEADER, offset, 4);
+	end_rule(n, SET_QUIET4);
+}
+
 static void arp_table(struct nft *n, const struct nft_table *t)
 {
 	nft_table_made(n, t, true);
 	nft_chain(n, t, "out", NF_ARP_OUT, PRIORITY);
 	nft_set(n, t, sets[SET_QUIET4].name, SET_QUIET4, sets[SET_QUIET4].key_bytes);
-	nft_rule(n, t, "out");
-	nft_load(n, 0, NFT_PAYLOAD_NETWORK_HEADER, ARP_SENDER, 4);
-	end_rule(n, SET_QUIET4);
+	quiet4(n, t, ARP_SENDER);
+	quiet4(n, t, ARP_TARGET);
 }
 
 /* ---- probe, make, remove ---- */
 
-static struct err *hint(struct err *e)
+static bool lacks_family(int no)
 {
-	return e ? err_hint(err_in(e, "lock the network"),
-			   "connections need nf_tables (modprobe nf_tables) and CAP_NET_ADMIN")
-		 : NULL;
+	return no == EOPNOTSUPP || no == EAFNOSUPPORT || no == EPROTONOSUPPORT;
 }
 
-struct err *netlock_probe(void)
+/* Of a transaction that makes all that it names; takes e. */
+static struct err *explain(struct err *e, const char *what, const char *hint)
+{
+	autofree char *line = NULL;
+	int no = e ? err_sysno(e) : 0;
+
+	if (!e)
+		return NULL;
+	if (!lacks_family(no) && no != ENOENT)
+		return err_hint(err_in(e, "%s", what), "%s", hint);
+	line = err_line(e);
+	err_free(e);
+	return err_hint(
+		err_new(ERR_UNSUPPORTED, "%s: not with this kernel: %s", what, line), "%s", hint);
+}
+
+static struct err *explain_lock(struct err *e)
+{
+	return explain(e, "lock the network",
+		"connections need nf_tables (modprobe nf_tables) and CAP_NET_ADMIN");
+}
+
+static struct err *explain_silence(struct err *e)
+{
+	return explain(e, "silence IPv4 addresses",
+		"this needs nf_tables of family arp (CONFIG_NF_TABLES_ARP) and CAP_NET_ADMIN");
+}
+
+/* Apart, so that what is missing has its own name. */
+static struct err *probe_silence4(const struct tables *v)
+{
+	AUTO(nft_freep) struct nft *n = nft_new();
+
+	arp_table(n, &v->arp);
+	nft_table_gone(n, &v->arp);
+	return explain_silence(nft_commit(n));
+}
+
+struct err *netlock_probe(bool silence4)
 {
 	AUTO(nft_freep) struct nft *n = nft_new();
 	struct tables v;
@@ -219,10 +265,9 @@ struct err *netlock_probe(void)
 	snprintf(id, sizeof(id), PROBE_NAME "%d", getpid());
 	name_tables(id, &v);
 	whole_table(n, &v.ip);
-	arp_table(n, &v.arp);
 	nft_table_gone(n, &v.ip);
-	nft_table_gone(n, &v.arp);
-	return hint(nft_commit(n));
+	TRY(explain_lock(nft_commit(n)));
+	return silence4 ? probe_silence4(&v) : NULL;
 }
 
 struct err *netlock_make(const char *id)
@@ -238,7 +283,7 @@ struct err *netlock_make(const char *id)
 		err_free(e);
 		return err_new(ERR_INVALID, "the network is locked for migration %s already", id);
 	}
-	return hint(e);
+	return explain_lock(e);
 }
 
 /* A rule in front of all others, because that is fast: 30 us, where emptying the sets or removing
@@ -274,17 +319,30 @@ struct err *netlock_open(const char *id, bool silenced4)
 }
 
 /* Made if it is not there, so that it can be removed in any case. */
+static void remove_table(struct nft *n, const struct nft_table *t)
+{
+	nft_table_made(n, t, false);
+	nft_table_gone(n, t);
+}
+
 struct err *netlock_remove(const char *id)
 {
-	AUTO(nft_freep) struct nft *n = nft_new();
+	AUTO(nft_freep) struct nft *both = nft_new();
+	AUTO(nft_freep) struct nft *one = nft_new();
 	struct tables v;
+	struct err *e;
 
 	name_tables(id, &v);
-	nft_table_made(n, &v.ip, false);
-	nft_table_gone(n, &v.ip);
-	nft_table_made(n, &v.arp, false);
-	nft_table_gone(n, &v.arp);
-	return err_in(nft_commit(n), "unlock the network");
+	remove_table(both, &v.ip);
+	remove_table(both, &v.arp);
+	e = nft_commit(both);
+	/* A kernel that has no tables of family arp has none of this lock. */
+	if (e && lacks_family(err_sysno(e))) {
+		err_free(e);
+		remove_table(one, &v.ip);
+		e = nft_commit(one);
+	}
+	return err_in(e, "unlock the network");
 }
 
 /* ---- what is in it ---- */
@@ -389,6 +447,7 @@ struct err *netlock_silence(const char *id, const struct net_ip *v, size_t n)
 	AUTO(nft_freep) struct nft *nft = nft_new();
 	struct keys four = keys_new(a, SET_QUIET4, n), six = keys_new(a, SET_QUIET6, n);
 	struct tables names;
+	struct err *e;
 
 	name_tables(id, &names);
 	for (size_t i = 0; i < n; i++)
@@ -397,7 +456,9 @@ struct err *netlock_silence(const char *id, const struct net_ip *v, size_t n)
 		arp_table(nft, &names.arp);
 	add_keys(nft, &names, &four);
 	add_keys(nft, &names, &six);
-	return err_in(nft_commit(nft), "silence %zu addresses", n);
+	e = nft_commit(nft);
+	return four.n && e && lacks_family(err_sysno(e)) ? explain_silence(e)
+							 : err_in(e, "silence %zu addresses", n);
 }
 
 /* ---- who is there ---- */
@@ -423,8 +484,16 @@ static void on_table(void *arg, const char *table)
 struct err *netlock_list(struct arena *a, char ***ids, size_t *n)
 {
 	struct list l = { .a = a };
+	struct err *e = NULL;
 
-	TRY(nft_tables(NFPROTO_INET, on_table, &l));
+	for (int tries = 0; tries < LIST_TRIES; tries++) {
+		err_free(e);
+		l.n = 0;
+		e = nft_tables(NFPROTO_INET, on_table, &l);
+		if (!e || err_sysno(e) != EINTR)
+			break;
+	}
+	TRY(e);
 	*ids = l.v;
 	*n = l.n;
 	return NULL;

@@ -17,8 +17,11 @@
 #define NETLOCK_PREFIX "migrated-"
 #define NETLOCK_MARK   0x6d696772 /* "migr" */
 
-/* UNSUPPORTED, with what is missing, if this kernel cannot have a lock. Probed by effect, once. */
-struct err *netlock_probe(void) must_check;
+/* UNSUPPORTED, with what is missing, if this kernel cannot have a lock; DENIED without
+ * CAP_NET_ADMIN. Tried by making one and removing it, which takes the kernel some milliseconds.
+ * silence4: IPv4 addresses are to be silenced, too. That needs tables of family arp, which a kernel
+ * may lack; all else goes without. */
+struct err *netlock_probe(bool silence4) must_check;
 /* An empty lock. id: of the migration. INVALID: it is there already. */
 struct err *netlock_make(const char *id) must_check;
 /* No new connection to these: SYNs to them are dropped, all else passes. */
@@ -26,7 +29,8 @@ struct err *netlock_listeners(const char *id, const struct net_end *v, size_t n)
 /* Packets of exactly these connections are dropped, in both directions. */
 struct err *netlock_connections(const char *id, const struct net_pair *v, size_t n) must_check;
 /* These addresses, which this host has, are not told: ARP packets and neighbour solicitations and
- * advertisements that name them as sender or target do not leave. */
+ * advertisements that name them as sender or target do not leave. IPv4 addresses: in one call only,
+ * and UNSUPPORTED without tables of family arp. */
 struct err *netlock_silence(const char *id, const struct net_ip *v, size_t n) must_check;
 /* Packets pass, at once; the rest of it can be removed later. None there: NULL too, but that takes
  * the kernel some milliseconds: so say whether IPv4 addresses were silenced (true: perhaps). */

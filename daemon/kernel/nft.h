@@ -56,6 +56,7 @@ void nft_verdict(struct nft *n, uint32_t verdict);
  * take; a text of its own is in the error. */
 struct err *nft_commit(struct nft *n) must_check;
 
-/* Calls fn for each table of that family. */
+/* Calls fn for each table of that family. An error of EINTR: rules were changed meanwhile, by
+ * whomever; what fn has been told counts for nothing, to be asked again. */
 struct err *nft_tables(
 	uint8_t family, void (*fn)(void *arg, const char *table), void *arg) must_check;

@@ -2,18 +2,23 @@
 /* The network lock, in a network namespace of its own: what it lets through and what not. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/netfilter.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "kernel/netlock.h"
+#include "kernel/nft.h"
 #include "netns.h"
 #include "tests/kernel/check.h"
 
@@ -187,6 +192,80 @@ static void doors_are_closed(unused_arg void **state)
 	close(free_one);
 }
 
+/* What the engine sends in the name of a peer goes through the lock. */
+static void marked_packets_pass(unused_arg void **state)
+{
+	int door = listener(AF_INET), client, server, mark = NETLOCK_MARK;
+	struct net_pair p;
+	bool done;
+
+	client = connect_to(door, &done);
+	assert_true(done);
+	server = accept(door, NULL, NULL);
+	p = (struct net_pair){ end_of(server, false), end_of(server, true) };
+	ok(netlock_make("mark"));
+	ok(netlock_connections("mark", &p, 1));
+	assert_int_equal(setsockopt(client, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)), 0);
+	assert_int_equal(send(client, "x", 1, 0), 1);
+	assert_true(readable(server, MOMENT_MS));
+	/* But nobody else's do: not even the confirmation of it. */
+	assert_int_equal(ioctl(client, SIOCOUTQ, &mark), 0);
+	assert_int_equal(mark, 1);
+	ok(netlock_remove("mark"));
+	close(server);
+	close(client);
+	close(door);
+}
+
+/* What the kernel says is what is told, however long the transaction was that it did not take. */
+static void errors_are_the_kernels(unused_arg void **state)
+{
+	const size_t n = 10000;
+	struct net_pair *v = calloc(n, sizeof(*v));
+	struct nft *none = nft_new();
+	struct nft_table t = { NFPROTO_DECNET, NETLOCK_PREFIX "none" };
+	struct err *e;
+
+	for (size_t i = 0; i < n; i++)
+		v[i].local.ip.family = v[i].remote.ip.family = i & 1 ? AF_INET : AF_INET6;
+	e = netlock_connections("never-made", v, n);
+	assert_int_equal(err_sysno(e), ENOENT);
+	fails(e, ERR_KERNEL);
+	free(v);
+	/* As where there is no family arp: which is how netlock_remove knows. */
+	nft_table_made(none, &t, false);
+	e = nft_commit(none);
+	assert_int_equal(err_sysno(e), EOPNOTSUPP);
+	err_free(e);
+	nft_free(none);
+}
+
+/* Rules that others change cut the kernel's list short. */
+static void listed_while_rules_change(unused_arg void **state)
+{
+	autoarena struct arena *a = arena_new();
+	pid_t child;
+	char **ids;
+	size_t n;
+
+	ok(netlock_make("stays"));
+	child = fork();
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			err_free(netlock_open("stays", false));
+	}
+	assert_true(child > 1);
+	for (int i = 0; i < 3000; i++) {
+		ok(netlock_list(a, &ids, &n));
+		assert_int_equal(n, 1);
+		assert_string_equal(ids[0], "stays");
+	}
+	kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	ok(netlock_remove("stays"));
+}
+
 static void they_are_listed(unused_arg void **state)
 {
 	autoarena struct arena *a = arena_new();
@@ -257,12 +336,15 @@ int main(void)
 		cmocka_unit_test(connections_stand_still),
 		cmocka_unit_test(nothing_is_answered),
 		cmocka_unit_test(doors_are_closed),
+		cmocka_unit_test(marked_packets_pass),
+		cmocka_unit_test(errors_are_the_kernels),
+		cmocka_unit_test(listed_while_rules_change),
 		cmocka_unit_test(many),
 	};
 	struct err *e;
 
 	netns_enter();
-	e = netlock_probe();
+	e = netlock_probe(true);
 	if (e) {
 		printf("SKIP: %s\n", err_line(e));
 		return TEST_SKIP;
