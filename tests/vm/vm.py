@@ -34,7 +34,9 @@ class Vm:
     def __exit__(self, kind, value, trace):
         if kind is not None and kind is not SystemExit:
             for h in ("a", "b"):
-                print("--- log of %s\n%s" % (h, self.call("log", h).stdout[-3000:]))
+                log = self.call("log", h)
+                print("--- log of %s\n%s%s" % (h, log.stdout[-3000:], log.stderr[-1000:]))
+                print("--- console of %s\n%s" % (h, self.call("console", h).stdout[-4000:]))
         for sig in SIGNALS:
             signal.signal(sig, signal.SIG_IGN)
         self.call("down")
