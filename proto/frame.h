@@ -20,7 +20,7 @@ enum frame_type {
 	/* source to destination */
 	FRAME_BEGIN = 16,     /* Begin */
 	FRAME_OBJECTS = 17,   /* Objects: new, changed, removed */
-	FRAME_LAYOUT = 18,    /* kinds/memory: changes of the address space */
+	FRAME_LAYOUT = 18,    /* argument: process; kinds/memory: changes of its address space */
 	FRAME_PAGES = 19,     /* argument: space; run table, then page data */
 	FRAME_ROUND = 20,     /* argument: round; barrier, answered by FRAME_ROUND_OK */
 	FRAME_REHEARSED = 21, /* all objects of the rehearsal are sent; answered by CHECKED */
@@ -33,6 +33,7 @@ enum frame_type {
 	FRAME_NETWORK = 28,   /* Network: addresses that come along, and that must be there */
 	FRAME_CONNECTIONS =
 		29, /* Connections: to be locked, then rebuilt from objects that follow */
+	FRAME_TREE = 30, /* Tree: the processes, before their objects; again when they changed */
 	/* destination to source */
 	FRAME_ACCEPT = 48,   /* Accept: the destination's facts */
 	FRAME_CHECKED = 49,  /* Checked: every blocker found there */

@@ -16,6 +16,9 @@
 #include "kinds/refused.h"
 #include "kinds/shared.h"
 
+/* Where processes end all the time. */
+#define LOOKS_MAX 50
+
 void snapshot_init(struct snapshot *s, struct notes *notes, struct kind_cache *cache)
 {
 	*s = (struct snapshot){ .arena = arena_new(), .notes = notes, .cache = cache };
@@ -32,7 +35,8 @@ void snapshot_fini(struct snapshot *s)
 struct object *capture_emit(struct capture *c, uint64_t id, const ProtobufCMessage *msg)
 {
 	struct snapshot *s = c->priv->snapshot;
-	struct object *o = objects_add(s->arena, &s->objects, c->priv->kind, id);
+	struct object *o =
+		objects_add(s->arena, &s->objects, c->priv->kind, c->file ? 0 : c->task->pid, id);
 
 	kind_pack(s->arena, msg, &o->body, &o->body_len);
 	if (c->file) {
@@ -68,6 +72,14 @@ struct err *capture_home(struct capture *c, int *fd)
 	return NULL;
 }
 
+struct task *capture_task(const struct capture *c, pid_t pid)
+{
+	const struct snapshot *s = c->priv->snapshot;
+	size_t i = pids_index(&s->seen, pid);
+
+	return i < s->seen.n ? s->views[i].task : NULL;
+}
+
 void capture_refuse(struct capture *c, struct err *e)
 {
 	notes_refuse(c->priv->snapshot->notes, e);
@@ -84,37 +96,113 @@ void capture_warn(struct capture *c, const char *fmt, ...)
 
 /* ---- the walk ---- */
 
+static struct view *view_of(const struct snapshot *s, const struct task *t)
+{
+	size_t i = pids_index(&s->seen, t->pid);
+
+	return i < s->seen.n ? &s->views[i] : NULL;
+}
+
 void capture_context(struct capture *c, struct capture_priv *p, struct task *t, struct snapshot *s)
 {
+	static struct view unknown;
+	struct view *v = view_of(s, t);
+
+	if (!v)
+		v = &unknown;
 	*p = (struct capture_priv){ .snapshot = s, .home = -1 };
 	*c = (struct capture){
 		.task = t,
 		.stopped = t->held,
 		.thread = t->held ? task_leader(t) : NULL,
-		.files = &s->files,
-		.stat = &s->stat,
-		.status = &s->status,
+		.files = &v->files,
+		.all = &s->files,
+		.inside = s->inside.n ? &s->inside : NULL,
+		.stat = &v->stat,
+		.status = &v->status,
 		.arena = s->arena,
 		.cache = s->cache,
-		.thread_facts = &s->thread_facts,
+		.thread_facts = v == &unknown ? NULL : &v->thread_facts,
 		.priv = p,
 	};
 }
 
-static struct err *read_process(struct task *t, struct snapshot *s)
+void snapshot_see(struct snapshot *s, const struct snapshot *of)
 {
-	TRY(proc_stat(s->arena, t->pid, 0, &s->stat));
-	TRY(proc_status(s->arena, t->pid, 0, &s->status));
-	return file_table_read(s->arena, t, &s->files);
+	s->inside = of->inside;
+	s->seen = of->seen;
+	s->views = arena_dup(s->arena, of->views, of->seen.n * sizeof(*of->views));
+	for (size_t i = 0; i < of->seen.n; i++)
+		s->views[i].thread_facts = NULL;
+	s->files = of->files;
 }
 
-/* Would its signals go to the process itself there, too? */
-static bool owned_by_itself(const struct task *t, const struct f_owner_ex *owner)
+static struct pids choose(struct arena *a, const struct tree *t, const struct capture_choice *which)
+{
+	pid_t *v = arena_array(a, t->n, sizeof(*v));
+	size_t n = 0;
+
+	for (size_t i = 0; i < t->n; i++)
+		if (!which || which->fn(which->arg, t->v[i]))
+			v[n++] = t->v[i]->pid;
+	return pids_sort(v, n);
+}
+
+static struct err *read_views(
+	const struct tree *t, const struct capture_choice *which, struct snapshot *s)
+{
+	s->inside = tree_pids(s->arena, t, false);
+	s->seen = choose(s->arena, t, which);
+	s->views = arena_array(s->arena, s->seen.n, sizeof(*s->views));
+	for (size_t i = 0; i < s->seen.n; i++) {
+		struct view *v = &s->views[i];
+
+		v->task = tree_task(t, s->seen.v[i]);
+		TRY(proc_stat(s->arena, v->task->pid, 0, &v->stat));
+		TRY(proc_status(s->arena, v->task->pid, 0, &v->status));
+	}
+	return NULL;
+}
+
+static struct err *read_files(struct snapshot *s)
+{
+	struct file_table *own = arena_array(s->arena, s->seen.n, sizeof(*own));
+
+	TRY(file_tables_read(s->arena, &s->seen, own, &s->files));
+	for (size_t i = 0; i < s->seen.n; i++)
+		s->views[i].files = own[i];
+	return NULL;
+}
+
+static struct err *look(
+	const struct tree *t, const struct capture_choice *which, struct snapshot *s)
+{
+	TRY(read_views(t, which, s));
+	return read_files(s);
+}
+
+struct err *capture_look(const struct tree *t, struct snapshot *s)
+{
+	return look(t, NULL, s);
+}
+
+static bool is_thread(const struct pids *inside, pid_t tid)
 {
 	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d", t->pid, owner->pid);
-	return owner->type == F_OWNER_TID ? access(path, F_OK) == 0 : owner->pid == t->pid;
+	for (size_t i = 0; i < inside->n; i++) {
+		snprintf(path, sizeof(path), "/proc/%d/task/%d", inside->v[i], tid);
+		if (access(path, F_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Would its signals go to one of the processes there, too? */
+static bool owned_inside(const struct capture *c, const struct f_owner_ex *owner)
+{
+	return owner->type == F_OWNER_TID ? is_thread(c->inside, owner->pid)
+					  : capture_inside(c, owner->pid);
 }
 
 /* F_SETOWN and F_SETSIG: only where a signal can be asked for, which may still come. */
@@ -133,7 +221,7 @@ static struct err *capture_owner(struct capture *c, struct object *o)
 	if (sig < 0 || fcntl(fd, F_GETOWN_EX, &owner) < 0)
 		return err_errno(errno, "ask who gets its signals");
 	o->owner_signal = sig;
-	if (owner.pid && !owned_by_itself(c->task, &owner))
+	if (owner.pid && !owned_inside(c, &owner))
 		return err_new(ERR_UNSUPPORTED, "its signals go to %s %d",
 			owner.type == F_OWNER_PGRP ? "process group" : "process", owner.pid);
 	o->owner_pid = owner.pid;
@@ -213,26 +301,61 @@ static void capture_file(struct capture *c, const struct file *f)
 					  c->task->pid, k ? k->name : f->link));
 }
 
-static struct err *capture_files(struct task *t, struct snapshot *s)
+/* The process that has the first of its descriptors. */
+static void file_context(
+	struct capture *c, struct capture_priv *p, struct snapshot *s, const struct file *f)
 {
-	struct capture_priv p;
-	struct capture c;
-
-	capture_context(&c, &p, t, s);
-	for (size_t i = 0; i < s->files.n; i++)
-		capture_file(&c, &s->files.v[i]);
-	return task_check_alive(t);
+	capture_context(c, p, s->views[pids_index(&s->seen, f->slots[0].pid)].task, s);
 }
 
-struct err *capture_running(struct task *t, struct snapshot *s)
+static struct err *all_alive(const struct tree *t)
+{
+	for (size_t i = 0; i < t->n; i++)
+		TRY(task_check_alive(t->v[i]));
+	return NULL;
+}
+
+static void capture_files(struct snapshot *s)
+{
+	for (size_t i = 0; i < s->files.n; i++) {
+		struct capture_priv p;
+		struct capture c;
+
+		file_context(&c, &p, s, &s->files.v[i]);
+		capture_file(&c, &s->files.v[i]);
+	}
+}
+
+/* Some may end while they are looked at. */
+static struct err *look_running(
+	struct tree *t, const struct capture_choice *which, struct snapshot *s)
+{
+	struct err *e;
+
+	for (unsigned tries = 0;; tries++) {
+		autoerr struct err *gone = NULL;
+
+		TRY(tree_look(t));
+		e = look(t, which, s);
+		if (!e || t->n == 1 || tries == LOOKS_MAX)
+			return e;
+		gone = all_alive(t);
+		if (!gone)
+			return e;
+		err_free(take(&e));
+	}
+}
+
+struct err *capture_running(struct tree *t, const struct capture_choice *which, struct snapshot *s)
 {
 	struct capture_priv p;
 	struct capture c;
 
-	TRY(read_process(t, s));
-	TRY(capture_files(t, s));
-	capture_context(&c, &p, t, s);
-	return shared_outside(&c);
+	TRY(look_running(t, which, s));
+	capture_files(s);
+	capture_context(&c, &p, t->v[0], s);
+	TRY(shared_outside(&c));
+	return task_check_alive(t->v[0]);
 }
 
 static void capture_process_kind(struct task *t, struct snapshot *s, const struct kind *k)
@@ -281,17 +404,16 @@ static void capture_from_outside(struct task *t, struct snapshot *s, struct err 
 		capture_refuse(&c, e);
 }
 
-struct err *capture_stopped(struct task *t, struct snapshot *s)
+static void capture_process(struct task *t, struct snapshot *s)
 {
 	size_t n;
 	const struct kind *const *kinds = kinds_all(&n);
-	struct err *e;
 	char byte;
+	struct err *e = remote_get(t, 0, &byte, sizeof(byte));
 
-	e = remote_get(t, 0, &byte, sizeof(byte));
 	if (e) {
 		capture_from_outside(t, s, e);
-		return task_check_alive(t);
+		return;
 	}
 	for (size_t i = 0; i < n; i++) {
 		if (kinds[i]->scope == KIND_PROCESS)
@@ -299,17 +421,29 @@ struct err *capture_stopped(struct task *t, struct snapshot *s)
 		if (kinds[i]->scope == KIND_THREAD)
 			capture_thread_kind(t, s, kinds[i]);
 	}
+}
+
+struct err *capture_stopped(const struct tree *t, struct snapshot *s)
+{
+	struct capture_priv p;
+	struct capture c;
+
+	for (size_t i = 0; i < t->n; i++)
+		if (view_of(s, t->v[i]))
+			capture_process(t->v[i], s);
+	capture_context(&c, &p, t->v[0], s);
+	shared_inside(&c);
 	objects_sort(&s->objects);
 	if (s->objects.n > OBJECTS_MAX)
 		return err_new(ERR_LIMIT, "%zu kernel objects, at most %d can be moved",
 			s->objects.n, OBJECTS_MAX);
-	return task_check_alive(t);
+	return all_alive(t);
 }
 
-struct err *capture_all(struct task *t, struct snapshot *s)
+struct err *capture_all(const struct tree *t, struct snapshot *s)
 {
-	TRY(read_process(t, s));
-	TRY(capture_files(t, s));
+	TRY(capture_look(t, s));
+	capture_files(s);
 	return capture_stopped(t, s);
 }
 
@@ -326,58 +460,74 @@ static struct err *capture_late_kind(struct capture *c, const struct kind *k, co
 	return err_in(e, "descriptor %d of %d (%s)", f->slots[0].number, c->task->pid, k->name);
 }
 
-struct err *capture_late(struct task *t, const struct snapshot *of, struct snapshot *s)
+struct err *capture_late(const struct snapshot *of, struct snapshot *s)
 {
 	size_t n;
 	const struct kind *const *kinds = kinds_all(&n);
 	struct capture_priv p;
 	struct capture c;
 
-	s->files = of->files;
-	s->stat = of->stat;
-	s->status = of->status;
-	capture_context(&c, &p, t, s);
+	snapshot_see(s, of);
 	for (size_t k = 0; k < n; k++)
-		for (size_t i = 0; kinds[k]->scope == KIND_LATE && i < s->files.n; i++)
-			if (kinds[k]->claims(&s->files.v[i]))
-				TRY(capture_late_kind(&c, kinds[k], &s->files.v[i]));
+		for (size_t i = 0; kinds[k]->scope == KIND_LATE && i < s->files.n; i++) {
+			if (!kinds[k]->claims(&s->files.v[i]))
+				continue;
+			file_context(&c, &p, s, &s->files.v[i]);
+			TRY(capture_late_kind(&c, kinds[k], &s->files.v[i]));
+		}
 	objects_sort(&s->objects);
 	return NULL;
 }
 
 /* ---- giving up and taking back ---- */
 
-struct err *capture_yield(struct task *t, struct snapshot *s, size_t *yielded)
+/* The process that it belongs to; that of the first descriptor. NULL: it is not known. */
+static struct task *task_of(const struct snapshot *s, const struct object *o)
 {
+	pid_t pid = object_is_file(o) ? o->slots[0].pid : o->pid;
+	size_t i = pids_index(&s->seen, pid);
+
+	return i < s->seen.n ? s->views[i].task : NULL;
+}
+
+static struct err *yield(struct snapshot *s, const struct object *o)
+{
+	struct task *t = task_of(s, o);
 	struct capture_priv p;
 	struct capture c;
+	void *msg;
 
+	if (!t)
+		return err_new(ERR_BUG, "%s of no process", o->kind->name);
 	capture_context(&c, &p, t, s);
+	TRY(kind_unpack(s->arena, o, &msg));
+	return err_in(o->kind->yield(&c, o, msg), "give up %s", o->kind->name);
+}
+
+struct err *capture_yield(struct snapshot *s, size_t *yielded)
+{
 	for (*yielded = 0; *yielded < s->objects.n;) {
 		const struct object *o = s->objects.v[(*yielded)++];
-		void *msg;
 
-		if (!o->kind->yield)
-			continue;
-		TRY(kind_unpack(s->arena, o, &msg));
-		TRY_IN(o->kind->yield(&c, o, msg), "give up %s", o->kind->name);
+		if (o->kind->yield)
+			TRY(yield(s, o));
 	}
 	return NULL;
 }
 
-void capture_release(struct task *t, struct snapshot *s, size_t n, enum outcome out)
+void capture_release(struct snapshot *s, size_t n, enum outcome out)
 {
-	struct capture_priv p;
-	struct capture c;
-
-	capture_context(&c, &p, t, s);
 	for (size_t i = MIN(n, s->objects.n); i-- > 0;) {
 		const struct object *o = s->objects.v[i];
+		struct task *t = o->kind->release ? task_of(s, o) : NULL;
 		autoerr struct err *e = NULL;
+		struct capture_priv p;
+		struct capture c;
 		void *msg;
 
-		if (!o->kind->release)
+		if (!t)
 			continue;
+		capture_context(&c, &p, t, s);
 		e = kind_unpack(s->arena, o, &msg);
 		if (!e)
 			o->kind->release(&c, o, msg, out);

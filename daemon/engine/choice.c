@@ -24,7 +24,7 @@ static bool wants_pump(const struct source *s)
 static struct err *open_all(struct source *s, const struct page_source_ops *ops)
 {
 	s->pages_ops = ops;
-	TRY(ops->open(s->task, &s->pages));
+	TRY(ops->open(s->main->task, source_space(s, s->main), &s->pages));
 	for (unsigned i = 0; i < s->lanes.n; i++)
 		TRY(ops->another(s->pages, &s->lane_pages[i]));
 	return NULL;
@@ -78,7 +78,7 @@ struct err *source_pages_open(struct source *s)
 			return NULL;
 		}
 		source_pages_close(s);
-		TRY(task_check_alive(s->task));
+		TRY(task_check_alive(s->main->task));
 		/* Something of ours may be there yet: it is gone some time after us. */
 		if (err_code(e) == ERR_TIMEOUT)
 			return err_hint(take(&e), "try again when this host has less to do");

@@ -20,7 +20,9 @@
 #include "engine/network_site.h"
 #include "engine/patience.h"
 #include "engine/peer.h"
+#include "engine/process_list.h"
 #include "engine/rebuild.h"
+#include "engine/sinks.h"
 #include "engine/source.h"
 #include "pages/pages.h"
 #include "session.pb-c.h"
@@ -52,7 +54,7 @@ struct destination {
 	struct site *site;
 	struct network_site network;
 	bool network_ready;
-	struct page_sink *sink;
+	struct sinks sinks;
 	unsigned streams; /* agreed on at most */
 	struct lanes lanes;
 	uint64_t lanes_seen; /* bytes, when it was last told that they move */
@@ -75,8 +77,7 @@ static void progress(struct destination *d)
 	struct engine_stats *st = &d->out->stats;
 
 	st->bytes_sent = d->peer.ch.bytes_in + lanes_bytes(&d->lanes);
-	if (d->sink)
-		st->bytes_copied = page_sink_copied(d->sink);
+	st->bytes_copied = sinks_copied(&d->sinks);
 	st->total_us = clock_us() - st->started_us;
 	if (d->io->on_progress)
 		d->io->on_progress(d->io->arg, st);
@@ -100,28 +101,13 @@ static void wait_at_most(struct destination *d, int64_t us)
 
 /* ---- hello ---- */
 
-static struct err *check_begin(const Migrate__Begin *m)
-{
-	if (!text_is_id(m->id, ENGINE_ID_MAX))
-		return err_new(
-			ERR_PEER, "a migration's id is 1 to %d letters and digits", ENGINE_ID_MAX);
-	if (m->pid <= 1 || !m->n_tids || m->n_tids > PROC_THREADS_MAX)
-		return err_new(ERR_PEER, "process %d with %zu threads", m->pid, m->n_tids);
-	for (size_t i = 0; i < m->n_tids; i++)
-		if (m->tids[i] <= 1)
-			return err_new(ERR_PEER, "thread id %d", m->tids[i]);
-	if (m->fd_max >= PROC_FDS_MAX)
-		return err_new(ERR_PEER, "descriptor number %u", m->fd_max);
-	return NULL;
-}
-
 static struct err *accept_begin(struct destination *d)
 {
 	Migrate__Accept m = MIGRATE__ACCEPT__INIT;
 	Migrate__Facts facts = MIGRATE__FACTS__INIT;
 	const Migrate__Begin *b = d->begin;
 
-	TRY(check_begin(b));
+	TRY(begin_check(b));
 	if (d->opt->on_begin)
 		TRY(d->opt->on_begin(d->io->arg, &(struct incoming){ .id = b->id,
 							 .comm = b->comm,
@@ -175,15 +161,58 @@ static struct err *take_objects(struct destination *d, const struct frame_head *
 static struct err *take_layout(struct destination *d, const struct frame_head *h)
 {
 	autofree uint8_t *body = xcalloc(1, h->length);
+	pid_t pid;
 
 	TRY(channel_read(&d->peer.ch, body, h->length));
-	TRY(site_layout(d->site, body, h->length));
-	return d->sink ? page_sink_layout(d->sink, site_vmas(d->site)) : NULL;
+	if (h->arg > INT32_MAX)
+		return err_new(ERR_PEER, "a memory layout of process %ju", (uintmax_t)h->arg);
+	pid = h->arg ? (pid_t)h->arg : d->begin->pid;
+	TRY(site_layout(d->site, pid, body, h->length));
+	return d->sinks.site ? sinks_layout(&d->sinks, pid) : NULL;
+}
+
+static void close_placers(struct destination *d)
+{
+	for (unsigned i = 0; i < ENGINE_STREAMS_MAX; i++) {
+		placer_close(d->ends[i].placer);
+		d->ends[i].placer = NULL;
+	}
+}
+
+/* Page streams lead into the main one. */
+static void forget_process(void *arg, pid_t pid)
+{
+	struct destination *d = arg;
+
+	if (pid == d->sinks.main)
+		close_placers(d);
+	sinks_forget(&d->sinks, pid);
+}
+
+static struct err *admit_tree(const struct destination *d, const struct process_list *l)
+{
+	const struct pids pids = processes_living(d->arena, l);
+
+	for (size_t i = 0; d->opt->on_process && i < l->n; i++)
+		if (l->v[i].life == MIGRATE__LIFE__LIVE)
+			TRY(d->opt->on_process(d->io->arg, l->v[i].uid));
+	if (d->io->on_tree)
+		d->io->on_tree(d->io->arg, &pids);
+	return NULL;
+}
+
+static struct err *take_tree(struct destination *d, const struct frame_head *h)
+{
+	autofree uint8_t *body = xcalloc(1, h->length + 1);
+
+	TRY(channel_read(&d->peer.ch, body, h->length));
+	TRY(site_tree(d->site, body, h->length));
+	return admit_tree(d, site_processes(d->site));
 }
 
 static struct err *take_pages(struct destination *d, const struct frame_head *h)
 {
-	TRY(page_sink_frame(d->sink, h, &d->peer.ch));
+	TRY(sinks_frame(&d->sinks, h, &d->peer.ch));
 	if (d->peer.ch.bytes_in - d->told_bytes >= TELL_BYTES) {
 		d->told_bytes = d->peer.ch.bytes_in;
 		progress(d);
@@ -226,14 +255,6 @@ static struct err *take_ping(struct destination *d, const struct frame_head *h u
 
 /* ---- page streams ---- */
 
-static void close_placers(struct destination *d)
-{
-	for (unsigned i = 0; i < ENGINE_STREAMS_MAX; i++) {
-		placer_close(d->ends[i].placer);
-		d->ends[i].placer = NULL;
-	}
-}
-
 /* In a page stream's thread. */
 static struct err *ask_engine(void *arg, struct err *(*fn)(void *what), void *what)
 {
@@ -251,8 +272,8 @@ static struct err *take_streams(struct destination *d, const struct frame_head *
 	TRY(lanes_open(&d->lanes, d->io, (unsigned)h->arg, &more));
 	for (unsigned i = 0; i < d->lanes.n; i++) {
 		d->ends[i].d = d;
-		d->ends[i].placer =
-			placer_open(d->sink, &(struct placer_remote){ ask_engine, &d->ends[i] });
+		d->ends[i].placer = placer_open(
+			sinks_main(&d->sinks), &(struct placer_remote){ ask_engine, &d->ends[i] });
 	}
 	d->out->stats.streams = d->lanes.n;
 	return NULL;
@@ -320,7 +341,7 @@ static struct err *take_spread(struct destination *d, const struct frame_head *h
 	};
 	struct err *e;
 
-	if (!d->lanes.n)
+	if (!d->lanes.n || !d->ends[0].placer)
 		return err_new(ERR_PEER, "pages over streams that there are not");
 	e = lanes_take(&d->lanes, &r);
 	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
@@ -332,7 +353,7 @@ static struct err *check_memory(struct destination *d)
 {
 	uint64_t max = d->opt->max_memory, bytes;
 
-	page_sink_round(d->sink);
+	sinks_round(&d->sinks);
 	if (!max)
 		return NULL;
 	TRY(site_memory(d->site, &bytes));
@@ -359,6 +380,7 @@ static const struct frame_handler {
 	bool rehearsal, receive; /* when it may come */
 	struct err *(*handle)(struct destination *d, const struct frame_head *h);
 } handlers[] = {
+	{ FRAME_TREE, true, true, take_tree },
 	{ FRAME_OBJECTS, true, true, take_objects },
 	{ FRAME_LAYOUT, true, true, take_layout },
 	{ FRAME_PAGES, false, true, take_pages },
@@ -399,8 +421,8 @@ static struct err *take_until(struct destination *d, uint16_t last, struct frame
 				f = &handlers[i];
 		if (!f)
 			return peer_unexpected(&d->peer, d->arena, h);
-		if (d->sink && h->type != FRAME_PAGES)
-			TRY(page_sink_settle(d->sink));
+		if (h->type != FRAME_PAGES)
+			TRY(sinks_settle(&d->sinks));
 		TRY(f->handle(d, h));
 	}
 }
@@ -443,6 +465,7 @@ static struct err *make_site(struct destination *d)
 		.interrupt_fd = d->peer.ch.interrupt_fd,
 		.notes = &d->notes,
 		.alive = alive,
+		.leaving = forget_process,
 		.locked = is_locked,
 		.arg = d,
 	});
@@ -495,8 +518,7 @@ static void stop_placing(struct destination *d)
 static void close_sink(struct destination *d)
 {
 	stop_placing(d);
-	page_sink_close(d->sink);
-	d->sink = NULL;
+	sinks_close(&d->sinks);
 }
 
 static void check_undo(void *ctx)
@@ -521,12 +543,9 @@ static struct err *open_sink(struct destination *d, enum page_sink_way way)
 {
 	if (way == SINK_SPLICE && !channel_splices_in(&d->peer.ch))
 		return err_new(ERR_UNSUPPORTED, "this connection gives nothing by reference");
-	TRY(page_sink_open(&(struct page_sink_spec){ .t = site_task(d->site),
-				   .space_fd = site_space_fd,
-				   .arg = d->site,
-				   .way = way,
-				   .round_bytes_max = round_bytes_max(d->opt->max_memory) },
-		&d->sink));
+	d->sinks.site = d->site;
+	d->sinks.round_bytes_max = round_bytes_max(d->opt->max_memory);
+	TRY(sinks_open_main(&d->sinks, site_processes(d->site)->main, way));
 	d->out->stats.sink = page_sink_names[way];
 	return NULL;
 }
@@ -545,7 +564,7 @@ static struct err *choose_sink(struct destination *d)
 		e = open_sink(d, SINK_SPLICE);
 		if (!e)
 			return NULL;
-		TRY(task_check_alive(site_task(d->site)));
+		TRY(site_alive(d->site));
 		why = err_line(e);
 		notes_warnf(&d->notes, "memory is copied into it: %s", why);
 	}
@@ -571,7 +590,8 @@ static struct err *receive(void *ctx)
 		return peer_unexpected(&d->peer, d->arena, &h);
 	}
 	TRY(choose_sink(d));
-	TRY(page_sink_layout(d->sink, site_vmas(d->site)));
+	for (size_t i = 0; i < site_processes(d->site)->n; i++)
+		TRY(sinks_layout(&d->sinks, site_processes(d->site)->v[i].pid));
 	TRY(take_until(d, FRAME_FINAL, &h));
 	body = xcalloc(1, h.length);
 	TRY(channel_read(&d->peer.ch, body, h.length));
@@ -593,7 +613,7 @@ static struct err *rebuild(void *ctx)
 
 	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
 	stop_placing(d);
-	TRY(page_sink_leave(d->sink));
+	TRY(sinks_leave(&d->sinks));
 	progress(d);
 	alive(d);
 	close_sink(d);
@@ -618,8 +638,8 @@ static struct err *ready(void *ctx)
 	TRY(channel_head(&d->peer.ch, &h));
 	if (h.type != FRAME_COMMIT)
 		return peer_unexpected(&d->peer, d->arena, &h);
-	/* Somebody may have killed it: the source must not end the original for that. */
-	TRY(task_check_alive(site_task(d->site)));
+	/* Somebody may have killed one: the source must not end the originals for that. */
+	TRY(site_alive(d->site));
 	return mark(d, MARK_COMMITTED);
 }
 

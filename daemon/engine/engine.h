@@ -12,6 +12,7 @@
 #include "engine/notes.h"
 #include "engine/stats.h"
 #include "kernel/netend.h"
+#include "kernel/pids.h"
 #include "kinds/kind.h"
 #include "wire/stream.h"
 
@@ -33,6 +34,8 @@ struct engine_io {
 	void *arg;
 	/* A state was entered, a round ended, or some time passed. */
 	void (*on_progress)(void *arg, const struct engine_stats *s);
+	/* Which processes it is about: the root alone at first. May be NULL. */
+	void (*on_tree)(void *arg, const struct pids *pids);
 	/* A hook event (engine/hook.h): an error vetoes before COMMIT. May be NULL. */
 	struct err *(*on_hook)(
 		void *arg, const struct engine_hook *h, const struct engine_stats *s);
@@ -118,6 +121,8 @@ struct receive_options {
 	uint64_t max_memory;    /* bytes that it may take here, whatever was announced; 0: any */
 	/* Asked once with what the source says it will send; an error refuses. May be NULL. */
 	struct err *(*on_begin)(void *arg, const struct incoming *what);
+	/* A process of the tree, of this real uid; an error refuses. May be NULL. */
+	struct err *(*on_process)(void *arg, uint32_t uid);
 	/* An address that is to come here, or that connections stand on; an error refuses. May be
 	 * NULL. */
 	struct err *(*on_address)(void *arg, const struct net_ip *ip);

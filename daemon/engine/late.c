@@ -43,25 +43,25 @@ static void signals(struct source *s, pid_t tid, bool shared, uint64_t came)
 }
 
 /* Compared with what the frozen capture saw; asks nothing of the process itself. */
-static void late_signals(struct source *s)
+static void late_signals(struct source *s, struct task *t)
 {
 	autoarena struct arena *a = arena_new();
 	struct capture_priv p;
 	struct capture c;
 
-	capture_context(&c, &p, s->task, &s->frozen);
-	for (size_t i = 0; i < s->task->n_threads; i++) {
-		struct thread *th = s->task->threads[i];
+	capture_context(&c, &p, t, &s->frozen);
+	for (size_t i = 0; i < t->n_threads; i++) {
+		struct thread *th = t->threads[i];
 		const struct thread_facts *was = thread_facts_known(&c, th);
 		struct proc_status now;
-		struct err *e = was ? proc_status(a, s->task->pid, th->tid, &now) : NULL;
+		struct err *e = was ? proc_status(a, t->pid, th->tid, &now) : NULL;
 
 		if (!was || e) {
 			err_free(e);
 			continue;
 		}
 		signals(s, th->tid, false, now.sig_pending & ~was->status.sig_pending);
-		if (th == task_leader(s->task))
+		if (th == task_leader(t))
 			signals(s, th->tid, true,
 				now.sig_shared_pending & ~was->status.sig_shared_pending);
 	}
@@ -76,7 +76,7 @@ static void say_flag(void *arg, struct range where, const char *what)
 		(uintmax_t)where.start, (uintmax_t)where.end, what);
 }
 
-static void late_flags(struct source *s)
+static void late_flags(struct source *s, const struct source_member *m)
 {
 	struct notes unused = { 0 };
 	struct snapshot snap;
@@ -86,25 +86,32 @@ static void late_flags(struct source *s)
 	struct err *e;
 
 	snapshot_init(&snap, &unused, s->cache);
-	capture_context(&c, &p, s->task, &snap);
-	snap.files = s->frozen.files;
-	e = layout_capture(&c, true, s->layout, &now);
+	snapshot_see(&snap, &s->frozen);
+	capture_context(&c, &p, m->task, &snap);
+	e = layout_capture(&c, true, m->layout, &now);
 	if (!e)
-		layout_flags_differ(s->layout, now, say_flag, s);
+		layout_flags_differ(m->layout, now, say_flag, s);
 	err_free(e); /* it has ended: then nobody sees a difference */
 	snapshot_fini(&snap);
 	notes_fini(&unused);
 }
 
-void late_look(struct source *s)
+static void look(struct source *s, const struct source_member *m)
 {
-	autoerr struct err *e = task_check_alive(s->task);
+	autoerr struct err *e = task_check_alive(m->task);
 
 	if (e) {
-		notes_warnf(&s->out->notes, "the original was killed while it stood still; the "
-					    "moved process runs");
+		notes_warnf(&s->out->notes,
+			"the original %d was killed while it stood still; the moved process runs",
+			m->task->pid);
 		return;
 	}
-	late_signals(s);
-	late_flags(s);
+	late_signals(s, m->task);
+	late_flags(s, m);
+}
+
+void late_look(struct source *s)
+{
+	for (struct source_member *m = NULL; (m = source_next(s, m));)
+		look(s, m);
 }

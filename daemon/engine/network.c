@@ -112,6 +112,7 @@ Migrate__NetConnection **network_pack_connections(struct arena *a, const struct 
 		migrate__net_connection__init(v[i]);
 		v[i]->local = pack_end(a, &n->connections[i].pair.local);
 		v[i]->remote = pack_end(a, &n->connections[i].pair.remote);
+		v[i]->pid = n->connections[i].pid;
 		v[i]->number = n->connections[i].number;
 		v[i]->reuse = n->connections[i].reuse;
 	}
@@ -135,6 +136,9 @@ static struct err *unpack_connection(
 		return err_new(ERR_PEER, "a connection between two families");
 	if (m->number < 0 || m->number >= PROC_FDS_MAX)
 		return err_new(ERR_PEER, "a connection with descriptor %d", m->number);
+	if (m->pid <= 1)
+		return err_new(ERR_PEER, "a connection of process %d", m->pid);
+	ret->pid = m->pid;
 	ret->number = m->number;
 	ret->reuse = m->reuse;
 	return NULL;
@@ -242,20 +246,30 @@ void network_announce(struct network *n)
 }
 
 /* Each says at once to its peer that somebody is there. */
-static bool let_go_on(const struct network *n, pid_t pid, struct notes *notes)
+static bool let_go_on(const struct network *n, struct notes *notes)
 {
-	bool any = n->n_connections && pid > 1, all = true;
-	autoclose int pidfd = any ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	autoclose int pidfd = -1;
+	pid_t of = 0;
+	bool all = true;
 
-	for (size_t i = 0; pidfd >= 0 && i < n->n_connections; i++) {
+	for (size_t i = 0; i < n->n_connections; i++) {
 		const struct network_connection *c = &n->connections[i];
-		struct err *e = tcp_repair_end(pidfd, c->number, c->reuse);
+		struct err *e;
 
+		if (c->pid != of) {
+			fd_closep(&pidfd);
+			pidfd = (int)syscall(SYS_pidfd_open, c->pid, 0);
+			of = c->pid;
+		}
+		if (pidfd < 0)
+			continue;
+		e = tcp_repair_end(pidfd, c->number, c->reuse);
 		if (e && err_code(e) == ERR_GONE) {
 			err_free(e);
 			continue;
 		}
-		e = err_in(e, "the connection of descriptor %d stands still", c->number);
+		e = err_in(e, "the connection of descriptor %d of %d stands still", c->number,
+			c->pid);
 		all = done(notes, e) && all;
 	}
 	return all;
@@ -271,7 +285,7 @@ bool network_stay(struct network *n, pid_t pid, struct notes *notes)
 		e = err_hint(err_in(e, "its packets may still be dropped here"),
 			"nft delete table inet " NETLOCK_PREFIX "%s", n->id);
 	all = done(notes, e) && all;
-	return let_go_on(n, pid, notes) && all;
+	return (pid <= 1 || let_go_on(n, notes)) && all;
 }
 
 /* The lock last: until then nothing answers for the addresses. */

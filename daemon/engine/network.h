@@ -19,7 +19,8 @@
 
 struct network_connection {
 	struct net_pair pair;
-	int number; /* one of its descriptors in the process */
+	pid_t pid;  /* a process that has it, */
+	int number; /* and one of its descriptors there */
 	bool reuse; /* SO_REUSEADDR */
 };
 

@@ -6,11 +6,13 @@
 
 #include "session.pb-c.h"
 
-struct object *objects_add(struct arena *a, struct object_set *s, const struct kind *k, uint64_t id)
+struct object *objects_add(
+	struct arena *a, struct object_set *s, const struct kind *k, pid_t pid, uint64_t id)
 {
 	struct object *o = arena_alloc(a, sizeof(*o));
 
 	o->kind = k;
+	o->pid = pid;
 	o->id = id;
 	s->v = arena_grow(a, s->v, &s->cap, s->n + 1, sizeof(*s->v));
 	s->v[s->n++] = o;
@@ -24,6 +26,8 @@ static int by_key(const void *pa, const void *pb)
 
 	if (a->kind->id != b->kind->id)
 		return a->kind->id < b->kind->id ? -1 : 1;
+	if (a->pid != b->pid)
+		return a->pid < b->pid ? -1 : 1;
 	return a->id < b->id ? -1 : a->id > b->id;
 }
 
@@ -34,18 +38,16 @@ void objects_sort(struct object_set *s)
 	s->sorted = true;
 }
 
-size_t objects_index(const struct object_set *s, uint32_t kind, uint64_t id)
+size_t objects_index(const struct object_set *s, const struct object *key)
 {
-	const struct kind k = { .id = kind };
-	const struct object o = { .kind = &k, .id = id }, *key = &o;
 	struct object **found = s->n ? bsearch(&key, s->v, s->n, sizeof(*s->v), by_key) : NULL;
 
 	return found ? (size_t)(found - s->v) : s->n;
 }
 
-struct object *objects_find(const struct object_set *s, uint32_t kind, uint64_t id)
+struct object *objects_find(const struct object_set *s, const struct object *key)
 {
-	size_t i = objects_index(s, kind, id);
+	size_t i = objects_index(s, key);
 
 	return i < s->n ? s->v[i] : NULL;
 }
@@ -67,7 +69,7 @@ struct object *objects_file(const struct object_set *s, uint64_t id)
 
 	for (size_t i = 0; i < n && !o; i++)
 		if (kinds[i]->scope == KIND_FILE)
-			o = objects_find(s, kinds[i]->id, id);
+			o = objects_find(s, &(struct object){ .kind = kinds[i], .id = id });
 	return o;
 }
 
@@ -76,7 +78,8 @@ static bool same_slots(const struct object *a, const struct object *b)
 	if (a->n_slots != b->n_slots)
 		return false;
 	for (size_t i = 0; i < a->n_slots; i++)
-		if (a->slots[i].number != b->slots[i].number ||
+		if (a->slots[i].pid != b->slots[i].pid ||
+			a->slots[i].number != b->slots[i].number ||
 			a->slots[i].cloexec != b->slots[i].cloexec)
 			return false;
 	return true;
@@ -123,6 +126,7 @@ static struct err *batch_removed(struct batch *b, const struct object *o)
 	migrate__object_key__init(m);
 	m->kind = o->kind->id;
 	m->id = o->id;
+	m->pid = o->pid;
 	b->msg.removed = arena_grow(b->arena, b->msg.removed, &b->cap_removed, b->msg.n_removed + 1,
 		sizeof(*b->msg.removed));
 	b->msg.removed[b->msg.n_removed++] = m;
@@ -137,12 +141,14 @@ static Migrate__Object *object_to_wire(struct arena *a, const struct object *o)
 	migrate__object__init(m);
 	m->kind = o->kind->id;
 	m->id = o->id;
+	m->pid = o->pid;
 	m->group = o->group;
 	m->n_slots = o->n_slots;
 	m->slots = arena_array(a, o->n_slots, sizeof(*m->slots));
 	for (size_t i = 0; i < o->n_slots; i++) {
 		m->slots[i] = arena_alloc(a, sizeof(**m->slots));
 		migrate__fd_slot__init(m->slots[i]);
+		m->slots[i]->pid = o->slots[i].pid;
 		m->slots[i]->number = (uint32_t)o->slots[i].number;
 		m->slots[i]->cloexec = o->slots[i].cloexec;
 	}
@@ -177,10 +183,10 @@ static struct err *send_diff(struct batch *b, const struct object_set *old,
 
 	/* Removals first: an id may come back as another kind. */
 	for (; i < old->n; i++)
-		if (!objects_find(now, old->v[i]->kind->id, old->v[i]->id))
+		if (!objects_find(now, old->v[i]))
 			TRY(batch_removed(b, old->v[i]));
 	for (; j < now->n; j++) {
-		const struct object *was = objects_find(old, now->v[j]->kind->id, now->v[j]->id);
+		const struct object *was = objects_find(old, now->v[j]);
 
 		if (was && same(was, now->v[j]))
 			continue;
@@ -194,6 +200,24 @@ void objects_push(struct arena *a, struct object_set *s, struct object *o)
 {
 	s->v = arena_grow(a, s->v, &s->cap, s->n + 1, sizeof(*s->v));
 	s->v[s->n++] = o;
+}
+
+static bool belongs_to(const struct object *o, pid_t pid)
+{
+	for (size_t i = 0; i < o->n_slots; i++)
+		if (o->slots[i].pid == pid)
+			return true;
+	return o->pid == pid;
+}
+
+void objects_forget(struct object_set *s, pid_t pid)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->n; i++)
+		if (!belongs_to(s->v[i], pid))
+			s->v[n++] = s->v[i];
+	s->n = n;
 }
 
 void objects_pack(struct arena *a, const struct object_set *s, const uint8_t **bytes, size_t *len)
@@ -223,24 +247,41 @@ struct err *objects_send_diff(struct channel *ch, const struct object_set *old,
 	return e;
 }
 
-static struct err *parse_slots(struct arena *a, const Migrate__Object *m, struct object *o)
+/* Where things of a peer are: in a process, that is. */
+static struct err *parse_pid(pid_t root, int32_t pid, pid_t *ret)
+{
+	if (pid < 0)
+		return err_new(ERR_PEER, "an object of process %d", pid);
+	*ret = pid ? pid : root;
+	return NULL;
+}
+
+static bool slots_ascend(const struct fd_slot *a, const struct fd_slot *b)
+{
+	return a->pid != b->pid ? a->pid < b->pid : a->number < b->number;
+}
+
+static struct err *parse_slots(
+	struct arena *a, pid_t root, const Migrate__Object *m, struct object *o)
 {
 	o->n_slots = m->n_slots;
 	o->slots = arena_array(a, m->n_slots, sizeof(*o->slots));
 	for (size_t i = 0; i < m->n_slots; i++) {
 		uint32_t number = m->slots[i]->number;
 
-		if (number >= PROC_FDS_MAX || (i && (int)number <= o->slots[i - 1].number))
+		o->slots[i] = (struct fd_slot){ 0, (int)number, m->slots[i]->cloexec };
+		TRY(parse_pid(root, m->slots[i]->pid, &o->slots[i].pid));
+		if (number >= PROC_FDS_MAX || (i && !slots_ascend(&o->slots[i - 1], &o->slots[i])))
 			return err_new(
 				ERR_PEER, "descriptor numbers of %s out of order", o->kind->name);
-		o->slots[i] = (struct fd_slot){ (int)number, m->slots[i]->cloexec };
 	}
-	if ((o->kind->scope == KIND_FILE || o->kind->scope == KIND_LATE) != (m->n_slots > 0))
+	if (object_is_file(o) != (m->n_slots > 0))
 		return err_new(ERR_PEER, "%s with %zu descriptors", o->kind->name, m->n_slots);
 	return NULL;
 }
 
-static struct err *parse_object(struct arena *a, const Migrate__Object *m, struct object **ret)
+static struct err *parse_object(
+	struct arena *a, pid_t root, const Migrate__Object *m, struct object **ret)
 {
 	struct object *o = arena_alloc(a, sizeof(*o));
 
@@ -252,7 +293,9 @@ static struct err *parse_object(struct arena *a, const Migrate__Object *m, struc
 	if (o->kind->scope == KIND_THREAD && (o->id <= 1 || o->id > INT32_MAX))
 		return err_new(ERR_PEER, "%s of a thread %ju", o->kind->name, (uintmax_t)o->id);
 	o->group = m->group;
-	TRY(parse_slots(a, m, o));
+	if (!object_is_file(o))
+		TRY(parse_pid(root, m->pid, &o->pid));
+	TRY(parse_slots(a, root, m, o));
 	o->n_refs = m->n_refs;
 	o->refs = arena_dup(a, m->refs, m->n_refs * sizeof(*m->refs));
 	if (m->owner) {
@@ -267,26 +310,30 @@ static struct err *parse_object(struct arena *a, const Migrate__Object *m, struc
 }
 
 static struct err *parse_removed(
-	struct arena *a, const Migrate__Objects *m, struct objects_delta *d)
+	struct arena *a, pid_t root, const Migrate__Objects *m, struct objects_delta *d)
 {
 	d->removed = arena_array(a, m->n_removed, sizeof(*d->removed));
 	for (size_t i = 0; i < m->n_removed; i++) {
 		const struct kind *k = kind_by_id(m->removed[i]->kind);
+		struct object *o = &d->removed[i];
 
 		if (!k)
 			return err_new(ERR_PEER, "removal of unknown kind %u", m->removed[i]->kind);
-		d->removed[d->n_removed++] = (struct object){ .kind = k, .id = m->removed[i]->id };
+		d->n_removed++;
+		*o = (struct object){ .kind = k, .id = m->removed[i]->id };
+		if (!object_is_file(o))
+			TRY(parse_pid(root, m->removed[i]->pid, &o->pid));
 	}
 	return NULL;
 }
 
 static struct err *parse_changed(
-	struct arena *a, const Migrate__Objects *m, struct objects_delta *d)
+	struct arena *a, pid_t root, const Migrate__Objects *m, struct objects_delta *d)
 {
 	struct object_set set = { .v = arena_array(a, m->n_changed, sizeof(*d->changed)) };
 
 	for (; set.n < m->n_changed; set.n++)
-		TRY(parse_object(a, m->changed[set.n], &set.v[set.n]));
+		TRY(parse_object(a, root, m->changed[set.n], &set.v[set.n]));
 	objects_sort(&set);
 	TRY(objects_unique(&set));
 	d->changed = set.v;
@@ -295,7 +342,7 @@ static struct err *parse_changed(
 }
 
 struct err *objects_parse(
-	struct arena *a, const uint8_t *body, size_t len, struct objects_delta *ret)
+	struct arena *a, pid_t root, const uint8_t *body, size_t len, struct objects_delta *ret)
 {
 	autoarena struct arena *tmp = arena_new();
 	const Migrate__Objects *m = (const Migrate__Objects *)message_unpack(
@@ -306,8 +353,8 @@ struct err *objects_parse(
 		return err_new(ERR_PEER, "OBJECTS frame that does not parse");
 	if (m->n_changed > OBJECTS_MAX || m->n_removed > OBJECTS_MAX)
 		return err_new(ERR_LIMIT, "more than %d kernel objects", OBJECTS_MAX);
-	TRY(parse_removed(a, m, &d));
-	TRY(parse_changed(a, m, &d));
+	TRY(parse_removed(a, root, m, &d));
+	TRY(parse_changed(a, root, m, &d));
 	*ret = d;
 	return NULL;
 }

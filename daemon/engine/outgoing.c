@@ -26,9 +26,10 @@
 /* For what the peer has to say. */
 #define WORDS_US 2000000
 
-void outgoing_init(struct outgoing *o, size_t n_work)
+void outgoing_init(struct outgoing *o, struct source_member *of, size_t n_work)
 {
-	*o = (struct outgoing){ .work = xcalloc(MAX(n_work, (size_t)1), sizeof(*o->work)) };
+	*o = (struct outgoing){ .of = of,
+		.work = xcalloc(MAX(n_work, (size_t)1), sizeof(*o->work)) };
 	pthread_mutex_init(&o->lock, NULL);
 }
 
@@ -188,7 +189,34 @@ struct outflow {
 	struct source *s;
 	struct outgoing *o;
 	uint64_t piece_bytes;
+	const struct page_source_ops *ops;
 };
+
+/* The main process has sources that stay, until it ends; those of others are made when they have
+ * something to send, as there may be thousands. */
+static bool has_source(const struct source *s, const struct outgoing *o)
+{
+	return o->of == s->main && s->pages;
+}
+
+static struct err *pages_of(struct source *s, const struct outgoing *o, struct page_source **ret)
+{
+	if (!has_source(s, o))
+		return source_copy.open(o->of->task, source_space(s, o->of), ret);
+	*ret = s->pages;
+	return NULL;
+}
+
+static const struct page_source_ops *ops_of(const struct source *s, const struct outgoing *o)
+{
+	return has_source(s, o) ? s->pages_ops : &source_copy;
+}
+
+static void pages_done(const struct source *s, struct page_source *pages)
+{
+	if (pages != s->pages)
+		source_copy.close(pages);
+}
 
 /* The peer has nothing to say in a round but that it fails; its last words must not wait for the
  * end of that. */
@@ -252,8 +280,8 @@ static struct err *send_piece(
 	*any = outgoing_next(f->o, f->piece_bytes, &piece);
 	if (!*any)
 		return NULL;
-	e = piece.part.bytes ? f->s->pages_ops->send_shared(from, &piece.part, ch, &st)
-			     : f->s->pages_ops->send(from, &piece.runs, ch, &st);
+	e = piece.part.bytes ? f->ops->send_shared(from, &piece.part, ch, &st)
+			     : f->ops->send(from, &piece.runs, ch, &st);
 	count_piece(f->o, &piece, &st);
 	page_runs_fini(&piece.runs);
 	return e;
@@ -265,7 +293,7 @@ static void progress(void *arg)
 	struct engine_stats *st = &f->s->out->stats;
 
 	pthread_mutex_lock(&f->o->lock);
-	st->round_sent_bytes = f->o->sent_bytes;
+	st->round_sent_bytes = f->s->sent_before + f->o->sent_bytes;
 	st->bytes_copied = f->s->copied_before + f->o->copied_bytes;
 	pthread_mutex_unlock(&f->o->lock);
 	source_progress(f->s);
@@ -275,7 +303,7 @@ static void progress(void *arg)
 
 struct err *outgoing_sent(struct source *s, struct outgoing *o, uint64_t bytes, uint64_t copied)
 {
-	struct outflow f = { s, o, 0 };
+	struct outflow f = { s, o, 0, NULL };
 
 	o->bytes += bytes;
 	o->sent_bytes += bytes;
@@ -285,19 +313,30 @@ struct err *outgoing_sent(struct source *s, struct outgoing *o, uint64_t bytes, 
 	return throttle(s, &s->peer.ch);
 }
 
-static struct err *send_over_control(struct outflow *f)
+static struct err *send_pieces(struct outflow *f, struct page_source *pages)
 {
 	struct source *s = f->s;
 	bool any;
 
 	for (;;) {
-		TRY(peer_reason(&s->peer, send_piece(f, s->pages, &s->peer.ch, &any)));
+		TRY(peer_reason(&s->peer, send_piece(f, pages, &s->peer.ch, &any)));
 		if (!any)
 			return NULL;
 		source_wait(s);
 		progress(f);
 		TRY(throttle(s, &s->peer.ch));
 	}
+}
+
+static struct err *send_over_control(struct outflow *f)
+{
+	struct page_source *pages;
+	struct err *e;
+
+	TRY(pages_of(f->s, f->o, &pages));
+	e = send_pieces(f, pages);
+	pages_done(f->s, pages);
+	return e;
 }
 
 /* ---- over the page streams ---- */
@@ -367,9 +406,11 @@ static uint64_t piece_bytes(const struct source *s, uint64_t bytes, unsigned str
 struct err *outgoing_send(struct source *s, struct outgoing *o)
 {
 	uint64_t left = o->bytes - o->sent_bytes;
-	bool spread = s->lanes.n && left >= spread_bytes(s);
-	struct outflow f = { s, o, piece_bytes(s, left, spread ? s->lanes.n : 1) };
+	bool spread = s->lanes.n && has_source(s, o) && s->lane_pages[0] && left >= spread_bytes(s);
+	struct outflow f = { s, o, piece_bytes(s, left, spread ? s->lanes.n : 1), ops_of(s, o) };
 
+	if (!left)
+		return NULL;
 	return spread ? send_over_lanes(&f) : send_over_control(&f);
 }
 
@@ -379,6 +420,7 @@ static struct err *send_gone(struct source *s, const struct outgoing *o)
 {
 	struct page_runs gone = { .v = NULL };
 	struct pages_stats st = { 0 };
+	struct page_source *pages = NULL;
 	struct err *e = NULL;
 
 	for (size_t i = 0; i < o->n_work; i++) {
@@ -390,12 +432,16 @@ static struct err *send_gone(struct source *s, const struct outgoing *o)
 					&gone, runs->v[k].start, runs->v[k].pages, PAGE_GONE);
 	}
 	if (gone.n)
-		e = s->pages_ops->send(s->pages, &gone, &s->peer.ch, &st);
+		e = pages_of(s, o, &pages);
+	if (pages) {
+		e = ops_of(s, o)->send(pages, &gone, &s->peer.ch, &st);
+		pages_done(s, pages);
+	}
 	page_runs_fini(&gone);
 	return e;
 }
 
-struct err *outgoing_send_drops(struct source *s, const struct outgoing *o)
+struct err *outgoing_send_drops(struct source *s, struct outgoing *o)
 {
 	struct pages_stats st = { 0 };
 
@@ -403,7 +449,8 @@ struct err *outgoing_send_drops(struct source *s, const struct outgoing *o)
 	for (size_t i = 0; i < o->n_work && s->round.number; i++)
 		if (layout_vma_private(o->work[i].vma) && o->work[i].fresh)
 			TRY(peer_reason(&s->peer,
-				pages_send_drop(&s->peer.ch, SPACE_PRIVATE, o->work[i].vma->start,
+				pages_send_drop(&s->peer.ch, source_space(s, o->of),
+					o->work[i].vma->start,
 					o->work[i].vma->end - o->work[i].vma->start, &st)));
 	return peer_reason(&s->peer, send_gone(s, o));
 }

@@ -11,6 +11,7 @@
 #include "pages/pages.h"
 
 struct source;
+struct source_member;
 
 struct vma_work {
 	const struct vma *vma;
@@ -19,7 +20,9 @@ struct vma_work {
 	bool fresh;
 };
 
+/* Of one process; that of the main one has what all of them share, too. */
 struct outgoing {
+	struct source_member *of;
 	struct vma_work *work;
 	size_t n_work;
 	struct shared_part *parts; /* their descriptors are borrowed */
@@ -33,7 +36,7 @@ struct outgoing {
 };
 
 /* Room for n_work VMAs. */
-void outgoing_init(struct outgoing *o, size_t n_work);
+void outgoing_init(struct outgoing *o, struct source_member *of, size_t n_work);
 void outgoing_fini(struct outgoing *o);
 /* A page that is in two of the runs is what the later one says: afterwards it is in one alone. */
 void outgoing_untangle(struct page_runs *runs);
@@ -58,5 +61,5 @@ struct piece_out {
 bool outgoing_next(struct outgoing *o, uint64_t bytes, struct piece_out *ret);
 
 /* The engine's thread sends all of it. */
-struct err *outgoing_send_drops(struct source *s, const struct outgoing *o) must_check;
+struct err *outgoing_send_drops(struct source *s, struct outgoing *o) must_check;
 struct err *outgoing_send(struct source *s, struct outgoing *o) must_check;

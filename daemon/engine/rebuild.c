@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Stages, groups and references on the destination; also what kinds call (rebuild_* of kind.h). */
+/* Stages, groups and references on the destination. */
 #include "engine/rebuild.h"
 
 #include <dirent.h>
@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "kernel/freezer.h"
+#include "engine/site_priv.h"
 #include "kinds/cache.h"
 #include "kinds/thread.h"
 
@@ -21,54 +21,16 @@
 /* Descriptors made here before they are handed over; the seedling takes this many at a time. */
 #define INSTALL_BATCH 100
 
-struct stash {
-	uint64_t group;
-	int fds[STASH_SLOTS];
-};
-
-struct space {
-	uint64_t id;
-	int fd;
-};
-
-struct rebuild_priv {
-	struct site *site;
-};
-
 /* What a source may have us keep of the descriptions that it sends, in the whole migration: 60,000
  * mappings and 10,000 descriptors, each told twice, are a tenth of it. */
 #define DESCRIPTIONS_BYTES_MAX (128u << 20)
 /* And of memory for them: a million descriptors take half of it. */
 #define SITE_BYTES_MAX (1u << 30)
 
-struct site {
-	struct site_spec spec;
-	uint64_t kept_bytes; /* of descriptions */
-	struct arena *arena;
-	struct kind_cache *cache;
-	struct task *task;
-	struct object_set objects;
-	size_t n_threads; /* of the objects */
-	bool *gone;       /* while objects are removed: which of them */
-	struct layout_state *layout;
-	struct bytes_list {
-		const uint8_t **v;
-		size_t *len;
-		size_t n, cap, cap_len;
-	} layouts; /* LAYOUT bodies that came before the seedling was made */
-	struct stash *stash;
-	size_t n_stash, cap_stash;
-	struct space *spaces;
-	size_t n_spaces, cap_spaces;
-	struct freezer freezer;
-	bool built, frozen, running;
-	struct rebuild_priv priv;
-	/* made here, not yet installed */
-	struct pending {
-		int fd, number;
-		bool cloexec;
-	} * pending;
-	size_t n_pending, cap_pending;
+struct pending {
+	pid_t pid;
+	int fd, number;
+	bool cloexec;
 };
 
 struct site *site_new(const struct site_spec *spec)
@@ -79,14 +41,16 @@ struct site *site_new(const struct site_spec *spec)
 	s->arena = arena_new();
 	s->cache = kind_cache_new();
 	s->priv.site = s;
+	site_tree_init(s);
 	return s;
 }
 
-static void context(struct site *s, struct rebuild *r)
+/* t: the process in which it is done; NULL: it is not there yet. */
+static void context(struct site *s, struct rebuild *r, struct task *t)
 {
 	*r = (struct rebuild){
-		.task = s->task,
-		.thread = s->task && s->task->held ? task_leader(s->task) : NULL,
+		.task = t,
+		.thread = t && t->held ? task_leader(t) : NULL,
 		.arena = s->arena,
 		.cache = s->cache,
 		.scratch_dir = s->spec.scratch_dir,
@@ -95,129 +59,49 @@ static void context(struct site *s, struct rebuild *r)
 	};
 }
 
-/* ---- what kinds call ---- */
-
-static struct stash *stash_of(struct site *s, uint64_t group)
-{
-	for (size_t i = 0; i < s->n_stash; i++)
-		if (s->stash[i].group == group)
-			return &s->stash[i];
-	return NULL;
-}
-
-int rebuild_stash_get(struct rebuild *r, uint64_t group, unsigned slot)
-{
-	struct stash *st = stash_of(r->priv->site, group);
-
-	return st && slot < STASH_SLOTS ? st->fds[slot] : -1;
-}
-
-void rebuild_stash_put(struct rebuild *r, uint64_t group, unsigned slot, int fd)
-{
-	struct site *s = r->priv->site;
-	struct stash *st = stash_of(s, group);
-
-	if (!st) {
-		s->stash = arena_grow(
-			s->arena, s->stash, &s->cap_stash, s->n_stash + 1, sizeof(*s->stash));
-		st = &s->stash[s->n_stash++];
-		*st = (struct stash){ .group = group, .fds = { -1, -1, -1, -1 } };
-	}
-	if (slot >= STASH_SLOTS)
-		abort();
-	fd_closep(&st->fds[slot]);
-	st->fds[slot] = fd;
-}
-
-/* Groups are done when all objects of one delta are built. */
-static void stash_clear(struct site *s)
-{
-	for (size_t i = 0; i < s->n_stash; i++)
-		for (size_t j = 0; j < STASH_SLOTS; j++)
-			fd_closep(&s->stash[i].fds[j]);
-	s->n_stash = 0;
-}
-
-int site_space_fd(void *arg, uint64_t id)
-{
-	struct site *s = arg;
-
-	for (size_t i = 0; i < s->n_spaces; i++)
-		if (s->spaces[i].id == id)
-			return s->spaces[i].fd;
-	return -1;
-}
-
-int rebuild_space_get(struct rebuild *r, uint64_t space)
-{
-	return site_space_fd(r->priv->site, space);
-}
-
-void rebuild_space_put(struct rebuild *r, uint64_t id, int fd)
-{
-	struct site *s = r->priv->site;
-
-	for (size_t i = 0; i < s->n_spaces; i++) {
-		if (s->spaces[i].id == id) {
-			fd_closep(&s->spaces[i].fd);
-			s->spaces[i].fd = fd;
-			return;
-		}
-	}
-	s->spaces = arena_grow(
-		s->arena, s->spaces, &s->cap_spaces, s->n_spaces + 1, sizeof(*s->spaces));
-	s->spaces[s->n_spaces++] = (struct space){ id, fd };
-}
-
-bool rebuild_locked(struct rebuild *r, const struct net_pair *pair)
-{
-	const struct site_spec *spec = &r->priv->site->spec;
-
-	return spec->locked && spec->locked(spec->arg, pair);
-}
-
-void rebuild_refuse(struct rebuild *r, struct err *e)
-{
-	notes_refuse(r->priv->site->spec.notes, e);
-}
-
-void rebuild_warn(struct rebuild *r, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	notes_vwarn(r->priv->site->spec.notes, fmt, ap);
-	va_end(ap);
-}
-
 /* ---- descriptors ---- */
 
 static int by_number(const void *pa, const void *pb)
 {
 	const struct pending *a = pa, *b = pb;
 
+	if (a->pid != b->pid)
+		return a->pid < b->pid ? -1 : 1;
 	return a->number < b->number ? -1 : a->number > b->number;
+}
+
+static struct err *install(struct site *s, const struct pending *v, size_t n)
+{
+	autofree int *fds = xcalloc(n, sizeof(*fds));
+	autofree int *numbers = xcalloc(n, sizeof(*numbers));
+	autofree bool *cloexec = xcalloc(n, sizeof(*cloexec));
+	struct task *t = site_task_of(s, v->pid);
+
+	if (!t)
+		return err_new(ERR_PEER, "a descriptor of process %d, which there is not", v->pid);
+	for (size_t i = 0; i < n; i++) {
+		fds[i] = v[i].fd;
+		numbers[i] = v[i].number;
+		cloexec[i] = v[i].cloexec;
+	}
+	return seedling_install(t, fds, numbers, cloexec, n);
 }
 
 /* Hands over what is pending, ascending, as seedling_install wants it; closes ours. */
 static struct err *install_pending(struct site *s)
 {
-	autofree int *fds = xcalloc(s->n_pending, sizeof(*fds));
-	autofree int *numbers = xcalloc(s->n_pending, sizeof(*numbers));
-	autofree bool *cloexec = xcalloc(s->n_pending, sizeof(*cloexec));
 	struct err *e = NULL;
 
 	if (!s->n_pending)
 		return NULL;
 	qsort(s->pending, s->n_pending, sizeof(*s->pending), by_number);
-	for (size_t i = 0; i < s->n_pending; i++) {
-		fds[i] = s->pending[i].fd;
-		numbers[i] = s->pending[i].number;
-		cloexec[i] = s->pending[i].cloexec;
+	for (size_t i = 0, n; i < s->n_pending && !e; i += n) {
+		for (n = 1; i + n < s->n_pending && s->pending[i + n].pid == s->pending[i].pid;)
+			n++;
+		e = install(s, s->pending + i, n);
 	}
-	e = seedling_install(s->task, fds, numbers, cloexec, s->n_pending);
 	for (size_t i = 0; i < s->n_pending; i++)
-		close(fds[i]);
+		close(s->pending[i].fd);
 	s->n_pending = 0;
 	return e;
 }
@@ -228,6 +112,7 @@ static struct err *add_pending(struct site *s, const struct object *o, int fd)
 	autoclose int owned = fd;
 
 	for (size_t i = 0; i < o->n_slots; i++) {
+		const struct fd_slot *slot = &o->slots[i];
 		int copy = i + 1 < o->n_slots ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : take_fd(&owned);
 
 		if (copy < 0)
@@ -235,18 +120,25 @@ static struct err *add_pending(struct site *s, const struct object *o, int fd)
 		s->pending = arena_grow(s->arena, s->pending, &s->cap_pending, s->n_pending + 1,
 			sizeof(*s->pending));
 		s->pending[s->n_pending++] =
-			(struct pending){ copy, o->slots[i].number, o->slots[i].cloexec };
+			(struct pending){ slot->pid, copy, slot->number, slot->cloexec };
 	}
 	return s->n_pending >= INSTALL_BATCH ? install_pending(s) : NULL;
 }
 
+/* Of a process that has gone there is nothing to close. */
 static struct err *close_slots(struct site *s, const struct object *o)
 {
 	autofree int *numbers = xcalloc(o->n_slots + 1, sizeof(*numbers));
 
-	for (size_t i = 0; i < o->n_slots; i++)
-		numbers[i] = o->slots[i].number;
-	return seedling_close(s->task, numbers, o->n_slots);
+	for (size_t i = 0, n; i < o->n_slots; i += n) {
+		struct task *t = site_task_of(s, o->slots[i].pid);
+
+		for (n = 0; i + n < o->n_slots && o->slots[i + n].pid == o->slots[i].pid; n++)
+			numbers[n] = o->slots[i + n].number;
+		if (t)
+			TRY(seedling_close(t, numbers, n));
+	}
+	return NULL;
 }
 
 /* ---- building ---- */
@@ -261,18 +153,27 @@ static struct err *object_error(struct err *e, const struct object *o, const cha
 {
 	if (!e)
 		return NULL;
-	if (o->kind->scope == KIND_FILE || o->kind->scope == KIND_LATE)
-		return err_in(e, "%s descriptor %d (%s)", doing, o->slots[0].number, o->kind->name);
+	if (object_is_file(o))
+		return err_in(e, "%s descriptor %d of %d (%s)", doing, o->slots[0].number,
+			o->slots[0].pid, o->kind->name);
 	if (o->kind->scope == KIND_THREAD)
 		return err_in(e, "%s %s of thread %ju", doing, o->kind->name, (uintmax_t)o->id);
-	return err_in(e, "%s %s", doing, o->kind->name);
+	return err_in(e, "%s %s of %d", doing, o->kind->name, o->pid);
 }
 
-static void thread_context(struct site *s, struct rebuild *r, const struct object *o)
+/* The process that the object belongs to, or that has the first of its descriptors. */
+static struct task *task_for(const struct site *s, const struct object *o)
 {
-	context(s, r);
-	if (o->kind->scope == KIND_THREAD && s->task && s->task->held)
-		r->thread = task_thread(s->task, (pid_t)o->id);
+	return site_task_of(s, object_is_file(o) ? o->slots[0].pid : o->pid);
+}
+
+static void object_context(struct site *s, struct rebuild *r, const struct object *o)
+{
+	struct task *t = task_for(s, o);
+
+	context(s, r, t);
+	if (o->kind->scope == KIND_THREAD && t && t->held)
+		r->thread = task_thread(t, (pid_t)o->id);
 }
 
 static void alive(const struct site *s)
@@ -303,7 +204,9 @@ static struct err *build_object(struct site *s, const struct object *o)
 	if (!o->kind->rebuild)
 		return NULL;
 	TRY(still_wanted(s));
-	thread_context(s, &r, o);
+	object_context(s, &r, o);
+	if (!r.task)
+		return err_new(ERR_PEER, "%s of a process that there is not", o->kind->name);
 	TRY(object_error(kind_unpack(s->arena, o, &msg), o, "read"));
 	TRY(object_error(o->kind->rebuild(&r, o, msg, &fd), o, "rebuild"));
 	if (o->kind->scope != KIND_FILE)
@@ -324,7 +227,7 @@ static struct err *call_object(
 	if (!fn)
 		return NULL;
 	alive(s);
-	thread_context(s, &r, o);
+	object_context(s, &r, o);
 	r.elapsed_ns = elapsed_ns;
 	TRY(object_error(kind_unpack(s->arena, o, &msg), o, "read"));
 	return object_error(fn(&r, o, msg), o, doing);
@@ -342,27 +245,28 @@ static struct err *build_stage(struct site *s, const struct objects_plan *p, enu
 static struct err *set_owner(struct site *s, const struct object *o)
 {
 	struct f_owner_ex owner = { .type = (int)o->owner_type, .pid = o->owner_pid };
-	struct thread *th = task_leader(s->task);
+	struct task *t = task_for(s, o);
+	struct thread *th = task_leader(t);
 	uint64_t fd;
 
 	if (!o->owner_signal && !o->owner_pid)
 		return NULL;
 	fd = (uint64_t)o->slots[0].number;
 	if (o->owner_signal)
-		TRY(REMOTE(s->task, th, NULL, "choose its signal", SYS_fcntl, fd, F_SETSIG,
+		TRY(REMOTE(t, th, NULL, "choose its signal", SYS_fcntl, fd, F_SETSIG,
 			(uint64_t)o->owner_signal));
 	if (!o->owner_pid)
 		return NULL;
-	TRY(remote_put(s->task, 0, &owner, sizeof(owner)));
-	return REMOTE(s->task, th, NULL, "choose who gets its signals", SYS_fcntl, fd, F_SETOWN_EX,
-		remote_scratch(s->task).v);
+	TRY(remote_put(t, 0, &owner, sizeof(owner)));
+	return REMOTE(t, th, NULL, "choose who gets its signals", SYS_fcntl, fd, F_SETOWN_EX,
+		remote_scratch(t).v);
 }
 
 static struct err *run_plan(struct site *s, const struct objects_plan *p)
 {
 	for (enum stage st = 0; st < STAGE_COUNT; st++)
 		TRY(build_stage(s, p, st));
-	stash_clear(s);
+	site_calls_done(s);
 	for (size_t i = 0; i < s->objects.n; i++)
 		if (p->build[i] && s->objects.v[i]->kind->scope == KIND_FILE)
 			TRY(object_error(
@@ -379,7 +283,7 @@ static struct err *run_plan(struct site *s, const struct objects_plan *p)
 /* The caller closes the gap. */
 static struct err *remove_object(struct site *s, const struct object *key)
 {
-	size_t i = objects_index(&s->objects, key->kind->id, key->id);
+	size_t i = objects_index(&s->objects, key);
 	struct object *o = i < s->objects.n ? s->objects.v[i] : NULL;
 
 	if (!o || s->gone[i])
@@ -387,10 +291,10 @@ static struct err *remove_object(struct site *s, const struct object *key)
 	s->gone[i] = true;
 	if (o->kind->scope == KIND_THREAD)
 		s->n_threads--;
-	if (!s->task)
+	if (!s->built)
 		return NULL;
 	TRY(close_slots(s, o));
-	return call_object(s, o, o->kind->remove, 0, "remove");
+	return task_for(s, o) ? call_object(s, o, o->kind->remove, 0, "remove") : NULL;
 }
 
 static struct err *remove_objects(struct site *s, const struct objects_delta *d)
@@ -434,7 +338,7 @@ static struct err *put_objects(struct site *s, const struct objects_delta *d)
 
 	for (size_t i = 0; i < d->n_changed; i++) {
 		struct object *o = d->changed[i];
-		size_t at = s->task ? objects_index(&before, o->kind->id, o->id) : before.n;
+		size_t at = s->built ? objects_index(&before, o) : before.n;
 
 		if (at == before.n) {
 			TRY(add_object(s, o));
@@ -454,7 +358,7 @@ static struct err *build_delta(struct site *s, struct object *const *changed, si
 
 	objects_sort(&s->objects);
 	for (size_t i = 0; i < n; i++)
-		build[objects_index(&s->objects, changed[i]->kind->id, changed[i]->id)] = true;
+		build[objects_index(&s->objects, changed[i])] = true;
 	objects_plan_close(&s->objects, &p, n);
 	/* What is built again leaves its numbers first: seedling_install wants them free. */
 	for (size_t i = 0; i < s->objects.n; i++)
@@ -477,27 +381,49 @@ struct err *site_objects(struct site *s, const uint8_t *body, size_t len)
 	struct objects_delta d;
 
 	TRY(keep(s, len));
-	TRY(objects_parse(s->arena, body, len, &d));
+	TRY(objects_parse(s->arena, s->spec.pid, body, len, &d));
 	TRY(remove_objects(s, &d));
 	TRY(put_objects(s, &d));
-	return s->task ? build_delta(s, d.changed, d.n_changed) : NULL;
+	return s->built ? build_delta(s, d.changed, d.n_changed) : NULL;
 }
 
-static struct err *apply_layout(struct site *s, const uint8_t *body, size_t len)
+static struct err *apply_layout(struct site *s, struct member *m, const uint8_t *body, size_t len)
 {
 	struct rebuild r;
 
-	context(s, &r);
-	return layout_apply(&r, body, len, &s->layout);
+	context(s, &r, m->task);
+	return layout_apply(&r, body, len, &m->layout);
 }
 
-struct err *site_layout(struct site *s, const uint8_t *body, size_t len)
+/* Before the first LAYOUT of a process, which says where there is room for ours. */
+static struct err *empty_member(struct member *m, const uint8_t *body, size_t len)
 {
-	struct bytes_list *l = &s->layouts;
+	struct seedling_vdso vdso;
+	uint64_t area;
 
-	if (s->task)
-		return apply_layout(s, body, len);
+	if (m->emptied)
+		return NULL;
+	m->emptied = true;
+	TRY(layout_vdso(body, len, &vdso));
+	TRY(seedling_reserve(m->task, m->is.fd_max));
+	TRY(layout_area(body, len, SEEDLING_AREA_BYTES, &area));
+	TRY(seedling_move_area(m->task, area));
+	return err_in(seedling_clear(m->task, &vdso), "empty process %d", m->is.pid);
+}
+
+struct err *site_layout(struct site *s, pid_t pid, const uint8_t *body, size_t len)
+{
+	struct member *m = site_member(s, pid ? pid : s->spec.pid);
+	struct bytes_list *l;
+
+	if (!m || m->is.life != MIGRATE__LIFE__LIVE)
+		return err_new(ERR_PEER, "a memory layout of process %d, which there is not", pid);
+	if (m->task) {
+		TRY(empty_member(m, body, len));
+		return apply_layout(s, m, body, len);
+	}
 	TRY(keep(s, len));
+	l = &m->layouts;
 	l->v = arena_grow(s->arena, l->v, &l->cap, l->n + 1, sizeof(*l->v));
 	l->len = arena_grow(s->arena, l->len, &l->cap_len, l->n + 1, sizeof(*l->len));
 	l->v[l->n] = arena_dup(s->arena, body, len);
@@ -507,37 +433,52 @@ struct err *site_layout(struct site *s, const uint8_t *body, size_t len)
 
 /* ---- check and build ---- */
 
-static void check_pids(struct site *s)
+static void check_pid(struct site *s, pid_t tid, bool process)
 {
+	autoarena struct arena *a = arena_new();
+	struct proc_stat st;
 	char path[64];
 
-	for (size_t i = 0; i < s->spec.n_tids; i++) {
-		autoarena struct arena *a = arena_new();
-		struct proc_stat st;
+	snprintf(path, sizeof(path), "/proc/%d", tid);
+	if (access(path, F_OK) < 0)
+		return;
+	if (proc_stat(a, tid, 0, &st))
+		strcpy(st.comm, "?");
+	notes_refuse(s->spec.notes,
+		err_hint(err_new(ERR_LIMIT, "%s %d is taken at the destination by \"%s\"",
+				 process ? "pid" : "thread id", tid, st.comm),
+			"end that process, or try again later"));
+}
 
-		snprintf(path, sizeof(path), "/proc/%d", s->spec.tids[i]);
-		if (access(path, F_OK) < 0)
-			continue;
-		if (proc_stat(a, s->spec.tids[i], 0, &st))
-			strcpy(st.comm, "?");
-		notes_refuse(s->spec.notes,
-			err_hint(err_new(ERR_LIMIT, "%s %d is taken at the destination by \"%s\"",
-					 s->spec.tids[i] == s->spec.pid ? "pid" : "thread id",
-					 s->spec.tids[i], st.comm),
-				"end that process, or try again later"));
+static void check_pids(struct site *s)
+{
+	for (size_t i = 0; i < s->n_members; i++) {
+		const struct process *p = &s->members[i]->is;
+
+		if (!p->n_tids)
+			check_pid(s, p->pid, true);
+		for (size_t k = 0; k < p->n_tids; k++)
+			check_pid(s, p->tids[k], p->tids[k] == p->pid);
 	}
+}
+
+static struct err *check_layouts(struct site *s, const struct member *m)
+{
+	struct rebuild r;
+
+	context(s, &r, NULL);
+	for (size_t i = 0; i < m->layouts.n; i++)
+		TRY(layout_check(&r, m->layouts.v[i], m->layouts.len[i]));
+	return NULL;
 }
 
 struct err *site_check(struct site *s)
 {
-	struct rebuild r;
-
 	check_pids(s);
 	objects_sort(&s->objects);
 	TRY(objects_unique(&s->objects));
-	context(s, &r);
-	for (size_t i = 0; i < s->layouts.n; i++)
-		TRY(layout_check(&r, s->layouts.v[i], s->layouts.len[i]));
+	for (size_t i = 0; i < s->n_members; i++)
+		TRY(check_layouts(s, s->members[i]));
 	for (size_t i = 0; i < s->objects.n; i++) {
 		struct object *o = s->objects.v[i];
 		struct err *e;
@@ -550,45 +491,37 @@ struct err *site_check(struct site *s)
 	return NULL;
 }
 
-static struct err *make_seedling(struct site *s)
+/* Who comes when the others are there already gets its memory later. */
+struct err *site_prepare(struct site *s, struct member *m)
 {
-	struct seedling_spec spec = {
-		.pid = s->spec.pid,
-		.monotonic_offset_ns = s->spec.monotonic_offset_ns,
-		.boottime_offset_ns = s->spec.boottime_offset_ns,
-	};
-	char name[64];
+	if (s->built)
+		return NULL;
+	if (!m->layouts.n)
+		return err_new(ERR_PEER, "no memory layout was sent of process %d", m->is.pid);
+	return empty_member(m, m->layouts.v[0], m->layouts.len[0]);
+}
 
-	if (s->spec.cgroup_dir) {
-		snprintf(name, sizeof(name), ENGINE_SITE_GROUP "%d", s->spec.pid);
-		TRY(freezer_make(s->spec.cgroup_dir, name, &s->freezer));
-		spec.cgroup_dir = s->freezer.dir;
-	}
-	return seedling_make(&spec, &s->task);
+static struct err *build_layouts(struct site *s, struct member *m)
+{
+	for (size_t i = 0; i < m->layouts.n; i++)
+		TRY(apply_layout(s, m, m->layouts.v[i], m->layouts.len[i]));
+	m->layouts.n = 0;
+	return NULL;
 }
 
 struct err *site_build(struct site *s)
 {
 	autofree bool *all = xcalloc(s->objects.n + 1, sizeof(*all));
 	struct objects_plan p = { all, all };
-	struct seedling_vdso vdso;
-	uint64_t area;
 
-	if (!s->layouts.n)
-		return err_new(ERR_PEER, "no memory layout was sent");
-	TRY(layout_vdso(s->layouts.v[0], s->layouts.len[0], &vdso));
-	TRY_IN(make_seedling(s), "make process %d", s->spec.pid);
-	TRY(seedling_reserve(s->task, s->spec.fd_max));
-	TRY(layout_area(s->layouts.v[0], s->layouts.len[0], SEEDLING_AREA_BYTES, &area));
-	TRY(seedling_move_area(s->task, area));
-	TRY_IN(seedling_clear(s->task, &vdso), "empty process %d", s->spec.pid);
+	TRY(site_tree_make(s));
 	memset(all, true, s->objects.n);
 	objects_sort(&s->objects);
 	s->built = true;
 	/* Shared memory objects first: the layout maps them. */
 	TRY(build_stage(s, &p, STAGE_MEMORY));
-	for (size_t i = 0; i < s->layouts.n; i++)
-		TRY(apply_layout(s, s->layouts.v[i], s->layouts.len[i]));
+	for (size_t i = 0; i < s->n_members; i++)
+		TRY(build_layouts(s, s->members[i]));
 	for (size_t i = 0; i < s->objects.n; i++)
 		all[i] = s->objects.v[i]->kind->stage != STAGE_MEMORY;
 	return run_plan(s, &p);
@@ -596,12 +529,22 @@ struct err *site_build(struct site *s)
 
 struct task *site_task(const struct site *s)
 {
-	return s->task;
+	return site_root(s)->task;
 }
 
-const struct vma_list *site_vmas(const struct site *s)
+struct err *site_alive(const struct site *s)
 {
-	return layout_state_vmas(s->layout);
+	for (size_t i = 0; i < s->n_members; i++)
+		if (s->members[i]->task)
+			TRY(task_check_alive(s->members[i]->task));
+	return NULL;
+}
+
+const struct vma_list *site_vmas(const struct site *s, pid_t pid)
+{
+	const struct member *m = site_member(s, pid ? pid : s->spec.pid);
+
+	return m && m->layout ? layout_state_vmas(m->layout) : NULL;
 }
 
 size_t site_objects_count(const struct site *s)
@@ -609,28 +552,38 @@ size_t site_objects_count(const struct site *s)
 	return s->objects.n;
 }
 
-struct err *site_memory(const struct site *s, uint64_t *bytes)
+static struct err *member_memory(const struct member *m, uint64_t *bytes)
 {
 	autoarena struct arena *a = arena_new();
 	struct proc_status status;
-	struct stat st;
 
-	TRY(proc_status(a, s->task->pid, 0, &status));
-	*bytes = status.vm_rss_bytes + status.vm_swap_bytes;
-	for (size_t i = 0; i < s->n_spaces; i++)
-		if (fstat(s->spaces[i].fd, &st) == 0)
-			*bytes += (uint64_t)st.st_blocks * 512;
+	if (!m->task)
+		return NULL;
+	TRY(proc_status(a, m->is.pid, 0, &status));
+	*bytes += status.vm_rss_bytes + status.vm_swap_bytes;
+	return NULL;
+}
+
+struct err *site_memory(const struct site *s, uint64_t *bytes)
+{
+	*bytes = site_spaces_bytes(s);
+	for (size_t i = 0; i < s->n_members; i++)
+		TRY(member_memory(s->members[i], bytes));
 	return NULL;
 }
 
 struct err *site_settle(struct site *s)
 {
-	struct rebuild r;
+	for (size_t i = 0; i < s->n_members; i++) {
+		struct member *m = s->members[i];
+		struct rebuild r;
 
-	if (!s->layout)
-		return NULL;
-	context(s, &r);
-	return layout_settle(&r, s->layout);
+		if (!m->layout)
+			continue;
+		context(s, &r, m->task);
+		TRY(layout_settle(&r, m->layout));
+	}
+	return NULL;
 }
 
 /* ---- the end ---- */
@@ -642,43 +595,85 @@ static struct err *set_registers(struct site *s, const struct object *o)
 		       : NULL;
 }
 
+static struct err *finish_layouts(struct site *s)
+{
+	for (size_t i = 0; i < s->n_members; i++) {
+		struct member *m = s->members[i];
+		struct rebuild r;
+
+		if (!m->task)
+			continue;
+		if (!m->layout)
+			return err_new(
+				ERR_PEER, "no memory layout was sent of process %d", m->is.pid);
+		context(s, &r, m->task);
+		TRY_IN(layout_finish(&r, m->layout), "finish the memory layout of %d", m->is.pid);
+	}
+	return NULL;
+}
+
 struct err *site_finish(struct site *s, int64_t elapsed_ns)
 {
-	struct rebuild r;
-
-	context(s, &r);
-	TRY_IN(layout_finish(&r, s->layout), "finish the memory layout");
+	TRY(site_tree_settle(s));
+	TRY(finish_layouts(s));
 	for (enum stage st = 0; st < STAGE_COUNT; st++)
 		for (size_t i = 0; i < s->objects.n; i++)
 			if (s->objects.v[i]->kind->stage == st)
 				TRY(call_object(s, s->objects.v[i], s->objects.v[i]->kind->finish,
 					elapsed_ns, "finish"));
-	TRY(seedling_seal(s->task));
+	for (size_t i = 0; i < s->n_members; i++)
+		if (s->members[i]->task)
+			TRY(seedling_seal(s->members[i]->task));
 	for (size_t i = 0; i < s->objects.n; i++)
 		TRY(set_registers(s, s->objects.v[i]));
 	return NULL;
 }
 
+/* Who lives, ascending. */
+static struct pids living(struct arena *a, const struct site *s)
+{
+	pid_t *v = arena_array(a, s->n_members, sizeof(*v));
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->n_members; i++)
+		if (s->members[i]->task)
+			v[n++] = s->members[i]->is.pid;
+	return pids_sort(v, n);
+}
+
+/* Children first: whoever runs finds them as they should be. */
+static struct err *let_go(struct site *s)
+{
+	for (size_t i = s->n_members; i-- > 0;) {
+		struct task *t = s->members[i]->task;
+
+		if (!t)
+			continue;
+		TRY(seedling_release(t));
+		TRY(task_let_go(t));
+	}
+	return NULL;
+}
+
 struct err *site_hold(struct site *s)
 {
+	autoarena struct arena *a = arena_new();
+	const struct pids pids = living(a, s);
+
 	if (!s->freezer.dir)
 		return NULL;
 	TRY(freezer_set(&s->freezer, true, false));
 	s->frozen = true;
 	/* Somebody may have moved it while it was built (a daemon with rules, by its user): nothing
 	 * but the group holds it from here on. */
-	TRY_IN(freezer_check(&s->freezer, s->spec.pid), "hold process %d", s->spec.pid);
-	TRY(seedling_release(s->task));
-	return task_let_go(s->task);
+	TRY_IN(freezer_check(&s->freezer, &pids), "hold process %d", s->spec.pid);
+	return let_go(s);
 }
 
 struct err *site_start(struct site *s)
 {
 	s->running = true;
-	if (s->frozen)
-		return freezer_set(&s->freezer, false, false);
-	TRY(seedling_release(s->task));
-	return task_let_go(s->task);
+	return s->frozen ? freezer_set(&s->freezer, false, false) : let_go(s);
 }
 
 void site_publish(struct site *s)
@@ -718,7 +713,7 @@ static void discard_objects(struct site *s)
 
 		if (!o->kind->discard)
 			continue;
-		context(s, &r);
+		context(s, &r, task_for(s, o));
 		e = kind_unpack(s->arena, o, &msg);
 		if (!e)
 			o->kind->discard(&r, o, msg);
@@ -730,10 +725,7 @@ static void discard(struct site *s)
 {
 	if (s->built)
 		discard_objects(s);
-	if (s->task) {
-		err_free(task_kill(s->task));
-		err_free(task_wait_end(s->task, deadline_in(1000000)));
-	}
+	site_tree_kill(s);
 	if (s->freezer.dir && s->frozen)
 		err_free(freezer_set(&s->freezer, false, false));
 }
@@ -742,16 +734,12 @@ void site_free(struct site *s)
 {
 	if (!s)
 		return;
-	stash_clear(s);
+	site_calls_fini(s);
 	for (size_t i = 0; i < s->n_pending; i++)
 		close(s->pending[i].fd);
-	for (size_t i = 0; i < s->n_spaces; i++)
-		fd_closep(&s->spaces[i].fd);
 	if (!s->running)
 		discard(s);
-	task_free(s->task);
-	if (s->layout)
-		layout_state_free(s->layout);
+	site_tree_free(s);
 	if (!s->running && s->freezer.dir)
 		rmdir(s->freezer.dir);
 	freezer_fini(&s->freezer);

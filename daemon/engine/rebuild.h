@@ -24,6 +24,8 @@ struct site_spec {
 	struct notes *notes;     /* borrowed */
 	/* Called between two objects: somebody waits for all of them. */
 	void (*alive)(void *arg);
+	/* One that is there will end, as it is in the tree no more. NULL: nobody cares. */
+	void (*leaving)(void *arg, pid_t pid);
 	/* Whether a connection is locked here; NULL: none is. */
 	bool (*locked)(void *arg, const struct net_pair *pair);
 	void *arg;
@@ -34,17 +36,28 @@ struct site *site_new(const struct site_spec *spec);
 /* Removes everything that was made; the seedling dies unless it was let go. */
 void site_free(struct site *s);
 
+/* Takes a TREE body: before site_build the tree that will be made; afterwards who is not in it any
+ * more ends, and who is new is made. */
+struct err *site_tree(struct site *s, const uint8_t *body, size_t len) must_check;
+struct process_list;
+/* As it was told last. */
+const struct process_list *site_processes(const struct site *s);
 /* Takes an OBJECTS body. Before site_build the objects are only kept; afterwards built. */
 struct err *site_objects(struct site *s, const uint8_t *body, size_t len) must_check;
-/* Takes a LAYOUT body, likewise. */
-struct err *site_layout(struct site *s, const uint8_t *body, size_t len) must_check;
+/* Takes a LAYOUT body of one process (0: the root), likewise. */
+struct err *site_layout(struct site *s, pid_t pid, const uint8_t *body, size_t len) must_check;
 /* Can this host have all that was announced? Blockers go to the notes. */
 struct err *site_check(struct site *s) must_check;
 /* Makes the seedling, its memory layout and every object that is known so far. */
 struct err *site_build(struct site *s) must_check;
-/* The task that is being built; NULL before site_build. */
+/* The root that is being built; NULL before site_build. */
 struct task *site_task(const struct site *s);
-const struct vma_list *site_vmas(const struct site *s);
+/* One of the others; NULL if it is not there. */
+struct task *site_task_of(const struct site *s, pid_t pid);
+/* All of them are alive. */
+struct err *site_alive(const struct site *s) must_check;
+/* NULL before the first LAYOUT of that process. */
+const struct vma_list *site_vmas(const struct site *s, pid_t pid);
 /* For the page sink. */
 int site_space_fd(void *site, uint64_t space);
 /* What it takes now: pages of its own, and of shared memory objects, mapped or not. */

@@ -65,113 +65,9 @@ struct err *source_blocked(struct source *s)
 		"migratectl check %d shows everything that hinders it at once", s->opt->pid);
 }
 
-/* ---- hello: who is it, what do the hosts have ---- */
-
-/* An earlier migration may have left it in its group: held because its outcome is in doubt, then
- * another copy may run elsewhere; or running because the daemon died before that. */
-static struct err *leave_old_hold(pid_t pid)
-{
-	struct freezer old AUTO(freezer_fini) = { 0 };
-	bool frozen = false;
-	struct err *e = freezer_current(pid, &old.dir);
-	char *name;
-
-	if (e && err_code(e) == ERR_UNSUPPORTED) {
-		err_free(e);
-		return NULL;
-	}
-	TRY(e);
-	name = strrchr(old.dir, '/');
-	if (!name || strncmp(name + 1, ENGINE_HOLD_GROUP, strlen(ENGINE_HOLD_GROUP)) != 0)
-		return NULL;
-	TRY(freezer_get(&old, &frozen));
-	if (frozen)
-		return err_hint(err_new(ERR_LIMIT,
-					"process %d is held: the outcome of migration %s is in "
-					"doubt",
-					pid, name + 1 + strlen(ENGINE_HOLD_GROUP)),
-			"migratectl resolve %s here|there", name + 1 + strlen(ENGINE_HOLD_GROUP));
-	old.home = xstrdup(old.dir);
-	old.home[name - old.dir] = '\0';
-	return freezer_undo(&old, pid);
-}
-
-static struct err *open_process(struct source *s)
-{
-	const struct send_options *o = s->opt;
-
-	TRY(task_open(o->pid, &s->task));
-	if (o->start_time && s->task->start_time != o->start_time)
-		return err_new(ERR_GONE, "process %d ended and another one has its number", o->pid);
-	return leave_old_hold(o->pid);
-}
-
-static struct err *fill_begin(struct source *s, struct arena *a, Migrate__Begin *m)
-{
-	struct proc_stat st;
-	struct proc_status status;
-	char *exe;
-	pid_t *tids;
-	int *fds;
-	size_t n_fds;
-
-	TRY(proc_stat(a, s->opt->pid, 0, &st));
-	TRY(proc_status(a, s->opt->pid, 0, &status));
-	TRY(proc_link(a, s->opt->pid, "exe", &exe));
-	TRY(proc_tids(a, s->opt->pid, &tids, &m->n_tids));
-	TRY(proc_fds(a, s->opt->pid, &fds, &n_fds));
-	m->id = arena_strdup(a, s->opt->id);
-	m->pid = s->opt->pid;
-	m->comm = arena_strdup(a, st.comm);
-	m->exe = exe;
-	m->uid = status.uid[0];
-	m->resident_bytes = status.vm_rss_bytes;
-	m->need_bytes = status.vm_rss_bytes + status.vm_swap_bytes;
-	m->start_time = s->task->start_time;
-	s->start_stack = st.start_stack;
-	m->dry_run = s->opt->dry_run;
-	m->unit = arena_strdup(a, s->opt->unit ? s->opt->unit : "");
-	m->fd_max = n_fds ? (uint32_t)fds[n_fds - 1] : 0;
-	m->tids = arena_array(a, m->n_tids, sizeof(*m->tids));
-	for (size_t i = 0; i < m->n_tids; i++)
-		m->tids[i] = tids[i];
-	s->out->stats.resident_bytes = m->need_bytes;
-	TRY(facts_fill_begin(a, s->opt->pid, m));
-	return clock_process_offsets(s->opt->pid, &m->monotonic_offset_ns, &m->boottime_offset_ns);
-}
-
-static struct err *hello(void *ctx)
-{
-	struct source *s = ctx;
-	autoarena struct arena *a = arena_new();
-	Migrate__Begin m = MIGRATE__BEGIN__INIT;
-	Migrate__Facts facts = MIGRATE__FACTS__INIT;
-	Migrate__Accept *accept;
-	void *msg;
-
-	TRY(open_process(s));
-	TRY(fill_begin(s, a, &m));
-	facts_fill(a, &facts);
-	m.facts = &facts;
-	m.streams = source_streams_offer(s, facts.cpus);
-	if (!s->io->stream)
-		return NULL;
-	source_wait(s);
-	TRY(peer_sync_clock(&s->peer, &s->clock));
-	m.monotonic_offset_ns -= s->clock.offset_ns;
-	m.boottime_offset_ns -= s->clock.boottime_offset_ns;
-	TRY(peer_send(&s->peer, FRAME_BEGIN, &m.base));
-	TRY(peer_expect(&s->peer, a, FRAME_ACCEPT, &migrate__accept__descriptor, &msg));
-	accept = msg;
-	if (!accept->facts)
-		return err_new(ERR_PEER, "the other host says nothing about itself");
-	facts_compare(&m, accept->facts, s->clock.realtime_offset_ns, &s->out->notes);
-	return source_streams_agree(s, &m, accept);
-}
-
 /* ---- rehearse: everything is captured and rebuilt once ---- */
 
-static struct err *tracker_open(struct source *s)
+static struct err *choose_tracker(struct source *s)
 {
 	s->ops = s->opt->tracker ? dirty_by_name(s->opt->tracker) : dirty_choose();
 	if (!s->ops)
@@ -181,23 +77,47 @@ static struct err *tracker_open(struct source *s)
 					s->opt->tracker),
 			"set tracker = auto in migrated.conf");
 	s->out->stats.tracker = s->ops->name;
-	TRY(dirty_none.open(s->task, &s->everything));
-	return s->ops->open(s->task, &s->dirty);
+	return NULL;
 }
 
-/* The short stop: what only the process itself can be asked. */
+static struct err *track(struct source *s, struct source_member *m)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_stat st;
+
+	TRY(proc_stat(a, m->task->pid, 0, &st));
+	m->start_stack = st.start_stack;
+	m->told = true;
+	TRY(dirty_none.open(m->task, &m->everything));
+	return s->ops->open(m->task, &m->dirty);
+}
+
+/* Those whose descriptors were looked at; who came since is for later. */
+static struct err *track_all(struct source *s)
+{
+	TRY(choose_tracker(s));
+	for (struct source_member *m = NULL; (m = source_next(s, m));)
+		if (pids_have(&s->sent.seen, m->task->pid))
+			TRY(track(s, m));
+	source_choose_main(s);
+	return source_tree_tell(s, false);
+}
+
+/* The short stop: what only the processes themselves can be asked. */
 static struct err *rehearse_stopped(struct source *s)
 {
 	int64_t stopped;
 	struct err *e, *let;
 
-	TRY_IN(task_hold(s->task, deadline_in(ENGINE_STOP_US)), "stop %d for a moment",
+	TRY_IN(tree_hold(&s->tree, deadline_in(ENGINE_STOP_US)), "stop %d for a moment",
 		s->opt->pid);
 	stopped = clock_us();
-	e = capture_stopped(s->task, &s->sent);
+	e = source_tree_sync(s);
 	if (!e)
-		e = tracker_open(s);
-	let = task_let_go(s->task);
+		e = capture_stopped(&s->tree, &s->sent);
+	if (!e)
+		e = track_all(s);
+	let = tree_let_go(&s->tree);
 	s->out->stats.stall_us = MAX(s->out->stats.stall_us, clock_us() - stopped);
 	if (!e)
 		return let;
@@ -222,27 +142,54 @@ static struct err *take_checked(struct source *s)
 	return NULL;
 }
 
+/* Nothing of it is sent: for a check without another host. */
+static struct err *layout_alone(struct source *s, struct source_member *m)
+{
+	struct capture_priv p;
+	struct capture c;
+
+	snapshot_see(&m->layout_of, &s->sent);
+	capture_context(&c, &p, m->task, &m->layout_of);
+	return layout_capture(&c, true, NULL, &m->layout);
+}
+
+/* Of all that the peer knows; who has ended is none any more. */
+static struct err *each_layout(
+	struct source *s, struct err *(*fn)(struct source *s, struct source_member *m))
+{
+	for (struct source_member *m = NULL; (m = source_next(s, m));) {
+		struct err *e = m->told ? fn(s, m) : NULL;
+
+		if (e && (s->peer.failed_there || !source_member_ended(s, m)))
+			return e;
+		err_free(e);
+	}
+	return NULL;
+}
+
+static struct err *layout_with_flags(struct source *s, struct source_member *m)
+{
+	return source_layout(s, m, true);
+}
+
 static struct err *rehearse(void *ctx)
 {
 	struct source *s = ctx;
+	const struct capture_choice settled = { source_has_settled, s };
 	struct object_set none = { .sorted = true };
 
-	TRY(capture_running(s->task, &s->sent));
+	TRY(capture_running(&s->tree, &settled, &s->sent));
 	TRY(rehearse_stopped(s));
 	TRY(source_network_plan(s));
 	s->out->stats.objects = s->sent.objects.n;
 	if (!s->io->stream) {
-		struct capture_priv p;
-		struct capture c;
-
-		capture_context(&c, &p, s->task, &s->layout_of);
-		TRY(layout_capture(&c, true, NULL, &s->layout));
+		TRY(each_layout(s, layout_alone));
 	} else {
 		uint64_t changed;
 
 		TRY(peer_reason(&s->peer,
 			objects_send_diff(&s->peer.ch, &none, &s->sent.objects, &changed)));
-		TRY(source_layout(s, true));
+		TRY(each_layout(s, layout_with_flags));
 		TRY(take_checked(s));
 	}
 	TRY(hook(s, "check"));
@@ -251,7 +198,7 @@ static struct err *rehearse(void *ctx)
 
 /* ---- pre-copy ---- */
 
-struct err *source_layout(struct source *s, bool with_flags)
+struct err *source_layout(struct source *s, struct source_member *m, bool with_flags)
 {
 	struct snapshot next;
 	struct capture_priv p;
@@ -261,28 +208,27 @@ struct err *source_layout(struct source *s, bool with_flags)
 	size_t len;
 
 	snapshot_init(&next, &s->out->notes, s->cache);
-	capture_context(&c, &p, s->task, &next);
-	if (s->task->held)
-		next.files = s->frozen.files;
-	else
-		next.files = s->sent.files;
-	struct err *e = layout_capture(&c, with_flags, s->layout, &now);
+	snapshot_see(&next, m->task->held ? &s->frozen : &s->sent);
+	capture_context(&c, &p, m->task, &next);
+	struct err *e = layout_capture(&c, with_flags, m->layout, &now);
 
 	if (!e)
-		e = layout_diff(next.arena, s->layout, now, &bytes, &len);
+		e = layout_diff(next.arena, m->layout, now, &bytes, &len);
 	if (!e && len)
-		e = peer_reason(&s->peer, channel_send(&s->peer.ch, FRAME_LAYOUT, 0, bytes, len));
+		e = peer_reason(&s->peer,
+			channel_send(&s->peer.ch, FRAME_LAYOUT,
+				m->task == s->task ? 0 : (uint64_t)m->task->pid, bytes, len));
 	if (e) {
 		snapshot_fini(&next);
 		return e;
 	}
-	spaces_compare(s, now);
-	ranges_clear(&s->fresh);
-	if (s->layout)
-		layout_fresh(s->layout, now, &s->fresh);
-	snapshot_fini(&s->layout_of);
-	s->layout_of = next;
-	s->layout = now;
+	spaces_compare(s, m, now);
+	ranges_clear(&m->fresh);
+	if (m->layout)
+		layout_fresh(m->layout, now, &m->fresh);
+	snapshot_fini(&m->layout_of);
+	m->layout_of = next;
+	m->layout = now;
 	return NULL;
 }
 
@@ -333,7 +279,7 @@ static struct err *precopy(void *ctx)
 		TRY(task_check_alive(s->task));
 		TRY(channel_interrupted(&s->peer.ch));
 		if (s->round.number)
-			TRY(source_layout(s, true));
+			TRY(each_layout(s, layout_with_flags));
 		TRY(source_blocked(s));
 		TRY(source_round(s, false));
 		step = precopy_decide(&s->round, &limits, &trend, &f);
@@ -354,13 +300,7 @@ static struct err *precopy(void *ctx)
 
 static void precopy_undo(void *ctx)
 {
-	struct source *s = ctx;
-
-	if (s->dirty)
-		s->ops->close(s->dirty);
-	if (s->everything)
-		dirty_none.close(s->everything);
-	s->dirty = s->everything = NULL;
+	source_untrack(ctx);
 }
 
 /* ---- freeze and the last round ---- */
@@ -368,6 +308,12 @@ static void precopy_undo(void *ctx)
 static struct err *mark(const struct source *s, enum engine_mark m)
 {
 	return s->io->on_mark ? s->io->on_mark(s->io->arg, m) : NULL;
+}
+
+struct err *source_hold(struct source *s)
+{
+	TRY_IN(tree_hold(&s->tree, deadline_in(ENGINE_STOP_US)), "freeze %d", s->opt->pid);
+	return source_tree_sync(s);
 }
 
 static struct err *freeze(void *ctx)
@@ -386,9 +332,10 @@ static struct err *freeze(void *ctx)
 			&s->out->notes, "no cgroup v2 here: the process is held by ptrace alone");
 	err_free(e);
 	source_begin_still(s);
-	TRY_IN(task_hold(s->task, deadline_in(ENGINE_STOP_US)), "freeze %d", s->opt->pid);
+	TRY(source_hold(s));
 	s->frozen_ns = clock_ns();
 	TRY(source_network_drain(s));
+	TRY(source_join_rest(s));
 	s->peer.ch.hurried = true;
 	s->out->stats.bytes_sent_frozen = source_bytes(s);
 	return hook(s, "frozen");
@@ -399,13 +346,13 @@ static void freeze_undo(void *ctx)
 	struct source *s = ctx;
 
 	source_network_back(s);
-	source_not_undone(s, task_let_go(s->task));
+	source_not_undone(s, tree_let_go(&s->tree));
 	if (s->freezer.dir)
 		source_not_undone(s, freezer_undo(&s->freezer, s->opt->pid));
 }
 
 /* Guard pages that were put up since the last look at all of its memory. */
-static struct err *send_late_guards(struct source *s)
+static struct err *send_late_guards(struct source *s, struct source_member *m)
 {
 	struct ranges seen AUTO(ranges_fini) = { 0 }, there AUTO(ranges_fini) = { 0 };
 	struct capture_priv p;
@@ -413,42 +360,83 @@ static struct err *send_late_guards(struct source *s)
 	struct layout *now;
 	const uint8_t *bytes;
 	size_t len;
+	bool known = m->dirty && s->ops->guards;
 
-	capture_context(&c, &p, s->task, &s->layout_of);
-	if (s->ops->guards)
-		s->ops->guards(s->dirty, &seen);
-	TRY(layout_guards(&c, s->layout, s->ops->guards ? &seen : NULL, &there));
-	now = layout_with_guards(s->layout_of.arena, s->layout, &there);
+	capture_context(&c, &p, m->task, &m->layout_of);
+	if (known)
+		s->ops->guards(m->dirty, &seen);
+	TRY(layout_guards(&c, m->layout, known ? &seen : NULL, &there));
+	now = layout_with_guards(m->layout_of.arena, m->layout, &there);
 	if (!now)
 		return NULL;
-	TRY(layout_diff(s->layout_of.arena, s->layout, now, &bytes, &len));
-	s->layout = now;
-	return peer_reason(&s->peer, channel_send(&s->peer.ch, FRAME_LAYOUT, 0, bytes, len));
+	TRY(layout_diff(m->layout_of.arena, m->layout, now, &bytes, &len));
+	m->layout = now;
+	return peer_reason(
+		&s->peer, channel_send(&s->peer.ch, FRAME_LAYOUT,
+				  m->task == s->task ? 0 : (uint64_t)m->task->pid, bytes, len));
+}
+
+/* Who came after the rehearsal: all of it goes now, and its memory is there before what is in it.
+ */
+static struct err *send_newcomers(struct source *s)
+{
+	for (struct source_member *m = NULL; (m = source_next(s, m));) {
+		if (m->told)
+			continue;
+		TRY(dirty_none.open(m->task, &m->everything));
+		TRY(source_layout(s, m, true));
+	}
+	return NULL;
+}
+
+static struct err *send_layouts(struct source *s)
+{
+	for (struct source_member *m = NULL; (m = source_next(s, m));)
+		if (m->told)
+			TRY(source_layout(s, m, false));
+	return NULL;
+}
+
+/* All of them: our bytes in their stacks must be gone before these are read. */
+static struct err *put_all_back(struct source *s)
+{
+	for (struct source_member *m = NULL; (m = source_next(s, m));)
+		TRY(remote_put_back(m->task));
+	return NULL;
+}
+
+static struct err *send_objects(struct source *s)
+{
+	uint64_t changed;
+
+	TRY(source_tree_renew(s));
+	TRY(source_tree_tell(s, true));
+	TRY(capture_all(&s->tree, &s->frozen));
+	TRY(source_blocked(s));
+	TRY(send_newcomers(s));
+	TRY(peer_reason(&s->peer,
+		objects_send_diff(&s->peer.ch, &s->sent.objects, &s->frozen.objects, &changed)));
+	TRY(send_layouts(s));
+	return source_blocked(s);
 }
 
 static struct err *send_last(void *ctx)
 {
 	struct source *s = ctx;
 	Migrate__Final m = MIGRATE__FINAL__INIT;
-	uint64_t changed;
 
-	TRY(capture_all(s->task, &s->frozen));
-	TRY(source_blocked(s));
-	TRY(peer_reason(&s->peer,
-		objects_send_diff(&s->peer.ch, &s->sent.objects, &s->frozen.objects, &changed)));
-	TRY(source_layout(s, false));
-	TRY(source_blocked(s));
+	TRY(send_objects(s));
 	TRY(undo_note(s->io, &s->frozen, &s->gives));
-	TRY(capture_yield(s->task, &s->frozen, &s->yielded));
-	/* Our bytes in its stack must be gone before the stack is read. */
-	TRY(remote_put_back(s->task));
+	TRY(capture_yield(&s->frozen, &s->yielded));
+	TRY(put_all_back(s));
 	s->round.number++;
 	TRY(source_round(s, true));
 	TRY(source_pages_leave(s));
 	/* That was the last remote call. What has given something up must not run when we die. */
 	if (s->gives)
 		TRY(source_hold_group(s));
-	TRY(send_late_guards(s));
+	for (struct source_member *one = NULL; (one = source_next(s, one));)
+		TRY(send_late_guards(s, one));
 	TRY(source_network_lock(s));
 	TRY(source_network_leave(s));
 	TRY(hook(s, "address"));
@@ -467,7 +455,7 @@ static void send_last_undo(void *ctx)
 	if ((s->yielded || s->network.given_up) && s->out->error)
 		peer_give_up(&s->peer, FRAME_ABORT, s->out->error, s->out->side, s->out->state);
 	source_network_back(s);
-	capture_release(s->task, &s->frozen, s->yielded, OUTCOME_KEPT);
+	capture_release(&s->frozen, s->yielded, OUTCOME_KEPT);
 	/* It must not be taken back again when the process has gone on and perhaps given it up. */
 	if (s->gives && s->io->on_undo)
 		err_free(s->io->on_undo(s->io->arg, NULL, 0));
@@ -491,14 +479,19 @@ static struct err *offered(void *ctx)
 	return peer_next(&s->peer, a);
 }
 
-/* Who has ended it while it stood still meant the process, not this copy of it. A thread that has
+/* Who has ended one while it stood still meant the process, not this copy of it. A thread that has
  * SIGKILL pending answers to no ptrace request, before it has ended too. */
 static struct err *still_there(const struct source *s)
 {
-	uint64_t mask;
-	autoerr struct err *e = trace_get_mask(s->opt->pid, &mask);
+	for (size_t i = 0; i < s->tree.n; i++) {
+		uint64_t mask;
+		pid_t pid = s->tree.v[i]->pid;
+		autoerr struct err *e = trace_get_mask(pid, &mask);
 
-	return e ? err_new(ERR_GONE, "process %d has ended", s->opt->pid) : NULL;
+		if (e)
+			return err_new(ERR_GONE, "process %d has ended", pid);
+	}
+	return NULL;
 }
 
 /* From here on nothing but us or the operator makes it run, not even our own death. ptrace keeps it
@@ -575,6 +568,15 @@ static void say_goodbye(struct source *s)
 	err_free(e);
 }
 
+static struct err *end_originals(struct source *s)
+{
+	for (size_t i = 0; i < s->tree.n; i++)
+		TRY(task_kill(s->tree.v[i]));
+	for (size_t i = 0; i < s->tree.n; i++)
+		TRY(task_wait_end(s->tree.v[i], deadline_in(ENGINE_STOP_US)));
+	return NULL;
+}
+
 static struct err *done(void *ctx)
 {
 	struct source *s = ctx;
@@ -586,10 +588,8 @@ static struct err *done(void *ctx)
 	st->bytes_sent = source_bytes(s);
 	st->total_us = clock_us() - st->started_us;
 	late_look(s);
-	capture_release(s->task, &s->frozen, s->frozen.objects.n, OUTCOME_MOVED);
-	e = task_kill(s->task);
-	if (!e)
-		e = task_wait_end(s->task, deadline_in(ENGINE_STOP_US));
+	capture_release(&s->frozen, s->frozen.objects.n, OUTCOME_MOVED);
+	e = end_originals(s);
 	if (e) {
 		autofree char *line = err_line(e);
 
@@ -647,7 +647,7 @@ static struct err *checked(void *ctx)
 
 static const struct state_row move_rows[] = {
 	[S_BUG] = { "bug", OWNER_UNKNOWN },
-	[S_HELLO] = { "hello", OWNER_SOURCE, hello,
+	[S_HELLO] = { "hello", OWNER_SOURCE, source_hello,
 		.on = { [EV_OK] = S_REHEARSE, ANY_FAILURE(UNDO) } },
 	[S_REHEARSE] = { "rehearse", OWNER_SOURCE, rehearse, precopy_undo,
 		.on = { [EV_OK] = S_PRECOPY, ANY_FAILURE(UNDO) } },
@@ -679,7 +679,7 @@ static const struct state_row move_rows[] = {
 
 static const struct state_row check_rows[] = {
 	[S_BUG] = { "bug", OWNER_UNKNOWN },
-	[S_HELLO] = { "hello", OWNER_SOURCE, hello,
+	[S_HELLO] = { "hello", OWNER_SOURCE, source_hello,
 		.on = { [EV_OK] = S_REHEARSE, ANY_FAILURE(UNDO) } },
 	[S_REHEARSE] = { "rehearse", OWNER_SOURCE, rehearse, precopy_undo,
 		.on = { [EV_OK] = S_ESTIMATE, ANY_FAILURE(UNDO) } },
@@ -730,19 +730,16 @@ static void on_error(void *ctx, const struct state_row *row, struct err *e)
 
 static void source_fini(struct source *s)
 {
-	precopy_undo(s);
+	source_untrack(s);
 	lanes_close(&s->lanes);
 	source_pages_close(s);
 	snapshot_fini(&s->sent);
 	snapshot_fini(&s->frozen);
-	snapshot_fini(&s->layout_of);
 	source_network_fini(s);
 	kind_cache_free(s->cache);
 	freezer_fini(&s->freezer);
 	spaces_fini(s);
-	ranges_fini(&s->fresh);
-	/* In doubt it stays held without us. */
-	task_free(s->task);
+	source_tree_fini(s);
 }
 
 void engine_send(
@@ -763,7 +760,6 @@ void engine_send(
 	s.cache = kind_cache_new();
 	snapshot_init(&s.sent, &out->notes, s.cache);
 	snapshot_init(&s.frozen, &out->notes, s.cache);
-	snapshot_init(&s.layout_of, &out->notes, s.cache);
 	peer_init(&s.peer, io, true);
 	source_begin_time(&s);
 	machine_run(&m, &s);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The source's side, shared by its files: the table (source.c), rounds (rounds.c). */
+/* The source's side, shared by its files: the table (source.c), rounds (rounds.c), its processes
+ * (source_tree.c). */
 #pragma once
 
 #include "base/ranges.h"
@@ -10,6 +11,7 @@
 #include "engine/peer.h"
 #include "engine/precopy.h"
 #include "engine/source_network.h"
+#include "engine/source_tree.h"
 #include "engine/spaces.h"
 #include "engine/undo.h"
 #include "kernel/dirty.h"
@@ -24,29 +26,36 @@ struct source {
 	struct engine_outcome *out;
 	struct peer peer;
 	struct peer_clock clock;
-	struct task *task;
+	struct tree tree;
+	struct task *task;              /* the root */
+	struct source_member **members; /* the root first; also those that are gone */
+	size_t n_members, cap_members;
+	uint32_t generations; /* of all of them */
+	struct source_member *main; /* whose pages go by the fastest way */
+	const uint8_t *list;        /* of processes, as the peer has it; in list_of */
+	size_t list_len;
+	struct arena *list_of;
 	struct kind_cache *cache;
 	struct snapshot sent;   /* objects the peer has */
 	struct snapshot frozen; /* objects at the freeze */
 	size_t yielded;
-	bool gives;                /* something is given up that must be taken back */
-	struct snapshot layout_of; /* holds `layout` */
-	struct layout *layout;     /* what the peer has */
-	struct ranges fresh;       /* what the peer has mapped anew by the last LAYOUT */
+	bool gives; /* something is given up that must be taken back */
 	const struct dirty_ops *ops;
-	struct dirty *dirty;
-	struct dirty *everything; /* of dirty_none: all pages that exist */
 	const struct page_source_ops *pages_ops;
-	struct page_source *pages; /* of the engine's own thread */
+	struct page_source *pages; /* of `main`, for the engine's own thread */
 	unsigned streams;          /* that both sides agree on, for pages */
 	struct lanes lanes;
 	struct page_source *lane_pages[ENGINE_STREAMS_MAX];
-	uint64_t copied_before; /* stats.bytes_copied when the round began */
+	uint64_t copied_before; /* stats.bytes_copied when the round, or its next process, began */
+	uint64_t sent_before;   /* of this round, for the processes that are done */
 	struct space_seen *spaces;
 	size_t n_spaces;
 	struct precopy_round round;
-	bool direct_io;         /* has had a descriptor with O_DIRECT: it is looked at stopped */
+	bool forks;             /* it has had children that are no more */
+	uint64_t child_faults;  /* as it was counted for that */
+	struct arena *work_of;  /* of the round that goes on */
 	bool untrusted;         /* the last look may have missed writes: everything goes again */
+	bool next_untrusted;    /* this one */
 	int64_t collect_us;     /* when the last collect began */
 	int64_t first_round_us; /* throttle: when sending began, and how much then */
 	uint64_t first_round_bytes;
@@ -57,7 +66,6 @@ struct source {
 	int64_t first_ns;           /* of the peer: the first instruction there */
 	bool remembered;            /* that it was moved */
 	size_t known_blockers;
-	uint64_t start_stack;  /* at first: another program has another one */
 	struct deadline until; /* of the migration up to the freeze, then of the freeze */
 	int64_t still_us;      /* when it was about to be frozen; 0: not yet */
 };
@@ -66,8 +74,9 @@ struct source {
 void source_progress(struct source *s);
 /* An error if capturing found new blockers since the last call. */
 struct err *source_blocked(struct source *s) must_check;
-/* Sends what changed in the layout since the last call. */
-struct err *source_layout(struct source *s, bool with_flags) must_check;
+/* Sends what changed in its layout since the last call. */
+struct err *source_layout(struct source *s, struct source_member *m, bool with_flags) must_check;
+
 /* How many streams for pages this side wants at most; what it makes of the answer; the connections.
  */
 uint32_t source_streams_offer(const struct source *s, uint32_t cpus);
@@ -100,6 +109,9 @@ struct err *source_estimate(struct source *s) must_check;
 /* What the options allow. */
 struct precopy_limits source_limits(const struct source *s);
 
+/* source_hello.c: the first state. */
+struct err *source_hello(void *source) must_check;
+
 /* The state tables, for tests. */
 struct state_row;
 const struct state_row *source_move_rows(size_t *n);
@@ -109,6 +121,8 @@ const struct state_row *destination_rows(size_t *n);
 /* source_hold.c */
 /* It moves into a group of its own, below the one that it is in. UNSUPPORTED without cgroup v2. */
 struct err *source_join_group(struct source *s) must_check;
+/* The same for those that were not there then. Held. UNSUPPORTED for several without cgroup v2. */
+struct err *source_join_rest(struct source *s) must_check;
 /* Freezes that group, if there is one and the process is still in it. Idempotent. */
 struct err *source_hold_group(struct source *s) must_check;
 void source_thaw(struct source *s);

@@ -10,6 +10,17 @@
 
 /* The group in which it will be held. It moves in while it still runs: that takes the kernel 10 ms
  * and more (it waits for all processors), and freezing the group later takes microseconds. */
+static struct err *join(struct source *s, const struct task *t)
+{
+	struct err *e = freezer_join(&s->freezer, t->pid);
+	autoerr struct err *gone = e && t != s->task ? task_check_alive(t) : NULL;
+
+	if (!gone)
+		return e;
+	err_free(e);
+	return NULL;
+}
+
 struct err *source_join_group(struct source *s)
 {
 	autofree char *parent = NULL;
@@ -18,7 +29,27 @@ struct err *source_join_group(struct source *s)
 	TRY(freezer_current(s->opt->pid, &parent));
 	snprintf(name, sizeof(name), ENGINE_HOLD_GROUP "%s", s->opt->id);
 	TRY(freezer_make(parent, name, &s->freezer));
-	return freezer_join(&s->freezer, s->opt->pid);
+	for (struct source_member *m = NULL; (m = source_next(s, m));)
+		TRY(join(s, m->task));
+	return NULL;
+}
+
+/* Who was born meanwhile, in the old group, or came from elsewhere. All stand still. */
+struct err *source_join_rest(struct source *s)
+{
+	if (!s->freezer.dir)
+		return source_next(s, s->members[0])
+			       ? err_new(ERR_UNSUPPORTED, "several processes can only be held "
+							  "by cgroup v2, which is not there")
+			       : NULL;
+	for (size_t i = 0; i < s->tree.n; i++) {
+		autofree char *dir = NULL;
+
+		TRY(freezer_current(s->tree.v[i]->pid, &dir));
+		if (strcmp(dir, s->freezer.dir) != 0)
+			TRY(freezer_join(&s->freezer, s->tree.v[i]->pid));
+	}
+	return NULL;
 }
 
 void source_not_undone(struct source *s, struct err *e)
@@ -34,6 +65,14 @@ void source_not_undone(struct source *s, struct err *e)
 	err_free(e);
 }
 
+static struct err *check_group(const struct source *s)
+{
+	autoarena struct arena *a = arena_new();
+	const struct pids pids = tree_pids(a, &s->tree, false);
+
+	return freezer_check(&s->freezer, &pids);
+}
+
 struct err *source_hold_group(struct source *s)
 {
 	if (!s->freezer.dir)
@@ -42,7 +81,7 @@ struct err *source_hold_group(struct source *s)
 		TRY(freezer_set(&s->freezer, true, false));
 	s->group_frozen = true;
 	/* Somebody may have moved it: then freezing the group holds nobody. */
-	return err_in(freezer_check(&s->freezer, s->opt->pid), "hold %d", s->opt->pid);
+	return err_in(check_group(s), "hold %d", s->opt->pid);
 }
 
 void source_thaw(struct source *s)

@@ -50,8 +50,8 @@ static void keep_connections(struct source_network *w, const struct net_use *use
 	struct network_connection *v = arena_array(w->arena, use->n_connections + 1, sizeof(*v));
 
 	for (size_t i = 0; i < use->n_connections; i++)
-		v[i] = (struct network_connection){ use->connections[i], use->numbers[i],
-			use->reuse[i] };
+		v[i] = (struct network_connection){ use->connections[i], use->pids[i],
+			use->numbers[i], use->reuse[i] };
 	w->list.connections = v;
 	w->list.n_connections = use->n_connections;
 }
@@ -310,7 +310,7 @@ static struct err *close_doors(struct source *s)
 {
 	struct source_network *w = &s->network;
 
-	TRY(file_table_read(w->before.arena, s->task, &w->before.files));
+	TRY(capture_look(&s->tree, &w->before));
 	TRY(look(s, &w->before, &w->use));
 	if (w->lockless && !w->list.n_addresses)
 		return NULL;
@@ -351,13 +351,13 @@ static struct err *go_on_for(struct source *s, int64_t us)
 {
 	struct engine_stats *st = &s->out->stats;
 
-	TRY(task_let_go(s->task));
+	TRY(tree_let_go(&s->tree));
 	st->stall_us = MAX(st->stall_us, (clock_ns() - s->frozen_ns) / 1000);
 	TRY(channel_interrupted(&s->peer.ch));
 	TRY(source_in_time(s));
 	peer_alive(&s->peer);
 	usleep((useconds_t)us);
-	TRY_IN(task_hold(s->task, deadline_in(ENGINE_STOP_US)), "freeze %d", s->opt->pid);
+	TRY(source_hold(s));
 	s->frozen_ns = clock_ns();
 	return NULL;
 }
@@ -521,7 +521,7 @@ struct err *source_network_send(struct source *s)
 		return NULL;
 	TRY(tell_connections(s));
 	snapshot_init(&w->late, &s->out->notes, s->cache);
-	TRY(capture_late(s->task, &s->frozen, &w->late));
+	TRY(capture_late(&s->frozen, &w->late));
 	TRY(source_blocked(s));
 	s->out->stats.objects += w->late.objects.n;
 	return peer_reason(

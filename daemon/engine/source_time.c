@@ -112,7 +112,7 @@ static struct err *executed_instead(const struct source *s, struct err *e)
 	autoerr struct err *no = proc_stat(a, s->opt->pid, 0, &now);
 
 	if (no || now.start_time != s->task->start_time || !now.start_stack ||
-		now.start_stack == s->start_stack)
+		now.start_stack == s->members[0]->start_stack)
 		return e;
 	if (err_code(e) == ERR_GONE) {
 		err_free(e);

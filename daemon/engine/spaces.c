@@ -50,13 +50,19 @@ static bool stamps_changed(struct space_seen *seen, const struct shm_space *sp)
 	return changed;
 }
 
-void spaces_compare(struct source *s, const struct layout *now)
+void spaces_unsettle(struct source *s)
+{
+	for (size_t i = 0; i < s->n_spaces; i++)
+		s->spaces[i].settled = false;
+}
+
+void spaces_compare(struct source *s, const struct source_member *m, const struct layout *now)
 {
 	struct ranges lost AUTO(ranges_fini) = { 0 };
 
-	if (!s->layout)
+	if (!m->layout)
 		return;
-	layout_lost_spaces(s->layout, now, &lost);
+	layout_lost_spaces(m->layout, now, &lost);
 	for (size_t i = 0; i < s->n_spaces; i++)
 		if (ranges_contain(&lost, s->spaces[i].space))
 			s->spaces[i].settled = false;
@@ -167,13 +173,21 @@ static struct err *plan_compared(
 		s->task->held ? plan_changed : send_looked_at, &c);
 }
 
+static bool layouts_have(const struct source *s, uint64_t space)
+{
+	for (struct source_member *m = NULL; (m = source_next(s, m));)
+		if (m->layout && layout_has_space(m->layout, space))
+			return true;
+	return false;
+}
+
 /* Objects come in the rehearsal and when all stands still, mappings with every LAYOUT: an object
  * that is younger and not mapped waits. */
 static bool peer_has(const struct source *s, uint64_t space)
 {
 	const struct object_set *sent = &s->sent.objects;
 
-	if (s->task->held || layout_has_space(s->layout, space))
+	if (s->task->held || layouts_have(s, space))
 		return true;
 	for (size_t i = 0; i < sent->n; i++)
 		if (sent->v[i]->kind == &kind_shm && sent->v[i]->id == space)
@@ -181,17 +195,57 @@ static bool peer_has(const struct source *s, uint64_t space)
 	return false;
 }
 
+/* One more that it has, or the same again. Takes sp->fd. */
+static void add_space(
+	struct arena *a, struct space_work **v, size_t *n, size_t *cap, const struct shm_space *sp)
+{
+	for (size_t i = 0; i < *n; i++) {
+		if ((*v)[i].space.space != sp->space)
+			continue;
+		(*v)[i].space.open |= sp->open;
+		close(sp->fd);
+		return;
+	}
+	*v = arena_grow(a, *v, cap, *n + 1, sizeof(**v));
+	(*v)[(*n)++] = (struct space_work){ .space = *sp };
+}
+
+/* Whoever writes to an object and ends between two looks was seen by nobody. Where processes come
+ * and go, objects are compared, as those are that are open. */
+static bool anybody_may_write(const struct source *s)
+{
+	return s->forks || source_next(s, s->members[0]);
+}
+
 struct err *spaces_open(struct source *s, struct space_work **ret, size_t *n)
 {
-	struct capture_priv p;
-	struct capture c;
-	struct shm_space *spaces;
+	const bool anybody = anybody_may_write(s);
+	size_t cap = 0;
 
-	capture_context(&c, &p, s->task, &s->layout_of);
-	TRY(shm_spaces(&c, &spaces, n));
-	*ret = arena_array(s->layout_of.arena, *n, sizeof(**ret));
+	*ret = NULL;
+	*n = 0;
+	for (struct source_member *m = NULL; (m = source_next(s, m));) {
+		struct capture_priv p;
+		struct capture c;
+		struct shm_space *spaces;
+		size_t n_spaces;
+		struct err *e;
+
+		capture_context(&c, &p, m->task, &m->layout_of);
+		e = shm_spaces(&c, &spaces, &n_spaces);
+		if (e && source_member_ended(s, m)) {
+			err_free(e);
+			continue;
+		}
+		if (e) {
+			spaces_close(*ret, *n);
+			return e;
+		}
+		for (size_t i = 0; i < n_spaces; i++)
+			add_space(s->work_of, ret, n, &cap, &spaces[i]);
+	}
 	for (size_t i = 0; i < *n; i++)
-		(*ret)[i].space = spaces[i];
+		(*ret)[i].space.open |= anybody;
 	return NULL;
 }
 

@@ -14,6 +14,7 @@
 
 struct outgoing;
 struct source;
+struct source_member;
 
 /* A shared memory object as it was when it was last sent. */
 struct space_seen {
@@ -30,8 +31,10 @@ struct space_work {
 	struct ranges dirty;    /* offsets written through a mapping */
 };
 
-/* `now` follows s->layout: remembers which objects have lost mappings. */
-void spaces_compare(struct source *s, const struct layout *now);
+/* `now` follows m->layout: remembers which objects have lost mappings. */
+void spaces_compare(struct source *s, const struct source_member *m, const struct layout *now);
+/* Somebody who may have written to any of them is gone. */
+void spaces_unsettle(struct source *s);
 struct err *spaces_open(struct source *s, struct space_work **ret, size_t *n) must_check;
 /* Runs that the tracker found in a shared mapping. */
 void spaces_add_runs(

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -34,7 +35,7 @@ static struct err *read_list(struct snapshot *s, const struct undo_spec *spec)
 {
 	struct objects_delta d;
 
-	TRY(objects_parse(s->arena, spec->list, spec->len, &d));
+	TRY(objects_parse(s->arena, spec->pid, spec->list, spec->len, &d));
 	for (size_t i = 0; i < d.n_changed; i++) {
 		if (!d.changed[i]->kind->yield)
 			return err_new(
@@ -76,29 +77,90 @@ static struct err *hold_for_calls(struct task *t, const struct undo_spec *spec)
 	}
 }
 
-static void take_back(struct task *t, struct snapshot *s, const struct undo_spec *spec)
+/* The objects of one process, or of descriptors of which it has the first. */
+static void only_of(struct snapshot *s, const struct snapshot *all, struct task *t)
 {
-	capture_release(t, s, s->objects.n, OUTCOME_KEPT);
-	spec->on_undone(spec->arg);
+	struct view *v = arena_alloc(s->arena, sizeof(*v));
+	pid_t *pid = arena_dup(s->arena, &t->pid, sizeof(t->pid));
+
+	v->task = t;
+	s->views = v;
+	s->inside = s->seen = (struct pids){ .v = pid, .n = 1 };
+	for (size_t i = 0; i < all->objects.n; i++) {
+		struct object *o = all->objects.v[i];
+
+		if ((object_is_file(o) ? o->slots[0].pid : o->pid) == t->pid)
+			objects_push(s->arena, &s->objects, o);
+	}
 }
 
-static struct err *undo(const struct undo_spec *spec, struct snapshot *s)
+static struct err *undo_one(const struct undo_spec *spec, const struct snapshot *all,
+	struct task *t, struct notes *notes)
 {
-	autotask struct task *t = NULL;
+	struct snapshot s;
 	struct err *e, *let;
 
-	TRY(read_list(s, spec));
-	TRY(task_open(spec->pid, &t));
-	if (t->start_time != spec->start_time)
-		return err_new(ERR_GONE, "process %d has ended", spec->pid);
-	e = hold_for_calls(t, spec);
+	snapshot_init(&s, notes, all->cache);
+	only_of(&s, all, t);
+	e = s.objects.n ? hold_for_calls(t, spec) : NULL;
 	if (!e)
-		take_back(t, s, spec);
+		capture_release(&s, s.objects.n, OUTCOME_KEPT);
 	let = task_let_go(t);
+	snapshot_fini(&s);
 	if (!e)
 		return let;
 	err_free(let);
 	return e;
+}
+
+/* Somebody of the tree who has ended has nothing to take back. Another process that has its number
+ * by now is not in the group. */
+static struct err *undo_other(
+	const struct undo_spec *spec, const struct snapshot *all, pid_t pid, struct notes *notes)
+{
+	autofree char *group = NULL;
+	autotask struct task *t = NULL;
+	struct err *e = task_open(pid, &t);
+
+	if (!e)
+		e = freezer_current(pid, &group);
+	if (e && (err_code(e) == ERR_GONE || err_sysno(e) == ESRCH || err_sysno(e) == ENOENT)) {
+		err_free(e);
+		return NULL;
+	}
+	TRY(e);
+	return strcmp(group, spec->group) == 0 ? undo_one(spec, all, t, notes) : NULL;
+}
+
+static struct err *undo_others(
+	const struct undo_spec *spec, const struct snapshot *all, struct notes *notes)
+{
+	pid_t done = spec->pid;
+
+	for (size_t i = 0; i < all->objects.n; i++) {
+		const struct object *o = all->objects.v[i];
+		pid_t pid = object_is_file(o) ? o->slots[0].pid : o->pid;
+
+		if (pid == spec->pid || pid == done)
+			continue;
+		TRY(undo_other(spec, all, pid, notes));
+		done = pid;
+	}
+	return NULL;
+}
+
+static struct err *undo(const struct undo_spec *spec, struct snapshot *all, struct notes *notes)
+{
+	autotask struct task *t = NULL;
+
+	TRY(read_list(all, spec));
+	TRY(task_open(spec->pid, &t));
+	if (t->start_time != spec->start_time)
+		return err_new(ERR_GONE, "process %d has ended", spec->pid);
+	TRY(undo_others(spec, all, notes));
+	TRY(undo_one(spec, all, t, notes));
+	spec->on_undone(spec->arg);
+	return NULL;
 }
 
 struct err *engine_undo(const struct undo_spec *spec, struct notes *notes)
@@ -108,7 +170,7 @@ struct err *engine_undo(const struct undo_spec *spec, struct notes *notes)
 	struct err *e;
 
 	snapshot_init(&s, notes, cache);
-	e = undo(spec, &s);
+	e = undo(spec, &s, notes);
 	snapshot_fini(&s);
 	kind_cache_free(cache);
 	return e;

@@ -214,21 +214,42 @@ static struct err *read_members(struct arena *a, const struct freezer *f, char *
 	return io_read_file(a, arena_printf(a, "%s/cgroup.procs", f->dir), TEXT_BYTES, ret, NULL);
 }
 
-struct err *freezer_check(const struct freezer *f, pid_t pid)
+/* Who is in it; 0 stands for one that our pid namespace does not see. */
+static struct pids parse_members(struct arena *a, char *text)
+{
+	char *save = NULL;
+	pid_t *v = NULL;
+	size_t n = 0, cap = 0;
+
+	for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		v = arena_grow(a, v, &cap, n + 1, sizeof(*v));
+		v[n++] = atoi(l);
+	}
+	return pids_sort(v, n);
+}
+
+struct err *freezer_check(const struct freezer *f, const struct pids *pids)
 {
 	autoarena struct arena *a = arena_new();
-	const char *own = arena_printf(a, "%d\n", (int)pid);
 	autofree char *now = NULL;
+	struct pids in;
 	char *text;
 
 	TRY(read_members(a, f, &text));
-	if (strcmp(text, own) == 0)
+	in = parse_members(a, arena_strdup(a, text));
+	for (size_t i = 0; i < pids->n; i++) {
+		if (pids_have(&in, pids->v[i]))
+			continue;
+		TRY(freezer_current(pids->v[i], &now));
+		return err_new(ERR_KERNEL, "process %d is in control group %s, not in %s",
+			pids->v[i], now, f->dir);
+	}
+	if (in.n == pids->n)
 		return NULL;
-	TRY(freezer_current(pid, &now));
 	for (char *c = text; *c; c++)
 		*c = *c == '\n' ? ' ' : *c;
-	return err_new(ERR_KERNEL, "it is in control group %s, and in %s are processes %.64s", now,
-		f->dir, text[0] ? text : "none");
+	return err_new(
+		ERR_KERNEL, "in control group %s are other processes too: %.64s", f->dir, text);
 }
 
 struct err *freezer_get(const struct freezer *f, bool *frozen)

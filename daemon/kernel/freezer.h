@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "kernel/proc.h"
 
 struct freezer {
 	char *dir;  /* our group, below parent */
@@ -25,9 +26,9 @@ struct err *freezer_make(const char *parent, const char *name, struct freezer *r
 struct err *freezer_join(struct freezer *f, pid_t pid) must_check;
 /* Freezes or thaws; freezing waits (at most 1 s) until cgroup.events says so unless !wait. */
 struct err *freezer_set(struct freezer *f, bool frozen, bool wait) must_check;
-/* An error unless this process is in it, and nobody else: somebody may have moved it meanwhile, and
- * what it has started is born where it is. */
-struct err *freezer_check(const struct freezer *f, pid_t pid) must_check;
+/* An error unless these processes are in it, and nobody else: somebody may have moved one
+ * meanwhile, and what it has started is born where it is. */
+struct err *freezer_check(const struct freezer *f, const struct pids *pids) must_check;
 /* Whether it was told to be frozen. */
 struct err *freezer_get(const struct freezer *f, bool *frozen) must_check;
 /* Ends all processes in it. */

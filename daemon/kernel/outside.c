@@ -55,7 +55,7 @@ static void walk_process(pid_t pid, outside_fn fn, void *arg)
 	closedir(dir);
 }
 
-struct err *outside_walk(pid_t except, outside_fn fn, void *arg)
+struct err *outside_walk(const struct pids *except, outside_fn fn, void *arg)
 {
 	struct dirent *d;
 	DIR *dir = opendir("/proc");
@@ -68,7 +68,7 @@ struct err *outside_walk(pid_t except, outside_fn fn, void *arg)
 
 		if (!text_scan_u64(&p, 10, &pid) || *p || pid > INT32_MAX)
 			continue;
-		if ((pid_t)pid != except && (pid_t)pid != getpid())
+		if (!pids_include(except, (pid_t)pid) && (pid_t)pid != getpid())
 			walk_process((pid_t)pid, fn, arg);
 	}
 	closedir(dir);
@@ -99,7 +99,7 @@ static int holder_cmp(const void *a, const void *b)
 	return (int)x->socket - (int)y->socket;
 }
 
-struct err *outside_scan(pid_t except, struct outside **ret)
+struct err *outside_scan(const struct pids *except, struct outside **ret)
 {
 	struct outside *o = xcalloc(1, sizeof(*o));
 	struct err *e = outside_walk(except, add_holder, o);

@@ -7,11 +7,12 @@
 #pragma once
 
 #include "base/err.h"
+#include "kernel/proc.h"
 
 /* Calls fn for every descriptor of every process that we can see, but for `except` and ourselves. A
  * process that ends meanwhile, or that we may not look at, is left out. */
 typedef void (*outside_fn)(void *arg, pid_t pid, int number, const char *link);
-struct err *outside_walk(pid_t except, outside_fn fn, void *arg) must_check;
+struct err *outside_walk(const struct pids *except, outside_fn fn, void *arg) must_check;
 
 struct outside;
 
@@ -23,7 +24,7 @@ struct outside_holder {
 
 /* All pipes and sockets (by inode) of all processes that we can see, but for `except` and
  * ourselves. What a process passes along in a message or keeps in io_uring is not seen. */
-struct err *outside_scan(pid_t except, struct outside **ret) must_check;
+struct err *outside_scan(const struct pids *except, struct outside **ret) must_check;
 void outside_free(struct outside *o);
 /* Somebody who holds what has this link ("pipe:[4711]", "socket:[4712]"); NULL for nobody. Owned by
  * o. */

@@ -158,18 +158,18 @@ struct err *proc_tids(struct arena *a, pid_t pid, pid_t **tids, size_t *n)
 
 /* ---- children ---- */
 
-struct pids {
+struct pid_array {
 	pid_t *v;
 	size_t n, cap;
 };
 
-static void pids_add(struct arena *a, struct pids *p, pid_t pid)
+static void pids_add(struct arena *a, struct pid_array *p, pid_t pid)
 {
 	p->v = arena_grow(a, p->v, &p->cap, p->n + 1, sizeof(*p->v));
 	p->v[p->n++] = pid;
 }
 
-static struct err *parse_children(struct arena *a, const char *text, struct pids *ret)
+static struct err *parse_children(struct arena *a, const char *text, struct pid_array *ret)
 {
 	for (const char *p = text; *p && *p != '\n';) {
 		uint64_t pid;
@@ -184,7 +184,7 @@ static struct err *parse_children(struct arena *a, const char *text, struct pids
 }
 
 /* Without CONFIG_PROC_CHILDREN every process says who its parent is. */
-static struct err *children_by_parent(struct arena *a, pid_t parent, struct pids *ret)
+static struct err *children_by_parent(struct arena *a, pid_t parent, struct pid_array *ret)
 {
 	size_t n;
 	int *all;
@@ -204,7 +204,7 @@ static struct err *children_by_parent(struct arena *a, pid_t parent, struct pids
 
 struct err *proc_children(struct arena *a, pid_t pid, pid_t **pids, size_t *n)
 {
-	struct pids all = { 0 };
+	struct pid_array all = { 0 };
 	size_t n_tids = 0;
 	pid_t *tids = NULL;
 

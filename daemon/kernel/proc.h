@@ -10,6 +10,7 @@
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "kernel/pids.h"
 
 /* VmFlags of smaps that we know; an unknown two-letter word sets VMF_UNKNOWN and is kept in
  * vma.unknown_flags so that it can be refused by name. See Documentation/filesystems/proc.rst. */
@@ -95,6 +96,8 @@ struct proc_stat {
 	uint64_t start_code, end_code, start_stack, start_data, end_data, start_brk;
 	uint64_t arg_start, arg_end, env_start, env_end;
 	int nice, rt_priority, policy, exit_signal;
+	int exit_code;         /* of a zombie: as wait(2) tells it */
+	uint64_t child_faults; /* minor ones of children that it has waited for */
 };
 /* tid 0 reads the process's own file, else that of the thread. */
 struct err *proc_stat(struct arena *a, pid_t pid, pid_t tid, struct proc_stat *ret) must_check;

@@ -15,9 +15,9 @@
 
 /* ---- stat ---- */
 
-/* Fields by their number in proc(5), from ppid (4) to env_end (51). */
+/* Fields by their number in proc(5), from ppid (4) to exit_code (52). */
 #define STAT_FIRST 4
-#define STAT_LAST  51
+#define STAT_LAST  52
 /* Workers of the kernel have longer names than threads of programs. */
 #define COMM_MAX 64
 
@@ -56,6 +56,7 @@ static const struct {
 	{ 6, false, offsetof(struct proc_stat, sid), -1, INT32_MAX },
 	{ 7, false, offsetof(struct proc_stat, tty_nr), INT32_MIN, INT32_MAX },
 	{ 9, true, offsetof(struct proc_stat, flags), 0, 0 },
+	{ 11, true, offsetof(struct proc_stat, child_faults), 0, 0 },
 	{ 19, false, offsetof(struct proc_stat, nice), -20, 19 },
 	{ 22, true, offsetof(struct proc_stat, start_time), 0, 0 },
 	{ 24, true, offsetof(struct proc_stat, rss_pages), 0, 0 },
@@ -72,6 +73,7 @@ static const struct {
 	{ 49, true, offsetof(struct proc_stat, arg_end), 0, 0 },
 	{ 50, true, offsetof(struct proc_stat, env_start), 0, 0 },
 	{ 51, true, offsetof(struct proc_stat, env_end), 0, 0 },
+	{ 52, false, offsetof(struct proc_stat, exit_code), INT32_MIN, INT32_MAX },
 };
 
 static bool store_fields(const struct stat_field f[STAT_LAST + 1], struct proc_stat *s)

@@ -44,7 +44,7 @@ struct remote *remote_new(void)
 	struct remote *r = xcalloc(1, sizeof(*r));
 
 	r->sock = r->sock_number = -1;
-	for (size_t i = 0; i < SEEDLING_LENT_MAX; i++)
+	for (size_t i = 0; i < SEEDLING_LENT_ALL; i++)
 		r->lent[i] = -1;
 	return r;
 }

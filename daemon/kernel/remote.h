@@ -76,6 +76,21 @@ struct seedling_spec {
  * subreaper). It comes held, dies with our process until seedling_release, and its batches lie in
  * a mapped area. LIMIT if the pid is taken (the error says by whom). */
 struct err *seedling_make(const struct seedling_spec *spec, struct task **ret) must_check;
+/* Makes a child of a seedling, whose end is told by SIGCHLD, as that of all programs that were
+ * executed: as seedling_make, with the maker's control group, time namespace,
+ * session, process group and resource limits; its descriptors are its own, and none. */
+struct seedling_child_spec {
+	pid_t pid;
+	bool session; /* it leads a session of its own */
+	bool sibling; /* a child of its maker's parent (CLONE_PARENT) */
+};
+struct err *seedling_child(
+	struct task *maker, const struct seedling_child_spec *spec, struct task **ret) must_check;
+/* Ends a child of a seedling and lets the parent wait for it, without a trace. Frees t. */
+struct err *seedling_drop(struct task *parent, struct task *t) must_check;
+/* Ends it in the way that `status` (of wait(2)) says; it stays a zombie of its parent, to which no
+ * signal of it is pending. Frees t. */
+struct err *seedling_end(struct task *parent, struct task *t, int status) must_check;
 /* Moves the agent's area (SEEDLING_AREA_BYTES) to `at`, a hole in the final address space; best
  * after seedling_clear, when nothing else is in the way. LIMIT if something is. Scratch bytes are
  * not carried over, and remote_scratch() changes. */

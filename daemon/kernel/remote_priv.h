@@ -28,6 +28,9 @@ struct run {
 	siginfo_t info;
 };
 
+/* The last ones are for a child that is being made. */
+#define SEEDLING_LENT_ALL (SEEDLING_LENT_MAX + 2)
+
 struct remote {
 	enum remote_place place;
 	struct thread *started; /* remote_start: where a batch runs; NULL: nowhere */
@@ -48,7 +51,7 @@ struct remote {
 	uint64_t syscall_pc;         /* a system call instruction of the vdso */
 	int sock;                    /* our end, -1 */
 	int sock_number;             /* its other end's descriptor in the seedling, -1 */
-	int lent[SEEDLING_LENT_MAX]; /* of the descriptors that seedling_lend put there, -1 */
+	int lent[SEEDLING_LENT_ALL]; /* of the descriptors that seedling_lend put there, -1 */
 };
 #define SEEDLING_PRIVATE_BYTES (16u << 10)
 #define LEAVE_BYTES            16

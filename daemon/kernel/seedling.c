@@ -38,10 +38,8 @@
 #define MFD_EXEC 0x0010U
 #endif
 
-#define MAKE_US     5000000 /* until the image runs */
 #define PID_FREE_US 200000  /* a pid whose process was reaped just now */
 #define NSEC        1000000000LL
-#define OPTIONS     (PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE | PTRACE_O_TRACESYSGOOD)
 /* Descriptors of the seedling while it becomes the image. */
 #define SOCK_FD  0
 #define IMAGE_FD 1
@@ -185,7 +183,7 @@ static struct err *offsets_text(const struct seedling_spec *spec, char *buf, siz
 	return NULL;
 }
 
-static struct err *make_image(int *fd)
+struct err *seedling_image(int *fd)
 {
 	uint8_t image[4096];
 	size_t n = arch_seedling_image(image, sizeof(image));
@@ -286,7 +284,7 @@ static void lift_nofile(pid_t pid)
 /* Waits for one event stop; the process must not end. */
 static struct err *await_event(struct birth *b, const struct seedling_spec *spec, int event)
 {
-	struct deadline d = deadline_in(MAKE_US);
+	struct deadline d = deadline_in(SEEDLING_MAKE_US);
 	int status;
 
 	for (;;) {
@@ -307,7 +305,7 @@ static struct err *await_event(struct birth *b, const struct seedling_spec *spec
 /* From waiting to the first instruction of the image, which it does not run. */
 static struct err *hatch(struct birth *b, const struct seedling_spec *spec)
 {
-	const long with_exec = OPTIONS | PTRACE_O_TRACEEXEC, options = OPTIONS;
+	const long with_exec = SEEDLING_OPTIONS | PTRACE_O_TRACEEXEC, options = SEEDLING_OPTIONS;
 
 	if (ptrace(PTRACE_SEIZE, spec->pid, NULL, (void *)with_exec) < 0)
 		return err_errno(errno, "trace the seedling");
@@ -337,7 +335,7 @@ static struct err *prepare(const struct seedling_spec *spec, struct birth *b, in
 
 	b->pid = spec->pid;
 	TRY(offsets_text(spec, b->offsets, sizeof(b->offsets)));
-	TRY(make_image(&b->image));
+	TRY(seedling_image(&b->image));
 	if (pipe2(b->report, O_CLOEXEC) < 0 || pipe2(b->go, O_CLOEXEC) < 0)
 		return err_errno(errno, "make a pipe");
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -347,34 +345,47 @@ static struct err *prepare(const struct seedling_spec *spec, struct birth *b, in
 	return NULL;
 }
 
-/* The process is there and waits: from here on t owns it. */
-static struct err *raise_seedling(const struct seedling_spec *spec, struct birth *b, struct task *t)
+struct task *seedling_task(pid_t pid, int sock, int sock_number)
+{
+	struct task *t = xcalloc(1, sizeof(*t));
+
+	t->pid = pid;
+	t->pidfd = t->mem_fd = -1;
+	t->remote = remote_new();
+	t->remote->sock = sock;
+	t->remote->sock_number = sock_number;
+	return t;
+}
+
+struct err *seedling_hatched(struct task *t)
 {
 	struct thread *leader;
 
-	t->pidfd = pidfd_open(spec->pid, 0);
-	if (t->pidfd < 0)
-		return err_errno(errno, "open process %d", (int)spec->pid);
-	TRY(join_cgroup(spec->cgroup_dir, spec->pid));
-	lift_nofile(spec->pid);
-	TRY(hatch(b, spec));
-	TRY(task_adopt(t, spec->pid, true, &leader));
+	TRY(task_adopt(t, t->pid, true, &leader));
 	TRY(task_pin(t));
 	t->held = true;
 	TRY(task_mask(leader, 0));
 	return seedling_first_area(t);
 }
 
+/* The process is there and waits: from here on t owns it. */
+static struct err *raise_seedling(const struct seedling_spec *spec, struct birth *b, struct task *t)
+{
+	t->pidfd = pidfd_open(spec->pid, 0);
+	if (t->pidfd < 0)
+		return err_errno(errno, "open process %d", (int)spec->pid);
+	TRY(join_cgroup(spec->cgroup_dir, spec->pid));
+	lift_nofile(spec->pid);
+	TRY(hatch(b, spec));
+	return seedling_hatched(t);
+}
+
 static struct err *make_once(const struct seedling_spec *spec, struct task **ret)
 {
 	struct birth b = { .image = -1, .sock = -1, .report = { -1, -1 }, .go = { -1, -1 } };
-	autotask struct task *t = xcalloc(1, sizeof(*t));
+	autotask struct task *t = seedling_task(spec->pid, -1, SOCK_FD);
 	struct err *e;
 
-	t->pid = spec->pid;
-	t->pidfd = t->mem_fd = -1;
-	t->remote = remote_new();
-	t->remote->sock_number = SOCK_FD;
 	e = prepare(spec, &b, &t->remote->sock);
 	if (!e)
 		e = give_birth(spec, &b);
@@ -420,7 +431,7 @@ struct err *seedling_make(const struct seedling_spec *spec, struct task **ret)
 
 struct err *seedling_release(struct task *t)
 {
-	const long options = OPTIONS & ~PTRACE_O_EXITKILL;
+	const long options = SEEDLING_OPTIONS & ~PTRACE_O_EXITKILL;
 
 	for (size_t i = 0; i < t->n_threads; i++)
 		if (ptrace(PTRACE_SETOPTIONS, t->threads[i]->tid, NULL, (void *)options) < 0)
@@ -454,7 +465,7 @@ struct err *seedling_thread(struct task *t, pid_t tid, struct thread **ret)
 	if (c.ret != tid)
 		return err_new(
 			ERR_BUG, "asked for thread %d, got %lld", (int)tid, (long long)c.ret);
-	TRY(trace_wait(tid, deadline_in(MAKE_US), &status));
+	TRY(trace_wait(tid, deadline_in(SEEDLING_MAKE_US), &status));
 	if (!WIFSTOPPED(status))
 		return err_new(ERR_GONE, "thread %d died", (int)tid);
 	TRY(task_adopt(t, tid, true, ret));
@@ -478,7 +489,7 @@ struct err *seedling_thread_end(struct task *t, pid_t tid)
 	TRY(arch_put_regs(tid, w));
 	do {
 		TRY(trace_resume(tid, PTRACE_CONT, 0));
-		TRY(trace_wait(tid, deadline_in(MAKE_US), &status));
+		TRY(trace_wait(tid, deadline_in(SEEDLING_MAKE_US), &status));
 	} while (WIFSTOPPED(status));
 	task_drop(t, th);
 	return NULL;

@@ -57,7 +57,7 @@ struct err *seedling_reserve(struct task *t, int above)
 		return err_new(ERR_BUG, "the seedling has no socket");
 	if (r->sock_number <= above)
 		TRY(move_own(t, &r->sock_number, above + 1));
-	for (size_t i = 0; i < SEEDLING_LENT_MAX; i++)
+	for (size_t i = 0; i < SEEDLING_LENT_ALL; i++)
 		if (r->lent[i] >= 0 && r->lent[i] <= above)
 			TRY(move_own(t, &r->lent[i], above + 1));
 	return NULL;
@@ -77,7 +77,7 @@ static struct err *make_way(struct task *t, const int *numbers, size_t n)
 	struct remote *r = t->remote;
 
 	TRY(leave_number(t, &r->sock_number, numbers, n));
-	for (size_t i = 0; i < SEEDLING_LENT_MAX; i++)
+	for (size_t i = 0; i < SEEDLING_LENT_ALL; i++)
 		TRY(leave_number(t, &r->lent[i], numbers, n));
 	return NULL;
 }
@@ -183,7 +183,7 @@ struct err *seedling_install(
 
 static bool is_own(const struct task *t, int number)
 {
-	for (size_t i = 0; i < SEEDLING_LENT_MAX; i++)
+	for (size_t i = 0; i < SEEDLING_LENT_ALL; i++)
 		if (number == t->remote->lent[i])
 			return true;
 	return number == t->remote->sock_number;
@@ -203,8 +203,15 @@ struct err *seedling_close(struct task *t, const int *numbers, size_t n)
 
 struct err *seedling_lend(struct task *t, unsigned which, int fd)
 {
+	if (which >= SEEDLING_LENT_MAX)
+		return err_new(ERR_BUG, "descriptor %u to be lent to the seedling", which);
+	return seedling_lend_any(t, which, fd);
+}
+
+struct err *seedling_lend_any(struct task *t, unsigned which, int fd)
+{
 	struct remote *r = t->remote;
-	int *lent = which < SEEDLING_LENT_MAX ? &r->lent[which] : NULL;
+	int *lent = which < SEEDLING_LENT_ALL ? &r->lent[which] : NULL;
 
 	if (r->place != PLACE_AREA || !lent || *lent >= 0)
 		return err_new(ERR_BUG, "descriptor %u to be lent to the seedling", which);
@@ -222,7 +229,7 @@ struct err *seedling_take_back(struct task *t)
 {
 	struct remote *r = t->remote;
 
-	for (size_t i = 0; i < SEEDLING_LENT_MAX; i++) {
+	for (size_t i = 0; i < SEEDLING_LENT_ALL; i++) {
 		if (r->lent[i] < 0)
 			continue;
 		TRY(REMOTE(t, task_leader(t), NULL, "close what was lent to it", SYS_close,

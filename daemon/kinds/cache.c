@@ -101,8 +101,8 @@ const void *kind_cache_keep(
 	return c.bytes;
 }
 
-bool kind_cache_held_outside(
-	struct kind_cache *k, pid_t pid, bool frozen, const char *link, struct holder_name *by)
+bool kind_cache_held_outside(struct kind_cache *k, const struct pids *inside, bool frozen,
+	const char *link, struct holder_name *by)
 {
 	autoarena struct arena *a = arena_new();
 	const struct outside_holder *h;
@@ -111,7 +111,7 @@ bool kind_cache_held_outside(
 	if (!k)
 		return false;
 	if (!k->outside) {
-		autoerr struct err *e = frozen ? NULL : outside_scan(pid, &k->outside);
+		autoerr struct err *e = frozen ? NULL : outside_scan(inside, &k->outside);
 
 		/* Without /proc nothing else works either: somebody else reports it. */
 		if (frozen || e)

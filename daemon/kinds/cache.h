@@ -33,9 +33,10 @@ const void *kind_cache_keep(struct kind_cache *k, enum kind_cache_what what, uin
 
 /* Who else holds the pipe or socket with this link: `by` describes it ("process 812 (sh)"). False
  * when nobody does, and when it was not looked up yet and the target is frozen (the look takes too
- * long then; the rehearsal has done it). The first call scans all processes but `pid`. */
+ * long then; the rehearsal has done it). The first call scans all processes but those
+ * `inside`. */
 struct holder_name {
 	char text[64];
 };
-bool kind_cache_held_outside(
-	struct kind_cache *k, pid_t pid, bool frozen, const char *link, struct holder_name *by);
+bool kind_cache_held_outside(struct kind_cache *k, const struct pids *inside, bool frozen,
+	const char *link, struct holder_name *by);

@@ -12,11 +12,15 @@
 #include "kinds/object.h"
 
 struct capture {
-	struct task *task; /* held when `stopped`; else running: no remote calls */
+	/* Held when `stopped`; else running: no remote calls. KIND_FILE: the process that has the
+	 * first of the file's descriptors. */
+	struct task *task;
 	bool stopped;
 	struct thread *thread;   /* KIND_THREAD: this one; KIND_PROCESS: the leader if stopped */
 	const struct file *file; /* KIND_FILE */
-	const struct file_table *files; /* all of them */
+	const struct file_table *files; /* of this process */
+	const struct file_table *all;   /* of all processes that move */
+	const struct pids *inside;      /* those; NULL: this one alone */
 	const struct proc_stat *stat;
 	const struct proc_status *status;
 	struct arena *arena;      /* everything that is captured */
@@ -30,6 +34,13 @@ struct capture {
 /* Adds one object. KIND_FILE and KIND_THREAD must use file->id or the tid as id. Returns the object
  * so that group and refs can be set. */
 struct object *capture_emit(struct capture *c, uint64_t id, const ProtobufCMessage *msg);
+/* Whether this process moves too. */
+static inline bool capture_inside(const struct capture *c, pid_t pid)
+{
+	return c->inside ? pids_include(c->inside, pid) : pid == c->task->pid;
+}
+/* The process of this number, which is one of those; NULL if it is not. */
+struct task *capture_task(const struct capture *c, pid_t pid);
 /* The object depends on what is behind this descriptor number of the target. */
 void capture_ref(struct capture *c, struct object *o, int number);
 /* The file description of KIND_FILE as a descriptor of ours; closed by the engine after capture.

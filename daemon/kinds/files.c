@@ -139,22 +139,21 @@ static int look_cmp(const void *a, const void *b)
 	const struct file_look *y = *(const struct file_look *const *)b;
 	int c = bucket_cmp(x, y);
 
+	if (!c)
+		c = ORDER(x->pid, y->pid);
 	return c ? c : ORDER(x->number, y->number);
 }
 
 /* One description while it is collected. */
 struct group {
-	const struct file_look *first; /* lowest number: buckets are walked in ascending order */
-	struct fd_slot *slots;
+	const struct file_look **v; /* ascending: buckets are walked so */
 	size_t n, cap;
 };
 
 static void group_add(struct arena *a, struct group *g, const struct file_look *l)
 {
-	if (!g->first)
-		g->first = l;
-	g->slots = arena_grow(a, g->slots, &g->cap, g->n + 1, sizeof(*g->slots));
-	g->slots[g->n++] = (struct fd_slot){ l->number, (l->flags & O_CLOEXEC) != 0 };
+	g->v = arena_grow(a, g->v, &g->cap, g->n + 1, sizeof(*g->v));
+	g->v[g->n++] = l;
 }
 
 /* What grouping needs all the time. */
@@ -171,7 +170,7 @@ static size_t bucket_add(
 
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
-		int c = w->order->fn(w->order->arg, l->number, g[mid].first->number);
+		int c = w->order->fn(w->order->arg, l, g[mid].v[0]);
 
 		if (c == 0) {
 			group_add(w->arena, &g[mid], l);
@@ -188,15 +187,45 @@ static size_t bucket_add(
 	return n + 1;
 }
 
-static int file_cmp(const void *a, const void *b)
+static int by_first_number(const void *a, const void *b)
 {
 	const struct file *x = a, *y = b;
 
-	return ORDER(x->id, y->id);
+	return ORDER(x->slots[0].number, y->slots[0].number);
 }
 
-void file_table_group(struct arena *a, const struct file_look *looks, size_t n,
-	const struct file_order *order, struct file_table *ret)
+static int group_cmp(const void *a, const void *b)
+{
+	const struct file_look *x = ((const struct group *)a)->v[0];
+	const struct file_look *y = ((const struct group *)b)->v[0];
+
+	return x->pid != y->pid ? ORDER(x->pid, y->pid) : ORDER(x->number, y->number);
+}
+
+/* A description as some of its descriptors show it. */
+static struct file file_of(struct arena *a, uint64_t id, const struct file_look *const *v, size_t n)
+{
+	const struct file_look *l = v[0];
+	struct file f = {
+		.id = id,
+		.slots = arena_array(a, n, sizeof(*f.slots)),
+		.n_slots = n,
+		.link = l->link,
+		.fdinfo = l->fdinfo,
+		.st = l->st,
+		.flags = l->flags & ~(uint64_t)O_CLOEXEC,
+		.pos = l->pos,
+	};
+
+	for (size_t i = 0; i < n; i++)
+		f.slots[i] =
+			(struct fd_slot){ v[i]->pid, v[i]->number, (v[i]->flags & O_CLOEXEC) != 0 };
+	return f;
+}
+
+/* All descriptions, ordered by their first descriptors. */
+static struct group *group_looks(struct arena *a, const struct file_look *looks, size_t n,
+	const struct file_order *order, size_t *ret)
 {
 	const struct grouping w = { a, order };
 	const struct file_look **by = arena_array(a, n, sizeof(*by));
@@ -215,74 +244,116 @@ void file_table_group(struct arena *a, const struct file_look *looks, size_t n,
 		if (i + 1 == n)
 			done += in_bucket;
 	}
-	ret->v = arena_array(a, done, sizeof(*ret->v));
-	ret->n = done;
-	for (size_t i = 0; i < done; i++) {
-		const struct file_look *l = groups[i].first;
-
-		ret->v[i] = (struct file){
-			.id = file_id(l->number),
-			.slots = groups[i].slots,
-			.n_slots = groups[i].n,
-			.link = l->link,
-			.fdinfo = l->fdinfo,
-			.st = l->st,
-			.flags = l->flags & ~(uint64_t)O_CLOEXEC,
-			.pos = l->pos,
-		};
-	}
-	qsort(ret->v, ret->n, sizeof(*ret->v), file_cmp);
+	if (done)
+		qsort(groups, done, sizeof(*groups), group_cmp);
+	*ret = done;
+	return groups;
 }
 
-struct kcmp_order {
-	pid_t pid;
-	int error; /* the first errno that is not about a closed descriptor */
-};
+void file_table_group(struct arena *a, const struct file_look *looks, size_t n,
+	const struct file_order *order, struct file_table *ret)
+{
+	struct group *groups = group_looks(a, looks, n, order, &ret->n);
+
+	ret->v = arena_array(a, ret->n, sizeof(*ret->v));
+	for (size_t i = 0; i < ret->n; i++) {
+		const struct file_look *l = groups[i].v[0];
+
+		ret->v[i] = file_of(a, file_id(l->pid, l->number), groups[i].v, groups[i].n);
+	}
+}
 
 /* A descriptor that was closed meanwhile compares as smaller: it becomes a description of its own,
- * which only a running target's table can have. */
-static int order_by_kcmp(void *arg, int fd_a, int fd_b)
+ * which only a running target's table can have. `arg`: the first errno that is about something
+ * else. */
+static int order_by_kcmp(void *arg, const struct file_look *a, const struct file_look *b)
 {
-	struct kcmp_order *o = arg;
-	long r = syscall(
-		SYS_kcmp, o->pid, o->pid, KCMP_FILE, (unsigned long)fd_a, (unsigned long)fd_b);
+	int *error = arg;
+	long r = syscall(SYS_kcmp, a->pid, b->pid, KCMP_FILE, (unsigned long)a->number,
+		(unsigned long)b->number);
 
-	if (r < 0 && errno != EBADF && !o->error)
-		o->error = errno;
+	if (r < 0 && errno != EBADF && errno != ESRCH && !*error)
+		*error = errno;
 	if (r == 0)
 		return 0;
 	return r == 2 ? 1 : -1;
 }
 
-struct err *file_table_read(struct arena *a, struct task *t, struct file_table *ret)
+struct looks {
+	struct file_look *v;
+	size_t n, cap;
+};
+
+static struct err *look_at_all(struct arena *a, pid_t pid, struct looks *ret)
 {
-	struct kcmp_order kcmp = { .pid = t->pid };
-	const struct file_order order = { order_by_kcmp, &kcmp };
-	struct file_look *looks;
 	autoclose int fd_dir = -1, fdinfo_dir = -1;
-	struct fd_dirs dirs = { a, t->pid, -1, -1 };
-	size_t n_fds, n = 0;
+	struct fd_dirs dirs = { a, pid, -1, -1 };
 	struct err *e;
+	size_t n_fds;
 	int *fds;
 
-	TRY_IN(proc_fds(a, t->pid, &fds, &n_fds), "list the descriptors of %d", t->pid);
+	TRY_IN(proc_fds(a, pid, &fds, &n_fds), "list the descriptors of %d", pid);
 	e = open_dirs(&dirs);
 	fd_dir = dirs.fd;
 	fdinfo_dir = dirs.fdinfo;
 	if (e)
 		return e;
-	looks = arena_array(a, n_fds, sizeof(*looks));
+	ret->v = arena_grow(a, ret->v, &ret->cap, ret->n + n_fds + 1, sizeof(*ret->v));
 	for (size_t i = 0; i < n_fds; i++) {
+		struct file_look *l = &ret->v[ret->n];
 		bool there;
 
-		looks[n].number = fds[i];
-		TRY(look_at(&dirs, &looks[n], &there));
-		n += there;
+		*l = (struct file_look){ .pid = pid, .number = fds[i] };
+		TRY(look_at(&dirs, l, &there));
+		ret->n += there;
 	}
-	file_table_group(a, looks, n, &order, ret);
-	if (kcmp.error)
-		return err_hint(err_errno(kcmp.error, "compare the descriptors of %d", t->pid),
-			"the kernel needs CONFIG_KCMP");
+	return NULL;
+}
+
+/* The part of a description that each of the processes has, into the tables of these. */
+static void share_out(struct arena *a, const struct group *g, uint64_t id, const struct pids *pids,
+	struct file_table *own)
+{
+	for (size_t i = 0, n; i < g->n; i += n) {
+		pid_t pid = g->v[i]->pid;
+		struct file_table *t = &own[pids_index(pids, pid)];
+
+		for (n = 1; i + n < g->n && g->v[i + n]->pid == pid;)
+			n++;
+		t->v[t->n++] = file_of(a, id, g->v + i, n);
+	}
+}
+
+struct err *file_tables_read(
+	struct arena *a, const struct pids *pids, struct file_table *own, struct file_table *all)
+{
+	int error = 0;
+	const struct file_order order = { order_by_kcmp, &error };
+	struct looks looks = { NULL, 0, 0 };
+	struct group *groups;
+
+	for (size_t i = 0; i < pids->n; i++) {
+		size_t before = looks.n;
+
+		TRY(look_at_all(a, pids->v[i], &looks));
+		own[i] = (struct file_table){
+			.v = arena_array(a, looks.n - before, sizeof(*own->v)),
+		};
+	}
+	groups = group_looks(a, looks.v, looks.n, &order, &all->n);
+	all->v = arena_array(a, all->n, sizeof(*all->v));
+	for (size_t i = 0; i < all->n; i++) {
+		const struct group *g = &groups[i];
+
+		all->v[i] = file_of(a, file_id(g->v[0]->pid, g->v[0]->number), g->v, g->n);
+		share_out(a, g, all->v[i].id, pids, own);
+	}
+	for (size_t i = 0; i < pids->n; i++)
+		if (own[i].n)
+			qsort(own[i].v, own[i].n, sizeof(*own[i].v), by_first_number);
+	if (error)
+		return err_hint(
+			err_errno(error, "compare descriptors"), "the kernel needs CONFIG_KCMP");
 	return NULL;
 }
 

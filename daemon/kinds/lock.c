@@ -90,9 +90,16 @@ static struct err *check_line(
 		return refuse_lock(f, "a lease (F_SETLEASE)");
 	if (strcmp(l->type, "POSIX") != 0 && strcmp(l->type, "FLOCK") != 0)
 		return refuse_lock(f, "a lock of an unknown type");
-	if (l->pid != c->task->pid && runs(l->pid))
+	if (!capture_inside(c, l->pid) && runs(l->pid))
 		return refuse_lock(f, "a lock that another process took and may share");
 	return NULL;
+}
+
+/* flock(2) belongs to the description: the process with the first descriptor of it tells. */
+static bool told_by_another(
+	const struct capture *c, const struct file *f, const struct lock_line *l)
+{
+	return l->type[0] == 'F' && file_pid(f->id) != c->task->pid;
 }
 
 static struct err *capture_file(struct capture *c, const struct file *f)
@@ -108,6 +115,8 @@ static struct err *capture_file(struct capture *c, const struct file *f)
 		if (!parse_line(p, &l))
 			return err_new(
 				ERR_KERNEL, "lock of descriptor %u does not parse", m.number);
+		if (told_by_another(c, f, &l))
+			continue;
 		TRY(check_line(c, f, &l));
 		migrate__kind__lock__init(k);
 		k->flock = l.type[0] == 'F';
@@ -117,7 +126,8 @@ static struct err *capture_file(struct capture *c, const struct file *f)
 		m.locks = arena_grow(c->arena, m.locks, &cap, m.n_locks + 1, sizeof(*m.locks));
 		m.locks[m.n_locks++] = k;
 	}
-	capture_emit(c, f->id, &m.base);
+	if (m.n_locks)
+		capture_emit(c, f->id, &m.base);
 	return NULL;
 }
 

@@ -25,7 +25,7 @@ static const int families[] = { AF_INET, AF_INET6 };
 struct looking {
 	struct capture *c;
 	struct net_use *use;
-	size_t cap_pairs, cap_numbers, cap_reuse, cap_listeners, cap_addresses;
+	size_t cap_pairs, cap_pids, cap_numbers, cap_reuse, cap_listeners, cap_addresses;
 };
 
 static void need_address(struct looking *l, const struct net_ip *ip)
@@ -53,8 +53,10 @@ static void add_connection(
 	(void)sock_int(fd, SOL_SOCKET, SO_REUSEADDR, &reuse);
 	u->connections = arena_grow(a, u->connections, &l->cap_pairs, n, sizeof(*u->connections));
 	u->numbers = arena_grow(a, u->numbers, &l->cap_numbers, n, sizeof(*u->numbers));
+	u->pids = arena_grow(a, u->pids, &l->cap_pids, n, sizeof(*u->pids));
 	u->reuse = arena_grow(a, u->reuse, &l->cap_reuse, n, sizeof(*u->reuse));
 	u->connections[n - 1] = *pair;
+	u->pids[n - 1] = f->slots[0].pid;
 	u->numbers[n - 1] = f->slots[0].number;
 	u->reuse[n - 1] = reuse == 1;
 	u->n_connections = n;
@@ -67,6 +69,14 @@ static void add_listener(struct looking *l, const struct net_end *e)
 	u->listeners = arena_grow(l->c->arena, u->listeners, &l->cap_listeners, u->n_listeners + 1,
 		sizeof(*u->listeners));
 	u->listeners[u->n_listeners++] = *e;
+}
+
+static struct err *capture_file_home(const struct capture *c, const struct file *f, int *fd)
+{
+	struct task *t = capture_task(c, f->slots[0].pid);
+
+	return t ? remote_fd_home(t, f->slots[0].number, fd)
+		 : err_new(ERR_GONE, "process %d has ended", f->slots[0].pid);
 }
 
 static bool end_of(int fd, int (*ask)(int, struct sockaddr *, socklen_t *), struct net_end *ret)
@@ -124,14 +134,14 @@ struct err *net_use_look(struct capture *c, struct net_use *ret)
 	struct looking l = { .c = c, .use = ret };
 
 	memset(ret, 0, sizeof(*ret));
-	for (size_t i = 0; i < c->files->n; i++) {
-		const struct file *f = &c->files->v[i];
+	for (size_t i = 0; i < c->all->n; i++) {
+		const struct file *f = &c->all->v[i];
 		autoclose int fd = -1;
 		struct err *e;
 
 		if (!is_socket(f))
 			continue;
-		e = remote_fd_home(c->task, f->slots[0].number, &fd);
+		e = capture_file_home(c, f, &fd);
 		/* It runs: it may have closed it meanwhile. */
 		if (e && !c->stopped) {
 			err_free(e);
@@ -160,8 +170,8 @@ static bool is_door(const struct net_use *u, const struct net_end *local)
 
 static bool is_own(const struct capture *c, uint64_t inode)
 {
-	for (size_t i = 0; i < c->files->n; i++)
-		if (is_socket(&c->files->v[i]) && c->files->v[i].st.st_ino == inode)
+	for (size_t i = 0; i < c->all->n; i++)
+		if (is_socket(&c->all->v[i]) && c->all->v[i].st.st_ino == inode)
 			return true;
 	return false;
 }
@@ -203,15 +213,15 @@ static void count(
 
 static struct err *count_datagrams(struct capture *c, struct net_pending *p)
 {
-	for (size_t i = 0; i < c->files->n; i++) {
-		const struct file *f = &c->files->v[i];
+	for (size_t i = 0; i < c->all->n; i++) {
+		const struct file *f = &c->all->v[i];
 		autoclose int fd = -1;
 		autoerr struct err *e = NULL;
 		int protocol = 0;
 
 		if (!is_socket(f))
 			continue;
-		e = remote_fd_home(c->task, f->slots[0].number, &fd);
+		e = capture_file_home(c, f, &fd);
 		if (!e && sock_int(fd, SOL_SOCKET, SO_PROTOCOL, &protocol) &&
 			protocol == IPPROTO_UDP && (sock_poll(fd, POLLIN) & POLLIN))
 			p->datagrams++;

@@ -8,7 +8,8 @@
 
 struct net_use {
 	struct net_pair *connections; /* TCP, in any state but closed; each once */
-	int *numbers;                 /* of each, one descriptor, */
+	pid_t *pids;                  /* of each, a process that has it, */
+	int *numbers;                 /* one descriptor of it there, */
 	bool *reuse;                  /* and SO_REUSEADDR */
 	size_t n_connections;
 	struct net_end *listeners; /* TCP */

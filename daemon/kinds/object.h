@@ -11,33 +11,40 @@
 #define SETFL_FLAGS (O_APPEND | O_NONBLOCK | O_NOATIME)
 
 struct fd_slot {
+	pid_t pid; /* of the process that has it */
 	int number;
 	bool cloexec;
 };
 
 /* One open file description of the target and the descriptors that lead to it. */
 struct file {
-	uint64_t id;           /* file_id(lowest number) */
-	struct fd_slot *slots; /* ascending */
+	uint64_t id;           /* file_id of the first descriptor, in whatever process */
+	struct fd_slot *slots; /* ascending, by process and number */
 	size_t n_slots;
 	const char *link;    /* readlink of /proc/PID/fd/N */
 	const char *fdinfo;  /* text of /proc/PID/fdinfo/N */
 	struct stat st;      /* of what the descriptor leads to */
 	uint64_t flags, pos; /* from fdinfo; flags without O_CLOEXEC */
 };
-static inline uint64_t file_id(int lowest_number)
+static inline uint64_t file_id(pid_t pid, int number)
 {
-	return (uint64_t)lowest_number + 1;
+	return (uint64_t)pid << 32 | ((uint64_t)number + 1);
+}
+static inline pid_t file_pid(uint64_t id)
+{
+	return (pid_t)(id >> 32);
 }
 
 struct file_table {
-	struct file *v; /* by lowest number */
+	struct file *v; /* by their first descriptors */
 	size_t n;
 };
+/* In the table of one process. */
 const struct file *file_by_number(const struct file_table *t, int number);
 
 struct object {
 	const struct kind *kind;
+	pid_t pid; /* the process that it belongs to; KIND_FILE, KIND_LATE: 0 */
 	uint64_t id;
 	uint64_t group; /* KIND_FILE: objects that must be rebuilt together (pipe ends), else 0 */
 	struct fd_slot *slots; /* KIND_FILE */

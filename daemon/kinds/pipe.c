@@ -82,7 +82,7 @@ static struct err *refuse_outside(struct capture *c, const char *what)
 {
 	struct holder_name by = { "another process" };
 
-	kind_cache_held_outside(c->cache, c->task->pid, c->stopped, c->file->link, &by);
+	kind_cache_held_outside(c->cache, c->inside, c->stopped, c->file->link, &by);
 	return err_hint(err_new(ERR_UNSUPPORTED, "%s is held by %s", what, by.text),
 		"start the program without a pipe to others, e.g. with its output in a file");
 }
@@ -99,7 +99,7 @@ static struct err *check_outside(struct capture *c, const struct ends *e, int ho
 	if (!e->read && !(p.revents & POLLERR))
 		return refuse_outside(c, "the read end");
 	if (c->file == e->carrier &&
-		kind_cache_held_outside(c->cache, c->task->pid, c->stopped, c->file->link, &by))
+		kind_cache_held_outside(c->cache, c->inside, c->stopped, c->file->link, &by))
 		return refuse_outside(c, "the pipe");
 	return NULL;
 }
@@ -141,7 +141,7 @@ static struct err *pipe_capture(struct capture *c)
 {
 	Migrate__Kind__Pipe m = MIGRATE__KIND__PIPE__INIT;
 	const struct file *f = c->file;
-	struct ends e = find_ends(c->files, f->st.st_ino);
+	struct ends e = find_ends(c->all, f->st.st_ino);
 	int home, capacity;
 	struct object *o;
 

@@ -36,31 +36,12 @@
 #endif
 #define LOGINUID_UNSET "4294967295"
 
-/* Children that are named in the refusal. */
-#define CHILDREN_NAMED 8
 #define DUMPABLE_MAX   1 /* 2 cannot be asked for: it comes from fs.suid_dumpable */
 #define SUID_DUMPABLE  2
 /* What PR_GET_THP_DISABLE answers; above it are flags, since Linux 6.18. */
 #define THP_OFF 1u
 
 /* ---- source: what makes it unmovable ---- */
-
-static struct err *check_children(struct capture *c)
-{
-	autotext struct text list = { 0 };
-	pid_t *pids;
-	size_t n;
-
-	TRY(proc_children(c->arena, c->task->pid, &pids, &n));
-	if (n == 0)
-		return NULL;
-	for (size_t i = 0; i < n && i < CHILDREN_NAMED; i++)
-		text_addf(&list, "%s%d", i ? ", " : "", (int)pids[i]);
-	if (n > CHILDREN_NAMED)
-		text_addf(&list, " and %zu more", n - CHILDREN_NAMED);
-	capture_refuse(c, err_new(ERR_UNSUPPORTED, "it has child processes: %s", text_str(&list)));
-	return NULL;
-}
 
 /* The time namespace may differ: a process that was moved before has its own. The first ones are
  * those that one thread can change for itself without giving up CLONE_FS. */
@@ -180,6 +161,9 @@ static void check_session(struct capture *c)
 					 (unsigned)s->tty_nr >> 8 & 0xfff,
 					 (unsigned)s->tty_nr & 0xff),
 				"start it with setsid, or under tmux on the host it moves to"));
+	/* What is within the tree stays as it is. */
+	if (capture_inside(c, s->ppid))
+		return;
 	if (s->ppid > 1)
 		capture_warn(c,
 			"its parent %d stays behind, and is told that it was killed; process 1 "
@@ -239,7 +223,6 @@ static struct err *check_process(struct capture *c, const struct own_namespaces 
 		return err_new(ERR_GONE, "it is ending");
 	if (c->status->coredump)
 		return err_new(ERR_GONE, "it is dumping core");
-	TRY(check_children(c));
 	check_namespaces(c, dir, ARRAY_LEN(namespaces), "it", own);
 	check_time_namespace(c);
 	TRY(check_shared(c));

@@ -9,7 +9,8 @@
 #include "kinds/object.h"
 
 struct rebuild {
-	struct task *task;     /* the seedling, held */
+	/* The seedling, held. KIND_FILE: that which has the first of the file's descriptors. */
+	struct task *task;
 	struct thread *thread; /* KIND_THREAD: the rebuilt thread (NULL in rebuild, which makes it);
 				* else the leader */
 	struct arena *arena;

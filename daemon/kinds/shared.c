@@ -51,15 +51,15 @@ static int kcmp_order(pid_t pid_a, int fd_a, pid_t pid_b, int fd_b)
 	return r == 0 ? 0 : r == 2 ? 1 : -1;
 }
 
-static int candidate_cmp(const void *a, const void *b, void *arg)
+static int candidate_cmp(const void *a, const void *b)
 {
 	const struct file *x = ((const struct candidate *)a)->file;
 	const struct file *y = ((const struct candidate *)b)->file;
-	const struct search *s = arg;
-	pid_t pid = s->c->task->pid;
 	int r = strcmp(x->link, y->link);
 
-	return r ? r : kcmp_order(pid, x->slots[0].number, pid, y->slots[0].number);
+	return r ? r
+		 : kcmp_order(x->slots[0].pid, x->slots[0].number, y->slots[0].pid,
+			   y->slots[0].number);
 }
 
 static void report(struct search *s, struct candidate *k, pid_t pid)
@@ -91,10 +91,11 @@ static void visit(void *arg, pid_t pid, int number, const char *link)
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 		struct candidate *k = &s->v[mid];
+		const struct fd_slot *slot = &k->file->slots[0];
 		int r = strcmp(link, k->file->link);
 
 		if (!r)
-			r = kcmp_order(pid, number, s->c->task->pid, k->file->slots[0].number);
+			r = kcmp_order(pid, number, slot->pid, slot->number);
 		if (!r) {
 			if (!k->found)
 				report(s, k, pid);
@@ -118,34 +119,100 @@ static const struct {
 	{ KCMP_SIGHAND, "signal actions" },
 };
 
-/* A parent, a sibling, or whoever: children are refused anyway. */
-static void compare_tables(struct capture *c, pid_t pid)
+/* The processes that move, in the order of one of their tables. */
+struct table_order {
+	const char *what;
+	int type;
+	pid_t *v;
+	size_t n;
+};
+
+/* An error (a process that has ended) counts as smaller. */
+static int table_cmp(const void *a, const void *b, void *arg)
+{
+	const struct table_order *t = arg;
+	long r = syscall(SYS_kcmp, *(const pid_t *)a, *(const pid_t *)b, t->type, 0, 0);
+
+	return r == 0 ? 0 : r == 2 ? 1 : -1;
+}
+
+static void sort_tables(struct capture *c, struct table_order t[ARRAY_LEN(tables)])
 {
 	for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
-		if (syscall(SYS_kcmp, c->task->pid, pid, tables[i].type, 0, 0) != 0)
+		t[i] = (struct table_order){ tables[i].what, tables[i].type,
+			arena_dup(c->arena, c->inside->v, c->inside->n * sizeof(pid_t)),
+			c->inside->n };
+		qsort_r(t[i].v, t[i].n, sizeof(pid_t), table_cmp, &t[i]);
+	}
+}
+
+static void refuse_table(struct capture *c, pid_t inside, const char *what, pid_t with)
+{
+	capture_refuse(c, err_new(ERR_UNSUPPORTED, "process %d shares its %s with process %d",
+				  (int)inside, what, (int)with));
+}
+
+static const pid_t *find_table(struct table_order *t, pid_t pid)
+{
+	size_t lo = 0, hi = t->n;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		int r = table_cmp(&pid, &t->v[mid], t);
+
+		if (!r)
+			return &t->v[mid];
+		if (r < 0)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return NULL;
+}
+
+/* A parent, or whoever. */
+static void compare_tables(struct capture *c, struct table_order *t, pid_t pid)
+{
+	for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+		const pid_t *same = find_table(&t[i], pid);
+
+		if (!same)
 			continue;
-		capture_refuse(c, err_new(ERR_UNSUPPORTED, "it shares its %s with process %d",
-					  tables[i].what, (int)pid));
+		refuse_table(c, *same, t[i].what, pid);
 		return;
 	}
 }
 
 static struct err *tables_outside(struct capture *c)
 {
+	struct table_order t[ARRAY_LEN(tables)];
 	struct dirent *d;
 	DIR *dir = opendir("/proc");
 
 	if (!dir)
 		return err_errno(errno, "list /proc");
+	sort_tables(c, t);
 	while ((d = readdir(dir))) {
 		const char *p = d->d_name;
 		uint64_t pid;
 
-		if (text_scan_u64(&p, 10, &pid) && !*p && (pid_t)pid != c->task->pid)
-			compare_tables(c, (pid_t)pid);
+		if (text_scan_u64(&p, 10, &pid) && !*p && pid <= INT32_MAX &&
+			!capture_inside(c, (pid_t)pid))
+			compare_tables(c, t, (pid_t)pid);
 	}
 	closedir(dir);
 	return NULL;
+}
+
+void shared_inside(struct capture *c)
+{
+	struct table_order t[ARRAY_LEN(tables)];
+
+	sort_tables(c, t);
+	for (size_t i = 0; i < ARRAY_LEN(tables); i++)
+		for (size_t k = 1; k < t[i].n; k++)
+			if (table_cmp(&t[i].v[k - 1], &t[i].v[k], &t[i]) == 0)
+				refuse_table(c, t[i].v[k - 1], t[i].what, t[i].v[k]);
 }
 
 struct err *shared_outside(struct capture *c)
@@ -153,9 +220,9 @@ struct err *shared_outside(struct capture *c)
 	struct search s = { .c = c };
 
 	TRY(tables_outside(c));
-	s.v = arena_array(c->arena, c->files->n, sizeof(*s.v));
-	for (size_t i = 0; i < c->files->n; i++) {
-		const struct file *f = &c->files->v[i];
+	s.v = arena_array(c->arena, c->all->n, sizeof(*s.v));
+	for (size_t i = 0; i < c->all->n; i++) {
+		const struct file *f = &c->all->v[i];
 		bool object = is_object(f->link);
 
 		/* What has no position, or always writes at the end, shares nothing that matters.
@@ -166,6 +233,6 @@ struct err *shared_outside(struct capture *c)
 	}
 	if (!s.n)
 		return NULL;
-	qsort_r(s.v, s.n, sizeof(*s.v), candidate_cmp, &s);
-	return outside_walk(c->task->pid, visit, &s);
+	qsort(s.v, s.n, sizeof(*s.v), candidate_cmp);
+	return outside_walk(c->inside, visit, &s);
 }

@@ -376,7 +376,7 @@ struct err *shm_check_outside(struct capture *c)
 	for (const struct dirent *de; (de = readdir(d));) {
 		pid_t pid = (pid_t)strtol(de->d_name, NULL, 10);
 
-		if (pid > 0 && pid != f->c->task->pid && !is_ours(pid) && !outside_maps(f, pid))
+		if (pid > 0 && !capture_inside(f->c, pid) && !is_ours(pid) && !outside_maps(f, pid))
 			outside_opens(f, pid);
 	}
 	closedir(d);

@@ -141,8 +141,11 @@ struct err *sock_drop_old(struct rebuild *r, const struct sock *s)
 	for (size_t i = 0; i < s->o->n_slots; i++) {
 		int number = s->o->slots[i].number, domain = -1, type = -1;
 		autoclose int fd = -1;
-		autoerr struct err *e = remote_fd_home(r->task, number, &fd);
+		autoerr struct err *e = NULL;
 
+		if (s->o->slots[i].pid != r->task->pid)
+			continue;
+		e = remote_fd_home(r->task, number, &fd);
 		if (e || !sock_int(fd, SOL_SOCKET, SO_DOMAIN, &domain) ||
 			!sock_int(fd, SOL_SOCKET, SO_TYPE, &type))
 			continue; /* nothing there, or no socket */

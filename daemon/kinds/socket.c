@@ -176,7 +176,7 @@ static void refuse_shared(struct capture *c, const struct sock_impl *impl)
 	struct holder_name by;
 
 	if (impl != &sock_journal &&
-		kind_cache_held_outside(c->cache, c->task->pid, c->stopped, c->file->link, &by))
+		kind_cache_held_outside(c->cache, c->inside, c->stopped, c->file->link, &by))
 		capture_refuse(c, err_hint(err_new(ERR_UNSUPPORTED, "%s is shared with %s",
 						   impl->name, by.text),
 					  "move a program whose sockets are its own"));

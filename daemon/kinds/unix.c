@@ -133,7 +133,7 @@ static struct err *capture_pair(struct capture *c, const struct sock_seen *s,
 static struct err *capture_connected(struct capture *c, const struct sock_seen *s,
 	const struct diag_unix *d, Migrate__Kind__Unix *m, uint64_t *group)
 {
-	const struct file *other = d->peer_inode ? file_by_inode(c->files, d->peer_inode) : NULL;
+	const struct file *other = d->peer_inode ? file_by_inode(c->all, d->peer_inode) : NULL;
 	short now = sock_poll(s->fd, POLLPRI);
 
 	if (d->peer_inode == 0 && (s->type == SOCK_DGRAM || d->shutdown == SHUT_BOTH)) {

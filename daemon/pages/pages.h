@@ -2,18 +2,15 @@
 /*
  * Bulk memory: from the source task into PAGES frames, and from PAGES frames into the task that is
  * being built. Nothing is staged: a frame's pages go to their final place.
- *
- * A space is what addresses count in: SPACE_PRIVATE is the task's address space, any other number
- * is the id of a shared memory object (kinds/shm), addressed by offset.
  */
 #pragma once
 
 #include "kernel/dirty.h"
 #include "kernel/remote.h"
+#include "pages/space.h"
 #include "proto/frame.h"
 #include "wire/channel.h"
 
-#define SPACE_PRIVATE 0
 /* Data of one frame at most; also the copy buffer of each side. */
 #define PAGES_FRAME_BYTES (1u << 20)
 #define PAGES_RUNS_MAX    4096
@@ -43,9 +40,9 @@ struct shared_part {
 struct page_source;
 struct page_source_ops {
 	const char *name;
-	/* Not held. May stop the task for a moment (facts). */
-	struct err *(*open)(struct task *t, struct page_source **ret);
-	/* Sends these runs of SPACE_PRIVATE. Pages that vanish meanwhile (unmapped while the target
+	/* Not held. May stop the task for a moment (facts). `space`: as its memory is called. */
+	struct err *(*open)(struct task *t, uint64_t space, struct page_source **ret);
+	/* Sends these runs of that space. Pages that vanish meanwhile (unmapped while the target
 	 * runs) are left out: the next round knows. Zero pages are sent as runs without bytes. */
 	struct err *(*send)(struct page_source *s, const struct page_runs *runs, struct channel *ch,
 		struct pages_stats *st);
@@ -102,6 +99,7 @@ struct page_sink_spec {
 	void *arg;
 	enum page_sink_way way;
 	uint64_t round_bytes_max; /* of contents between two page_sink_round; 0: any */
+	uint64_t space;           /* as the task's memory is called */
 };
 
 struct page_sink;

@@ -121,6 +121,7 @@ struct err *page_sink_open(const struct page_sink_spec *spec, struct page_sink *
 	struct err *e;
 
 	s->t = spec->t;
+	s->space = spec->space;
 	s->space_fd = spec->space_fd;
 	s->arg = spec->arg;
 	s->round_bytes_max = spec->round_bytes_max;
@@ -290,8 +291,8 @@ static struct err *shared_bytes(struct target *to)
 
 static struct err *find_target(struct page_sink *s, uint64_t space, struct target *ret)
 {
-	*ret = (struct target){ .space = space, .fd = -1 };
-	if (space == SPACE_PRIVATE)
+	*ret = (struct target){ .space = space, .fd = -1, .private = space == s->space };
+	if (ret->private)
 		return NULL;
 	ret->fd = s->space_fd ? s->space_fd(s->arg, space) : -1;
 	if (ret->fd < 0)
@@ -306,7 +307,7 @@ static struct err *check_run(
 	const struct sink_vma *v;
 	bool fits;
 
-	if (to->space == SPACE_PRIVATE) {
+	if (to->private) {
 		v = sink_vma_at(s, r->start);
 		fits = v && v->place != PLACE_NONE && end <= v->end;
 	} else {
@@ -337,7 +338,7 @@ static struct err *grow_shared(struct page_sink *s, struct target *to, const str
 	uint64_t end = r->start + r->pages * PAGE_BYTES;
 	struct err *e;
 
-	if (to->space == SPACE_PRIVATE || r->kind != RUN_DATA || end <= PAGE_UP(to->bytes))
+	if (to->private || r->kind != RUN_DATA || end <= PAGE_UP(to->bytes))
 		return NULL;
 	pthread_mutex_lock(&s->lock);
 	e = grow_to(to, end);
@@ -349,8 +350,7 @@ static struct err *grow_shared(struct page_sink *s, struct target *to, const str
 static struct err *count_bytes(struct page_sink *s, const struct target *to, const struct run *r)
 {
 	uint64_t bytes = r->pages * PAGE_BYTES;
-	bool zeros =
-		r->kind == RUN_ZERO && to->space == SPACE_PRIVATE && sink_vma_at(s, r->start)->file;
+	bool zeros = r->kind == RUN_ZERO && to->private && sink_vma_at(s, r->start)->file;
 
 	if (r->kind != RUN_DATA && !zeros)
 		return NULL;
@@ -508,8 +508,7 @@ struct err *placer_frame(struct placer *p, const struct frame_head *head, struct
 		struct run r;
 
 		TRY(decode(p, i, &r));
-		TRY(to.space == SPACE_PRIVATE ? place_private(p, &to, ch, &r)
-					      : place_shared(p, &to, ch, &r));
+		TRY(to.private ? place_private(p, &to, ch, &r) : place_shared(p, &to, ch, &r));
 	}
 	TRY(splice_flush(p, ch));
 	return sink_flush_drops(p);

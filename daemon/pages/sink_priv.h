@@ -60,6 +60,7 @@ struct splicing {
 
 /* What a frame's runs lead to: the address space, or a shared memory object of this size. */
 struct target {
+	bool private;
 	uint64_t space;
 	int fd;
 	uint64_t bytes;
@@ -80,6 +81,7 @@ struct placer {
 
 struct page_sink {
 	struct task *t;
+	uint64_t space;
 	space_fd_fn space_fd;
 	void *arg;
 	int uffd; /* -1: this kernel gives none */

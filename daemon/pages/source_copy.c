@@ -21,17 +21,19 @@
 
 struct page_source {
 	struct task *t;
+	uint64_t space;
 	struct frame_out out;
 	uint64_t addrs[FRAME_PAGES_MAX]; /* pages that are asked for, not read yet */
 	size_t n;
 	struct iovec iov[FRAME_PAGES_MAX];
 };
 
-static struct err *copy_open(struct task *t, struct page_source **ret)
+static struct err *copy_open(struct task *t, uint64_t space, struct page_source **ret)
 {
 	struct page_source *s = xcalloc(1, sizeof(*s));
 
 	s->t = t;
+	s->space = space;
 	frame_out_init(&s->out);
 	*ret = s;
 	return NULL;
@@ -39,7 +41,7 @@ static struct err *copy_open(struct task *t, struct page_source **ret)
 
 static struct err *copy_another(struct page_source *first, struct page_source **ret)
 {
-	return copy_open(first->t, ret);
+	return copy_open(first->t, first->space, ret);
 }
 
 static void copy_close(struct page_source *s)
@@ -156,7 +158,7 @@ static struct err *copy_send(struct page_source *s, const struct page_runs *runs
 {
 	size_t room;
 
-	start_frames(s, ch, st, SPACE_PRIVATE);
+	start_frames(s, ch, st, s->space);
 	TRY(frame_out_reserve(&s->out, &room));
 	for (size_t i = 0; i < runs->n; i++) {
 		const struct page_run *r = &runs->v[i];

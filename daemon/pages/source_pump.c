@@ -49,6 +49,7 @@ struct shared_pump {
 
 struct page_source {
 	struct task *t;
+	uint64_t space;
 	struct shared_pump *shared;
 	struct pump *pump; /* shared->pump */
 	bool first;
@@ -114,17 +115,19 @@ static struct err *open_all(struct page_source *s)
 {
 	TRY(io_pipe_single(&s->own_pipe));
 	s->own_pages = io_pipe_grow(s->own_pipe, FRAME_PAGES_MAX * PAGE_BYTES) / PAGE_BYTES;
-	TRY(source_copy.open(s->t, &s->copy));
+	TRY(source_copy.open(s->t, s->space, &s->copy));
 	return s->first ? open_pump(s) : open_pipes(s);
 }
 
 /* With the pump of others, or one of its own. */
-static struct err *make(struct task *t, struct shared_pump *shared, struct page_source **ret)
+static struct err *make(
+	struct task *t, uint64_t space, struct shared_pump *shared, struct page_source **ret)
 {
 	struct page_source *s = xcalloc(1, sizeof(*s));
 	struct err *e;
 
 	s->t = t;
+	s->space = space;
 	s->shared = shared;
 	s->first = !shared;
 	s->own_pipe = -1;
@@ -139,14 +142,14 @@ static struct err *make(struct task *t, struct shared_pump *shared, struct page_
 	return e;
 }
 
-static struct err *pump_source_open(struct task *t, struct page_source **ret)
+static struct err *pump_source_open(struct task *t, uint64_t space, struct page_source **ret)
 {
-	return make(t, NULL, ret);
+	return make(t, space, NULL, ret);
 }
 
 static struct err *pump_source_another(struct page_source *first, struct page_source **ret)
 {
-	return make(first->t, first->shared, ret);
+	return make(first->t, first->space, first->shared, ret);
 }
 
 static void pump_source_facts(const struct page_source *s, struct source_facts *ret)
@@ -387,7 +390,7 @@ static struct err *pump_send(struct page_source *s, const struct page_runs *runs
 {
 	if (runs->unreadable)
 		return source_copy.send(s->copy, runs, ch, st);
-	frame_out_start(&s->out, ch, st, SPACE_PRIVATE);
+	frame_out_start(&s->out, ch, st, s->space);
 	for (unsigned i = 0; i < PUMP_PIPES; i++)
 		s->batch[i].n = s->batch[i].pages = s->batch[i].pieces = 0;
 	s->streak = 0;

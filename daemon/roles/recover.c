@@ -94,30 +94,44 @@ static struct err *open_subject(const struct journal_record *r, int *ret)
 
 /* ---- source ---- */
 
-/* The process has ended, so it does not tell where our group was; nor the one that was made for it
- * when it came here by a move itself. */
-static struct err *remove_left(const struct journal_record *r)
+/* The root has ended, so it does not tell where our group was; *f is empty if there is none. */
+static struct err *find_left(const struct journal_record *r, struct freezer *f)
 {
-	AUTO(freezer_fini) struct freezer f = { NULL, NULL };
-	char name[128], site[32];
+	char name[128];
 	struct err *e;
-	const char *base;
 
 	snprintf(name, sizeof(name), ENGINE_HOLD_GROUP "%s", r->id);
-	snprintf(site, sizeof(site), "/" ENGINE_SITE_GROUP "%d", r->pid);
-	e = freezer_find(name, &f.dir);
+	e = freezer_find(name, &f->dir);
 	if (e && err_code(e) == ERR_UNSUPPORTED) {
 		err_free(e);
 		return NULL;
 	}
 	TRY(e);
+	if (!f->dir)
+		return NULL;
+	f->home = xstrdup(f->dir);
+	*strrchr(f->home, '/') = '\0';
+	return NULL;
+}
+
+/* That group, and the one that was made for it when it came here by a move itself. Its other
+ * processes, if it has any, end or go on. */
+static struct err *remove_left(const struct journal_record *r, bool end)
+{
+	AUTO(freezer_fini) struct freezer f = { NULL, NULL };
+	const char *base;
+	char site[32];
+
+	TRY(find_left(r, &f));
 	if (!f.dir)
 		return NULL;
-	TRY(freezer_remove(&f));
-	*strrchr(f.dir, '/') = '\0';
-	base = strrchr(f.dir, '/');
+	if (end)
+		TRY(freezer_kill(&f));
+	TRY(end ? freezer_remove(&f) : freezer_undo(&f, 0));
+	snprintf(site, sizeof(site), "/" ENGINE_SITE_GROUP "%d", r->pid);
+	base = strrchr(f.home, '/');
 	if (base && is(base, site))
-		rmdir(f.dir); /* stays if somebody else is in it */
+		rmdir(f.home); /* stays if somebody else is in it */
 	return NULL;
 }
 
@@ -149,7 +163,7 @@ struct err *recover_keep(const struct journal_record *r)
 
 	TRY(open_subject(r, &fd));
 	if (fd < 0)
-		return remove_left(r);
+		return remove_left(r, false);
 	TRY(find_group(r->pid, ENGINE_HOLD_GROUP, r->id, &f));
 	if (f.dir)
 		return freezer_undo(&f, r->pid);
@@ -158,7 +172,7 @@ struct err *recover_keep(const struct journal_record *r)
 		errno != ESRCH)
 		return err_errno(errno, "let process %d go on", r->pid);
 	/* It has left the group, which nobody removed. */
-	return remove_left(r);
+	return remove_left(r, false);
 }
 
 struct err *recover_end(const struct journal_record *r)
@@ -168,13 +182,15 @@ struct err *recover_end(const struct journal_record *r)
 
 	TRY(open_subject(r, &fd));
 	if (fd < 0)
-		return remove_left(r);
+		return remove_left(r, true);
 	TRY(find_group(r->pid, ENGINE_HOLD_GROUP, r->id, &f));
 	if (syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
 		return err_errno(errno, "end the original %d", r->pid);
-	if (f.dir)
+	if (f.dir) {
+		TRY(freezer_kill(&f));
 		TRY(freezer_remove(&f));
-	return remove_left(r);
+	}
+	return remove_left(r, true);
 }
 
 struct err *recover_source(const struct journal_record *r, const char *boot_id, enum verdict *ret)
@@ -196,18 +212,20 @@ struct err *recover_source(const struct journal_record *r, const char *boot_id, 
 
 /* ---- destination ---- */
 
-/* The group of a process that is gone. */
-static struct err *remove_empty(const struct journal_record *r, const char *cgroup_dir)
+/* The group in which it was built, though its root is gone; *f is empty if there is none. */
+static struct err *find_site(
+	const struct journal_record *r, const char *cgroup_dir, struct freezer *f)
 {
-	AUTO(freezer_fini) struct freezer f = { NULL, NULL };
 	autofree char *dir = NULL;
 
 	TRY(place_group(cgroup_dir, &dir));
 	if (!dir || r->pid <= 1)
 		return NULL;
-	if (asprintf(&f.dir, "%s/" ENGINE_SITE_GROUP "%d", dir, r->pid) < 0)
+	if (asprintf(&f->dir, "%s/" ENGINE_SITE_GROUP "%d", dir, r->pid) < 0)
 		abort();
-	return freezer_remove(&f);
+	if (access(f->dir, F_OK) < 0)
+		mem_freep(&f->dir);
+	return NULL;
 }
 
 /* It stands in its group, or is still traced and about to die with its tracer. */
@@ -218,16 +236,17 @@ static struct err *discard(const struct journal_record *r, const char *cgroup_di
 	char pid[16];
 
 	TRY(open_subject(r, &fd));
-	if (fd < 0)
-		return remove_empty(r, cgroup_dir);
 	snprintf(pid, sizeof(pid), "%d", r->pid);
-	TRY(find_group(r->pid, ENGINE_SITE_GROUP, pid, &f));
-	if (syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+	TRY(fd < 0 ? find_site(r, cgroup_dir, &f) : find_group(r->pid, ENGINE_SITE_GROUP, pid, &f));
+	if (fd >= 0 && syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
 		return err_errno(errno, "end %d, which was being built", r->pid);
-	return f.dir ? freezer_remove(&f) : NULL;
+	if (!f.dir)
+		return NULL;
+	TRY(freezer_kill(&f));
+	return freezer_remove(&f);
 }
 
-static struct err *finish(const struct journal_record *r, enum verdict *ret)
+static struct err *finish(const struct journal_record *r, const char *cgroup_dir, enum verdict *ret)
 {
 	AUTO(freezer_fini) struct freezer f = { NULL, NULL };
 	char pid[16];
@@ -235,13 +254,10 @@ static struct err *finish(const struct journal_record *r, enum verdict *ret)
 
 	TRY(find_subject(r, &there));
 	*ret = VERDICT_MOVED;
-	if (!there) {
-		if (r->mark == MARK_COMMITTED && without_groups())
-			*ret = VERDICT_DOUBT;
-		return NULL;
-	}
+	if (!there && r->mark == MARK_COMMITTED && without_groups())
+		*ret = VERDICT_DOUBT;
 	snprintf(pid, sizeof(pid), "%d", r->pid);
-	TRY(find_group(r->pid, ENGINE_SITE_GROUP, pid, &f));
+	TRY(there ? find_group(r->pid, ENGINE_SITE_GROUP, pid, &f) : find_site(r, cgroup_dir, &f));
 	return f.dir && r->mark == MARK_COMMITTED ? freezer_set(&f, false, false) : NULL;
 }
 
@@ -304,7 +320,7 @@ struct err *recover_destination(struct journal *j, const struct recover_host *h,
 
 	*ret = committed ? VERDICT_MOVED : rebooted ? VERDICT_DOUBT : VERDICT_KEPT;
 	if (!rebooted)
-		TRY(committed ? finish(r, ret) : discard(r, h->cgroup_dir));
+		TRY(committed ? finish(r, h->cgroup_dir, ret) : discard(r, h->cgroup_dir));
 	settle_scratch(h->state_dir, r->id, committed && !rebooted);
 	/* Thawed once, by us: whoever freezes its group later means it. That it was committed is
 	 * enough to answer the source. */

@@ -148,6 +148,22 @@ static void on_progress(void *arg, const struct engine_stats *s)
 		say_progress(w, s, false);
 }
 
+static void on_tree(void *arg, const struct pids *pids)
+{
+	struct worker *w = arg;
+	pid_t *v = xcalloc(pids->n, sizeof(*v));
+
+	memcpy(v, pids->v, pids->n * sizeof(*v));
+	free((pid_t *)(uintptr_t)w->pids.v);
+	w->pids = (struct pids){ v, pids->n };
+}
+
+static void only_root(struct worker *w, pid_t pid)
+{
+	w->pid = pid;
+	on_tree(w, &(struct pids){ &pid, 1 });
+}
+
 /* ---- the journal ---- */
 
 /* A cancel, or the end of the monitor. */
@@ -372,7 +388,7 @@ static void run_send(struct worker *w, const struct engine_io *io, struct engine
 
 	w->id = xstrdup(w->work->id);
 	w->comm = xstrdup(w->work->comm);
-	w->pid = r->pid;
+	only_root(w, r->pid);
 	e = unit_around(r->pid, &unit);
 	if (!e)
 		e = unit_check(&unit, may_stop);
@@ -417,7 +433,7 @@ static struct err *on_begin(void *arg, const struct incoming *in)
 
 	w->id = xstrdup(in->id);
 	w->comm = clean_copy(in->comm);
-	w->pid = in->pid;
+	only_root(w, in->pid);
 	log_info("begin id=%s peer=%s pid=%d comm=%s uid=%u bytes=%ju", in->id, w->work->peer,
 		in->pid, w->comm, in->uid, (uintmax_t)in->bytes);
 	w->uid = in->uid;
@@ -431,6 +447,13 @@ static struct err *on_address(void *arg, const struct net_ip *ip)
 	return worker_check_address(arg, ip);
 }
 
+static struct err *on_process(void *arg, uint32_t uid)
+{
+	const struct worker *w = arg;
+
+	return policy_receive(&w->policy, uid, 0);
+}
+
 static void run_receive(struct worker *w, const struct engine_io *io, struct engine_outcome *out)
 {
 	AUTO(place_fini) struct place place = { .keeper = -1 };
@@ -441,6 +464,7 @@ static void run_receive(struct worker *w, const struct engine_io *io, struct eng
 		.sink = strcmp(w->work->sink, "auto") == 0 ? NULL : w->work->sink,
 		.max_memory = w->work->max_memory,
 		.on_begin = on_begin,
+		.on_process = on_process,
 		.on_address = on_address,
 	};
 	struct receive_options with_group = opt;
@@ -482,6 +506,7 @@ int worker_main(void)
 	struct engine_io io = { .interrupt_fd = -1,
 		.arg = &w,
 		.on_progress = on_progress,
+		.on_tree = on_tree,
 		.why = worker_why,
 		.on_hook = on_hook,
 		.on_mark = on_mark,

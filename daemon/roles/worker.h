@@ -18,6 +18,7 @@ struct worker {
 	struct receive_policy policy;
 	char *id, *comm; /* owned; NULL until they are known */
 	int32_t pid;
+	struct pids pids; /* owned; all of the tree, as far as it is known */
 	const char *carrier;      /* of the stream, for status; NULL: there is none */
 	struct engine_stats seen; /* the last that the engine reported */
 	int64_t said_us;

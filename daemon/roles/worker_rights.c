@@ -54,14 +54,16 @@ struct err *worker_reserve(struct worker *w, uint64_t bytes)
 /* A process can grow on its way, and a peer can announce less than it sends. */
 static struct err *check_growth(struct worker *w)
 {
-	autoarena struct arena *a = arena_new();
-	struct proc_status status;
-	uint64_t bytes;
-	autoerr struct err *none = proc_status(a, w->pid, 0, &status);
+	uint64_t bytes = 0;
 
-	if (none)
-		return NULL; /* it is not there yet */
-	bytes = status.vm_rss_bytes + status.vm_swap_bytes;
+	for (size_t i = 0; i < w->pids.n; i++) {
+		autoarena struct arena *a = arena_new();
+		struct proc_status status;
+		autoerr struct err *none = proc_status(a, w->pids.v[i], 0, &status);
+
+		if (!none) /* else it is not there yet */
+			bytes += status.vm_rss_bytes + status.vm_swap_bytes;
+	}
 	if (bytes <= w->reserved_bytes)
 		return NULL;
 	return worker_reserve(w, bytes + GROW_BYTES);
@@ -108,17 +110,23 @@ static void audit_denied(const struct worker *w, const struct err *e)
 /* What came in is looked at as the kernel shows it, not as the peer described it. */
 static struct err *check_rebuilt(const struct worker *w)
 {
-	AUTO(rights_fini) struct rights r = { NULL, 0, NULL, 0, 0, 0 };
+	uint64_t bytes = 0;
 
-	TRY(subject_rights(w->pid, &r));
-	return policy_rebuilt(&w->policy, &r);
+	for (size_t i = 0; i < w->pids.n; i++) {
+		AUTO(rights_fini) struct rights r = { NULL, 0, NULL, 0, 0, 0 };
+
+		TRY(subject_rights(w->pids.v[i], &r));
+		bytes += r.memory_bytes;
+		r.memory_bytes = bytes;
+		TRY(policy_rebuilt(&w->policy, &r));
+	}
+	return NULL;
 }
 
-/* It stands still now: is it still what its user may move? It may have executed a set-user-id
- * program since, with the same number and start time. */
+/* Is all of it what its user may move? It stands still the second time: it may have executed a
+ * set-user-id program since, with the same number and start time. */
 static struct err *check_again(const struct worker *w)
 {
-	AUTO(subject_fini) struct subject s = { .pid = 0 };
 	const struct asker who = { .uid = w->work->asker,
 		.gid = w->work->asker_gid,
 		.groups = w->work->asker_groups,
@@ -126,8 +134,18 @@ static struct err *check_again(const struct worker *w)
 
 	if (who.uid == 0)
 		return NULL;
-	TRY(subject_read(w->pid, &s));
-	return policy_send(&who, w->work->users_own, &s);
+	for (size_t i = 0; i < w->pids.n; i++) {
+		AUTO(subject_fini) struct subject s = { .pid = 0 };
+		struct err *e = subject_read(w->pids.v[i], &s);
+
+		if (e && err_code(e) == ERR_GONE && w->pids.v[i] != w->pid) {
+			err_free(e); /* it runs, and has ended meanwhile */
+			continue;
+		}
+		TRY(e);
+		TRY_IN(policy_send(&who, w->work->users_own, &s), "process %d", w->pids.v[i]);
+	}
+	return NULL;
 }
 
 struct err *worker_check_rights(const struct worker *w, const char *event)
@@ -136,7 +154,7 @@ struct err *worker_check_rights(const struct worker *w, const char *event)
 
 	if (w->work->receive && strcmp(event, "pre-commit") == 0)
 		e = check_rebuilt(w);
-	if (!w->work->receive && strcmp(event, "frozen") == 0)
+	if (!w->work->receive && (strcmp(event, "check") == 0 || strcmp(event, "frozen") == 0))
 		e = check_again(w);
 	audit_denied(w, e);
 	return e;

@@ -38,7 +38,7 @@ static void test_descriptions(void **state)
 		e = site_objects(s, body, len);
 	assert_null(e);
 	for (int i = 0; i < 2 && !e; i++)
-		e = site_layout(s, body, len);
+		e = site_layout(s, 0, body, len);
 	assert_non_null(e);
 	assert_int_equal(err_code(e), ERR_LIMIT);
 	site_free(s);

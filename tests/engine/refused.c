@@ -65,16 +65,6 @@ static bool more_signals(void)
 	return setrlimit(RLIMIT_SIGPENDING, &few) == 0;
 }
 
-static bool child(void)
-{
-	pid_t pid = fork();
-
-	if (pid == 0)
-		for (;;)
-			pause();
-	return pid > 0;
-}
-
 static bool filter(void)
 {
 	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
@@ -305,7 +295,6 @@ static const struct row {
 	const char *blocker; /* NULL: none */
 } rows[] = {
 	{ "an ordinary process", nothing, NULL },
-	{ "a child", child, "child processes" },
 	{ "seccomp", filter, "seccomp" },
 	{ "a network namespace", network, "net namespace" },
 	{ "a uts namespace", uts, "uts namespace" },

@@ -45,7 +45,7 @@ static inline struct err *fuzz_site_layout(struct site *s)
 	m.n_map = m.n_special = 1;
 	m.map = map;
 	m.special = special;
-	return site_layout(s, body, migrate__kind__layout_delta__pack(&m, body));
+	return site_layout(s, 0, body, migrate__kind__layout_delta__pack(&m, body));
 }
 
 static inline void fuzz_notes(struct notes *n)

@@ -106,13 +106,13 @@ static void test_who_is_in_it(void **state)
 	}
 	ok(e);
 	ok(freezer_make(parent, group_name(), &f));
-	e = freezer_check(&f, pid);
+	e = freezer_check(&f, &(struct pids){ .v = (pid_t[]){ pid }, .n = 1 });
 	assert_non_null(e);
 	err_free(e);
 	ok(freezer_join(&f, pid));
-	ok(freezer_check(&f, pid));
+	ok(freezer_check(&f, &(struct pids){ .v = (pid_t[]){ pid }, .n = 1 }));
 	ok(freezer_join(&f, other));
-	e = freezer_check(&f, pid);
+	e = freezer_check(&f, &(struct pids){ .v = (pid_t[]){ pid }, .n = 1 });
 	assert_non_null(e);
 	err_free(e);
 	ok(freezer_set(&f, true, true));

@@ -510,6 +510,113 @@ static void test_bench(void **state)
 	task_free(t);
 }
 
+/* ---- children ---- */
+
+static struct task *child(struct task *maker, pid_t pid, bool session, bool sibling)
+{
+	const struct seedling_child_spec spec = {
+		.pid = pid, .session = session, .sibling = sibling
+	};
+	struct task *t;
+
+	ok(seedling_child(maker, &spec, &t));
+	return t;
+}
+
+static void expect_place(pid_t pid, pid_t parent, pid_t group, pid_t session)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_stat st;
+
+	ok(proc_stat(a, pid, 0, &st));
+	assert_int_equal(st.ppid, parent);
+	assert_int_equal(st.pgrp, group);
+	assert_int_equal(st.sid, session);
+}
+
+static uint64_t pending_of(struct task *t)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_status st;
+
+	ok(proc_status(a, t->pid, 0, &st));
+	return st.sig_pending | st.sig_shared_pending;
+}
+
+static void test_children(void **state)
+{
+	autoarena struct arena *a = arena_new();
+	struct task *root = make(PID), *one, *leader, *kin;
+	struct call ignore = { .nr = SYS_rt_sigaction };
+	const uint64_t action[4] = { 1 /* SIG_IGN */ };
+	struct proc_status st;
+	struct proc_stat stat;
+	int *fds;
+	size_t n;
+
+	(void)state;
+	/* What the maker has by then is not the child's. */
+	ok(remote_put(root, 0, action, sizeof(action)));
+	ignore.args[0] = SIGUSR2;
+	ignore.args[1] = remote_scratch(root).v;
+	ignore.args[3] = sizeof(uint64_t);
+	ok(remote_run(root, task_leader(root), &ignore, 1));
+	assert_int_equal(ignore.ret, 0);
+	one = child(root, PID + 1, false, false);
+	expect_place(PID + 1, PID, PID, PID);
+	ok(proc_status(a, PID + 1, 0, &st));
+	assert_int_equal(st.sig_ignored, 0);
+	ok(proc_fds(a, PID + 1, &fds, &n));
+	assert_int_equal(n, 1);
+	assert_int_equal(count_maps(PID + 1), count_maps(PID));
+	near(clock_there(one, CLOCK_MONOTONIC), clock_here(CLOCK_MONOTONIC) + 5 * HOUR);
+	leader = child(root, PID + 2, true, false);
+	expect_place(PID + 2, PID, PID + 2, PID + 2);
+	/* Of the leader's session, a child of the leader's parent. */
+	kin = child(leader, PID + 3, false, true);
+	expect_place(PID + 3, PID, PID + 2, PID + 2);
+	ok(seedling_drop(root, kin));
+	ok(seedling_drop(root, leader));
+	ok(seedling_drop(root, one));
+	assert_int_equal(pending_of(root), 0);
+	fails(proc_stat(a, PID + 1, 0, &stat), ERR_GONE);
+	fails(seedling_child(root, &(struct seedling_child_spec){ .pid = PID }, &one), ERR_LIMIT);
+	task_free(root);
+}
+
+static int wait_there(struct task *parent, pid_t pid)
+{
+	int status = 0;
+	int64_t got;
+
+	ok(REMOTE(parent, task_leader(parent), &got, "wait", SYS_wait4, (uint64_t)pid,
+		remote_scratch(parent).v, 1 /* WNOHANG */, 0));
+	assert_int_equal(got, pid);
+	ok(remote_get(parent, 0, &status, sizeof(status)));
+	return status;
+}
+
+static void test_zombies(void **state)
+{
+	static const int ends[] = { 0, 42 << 8, 255 << 8, SIGTERM, SIGKILL, SIGSEGV, SIGCHLD << 8 };
+	struct task *root = make(PID);
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+		autoarena struct arena *a = arena_new();
+		struct task *one = child(root, PID + 1, false, false);
+		struct proc_stat st;
+
+		ok(seedling_end(root, one, ends[i]));
+		ok(proc_stat(a, PID + 1, 0, &st));
+		assert_int_equal(st.state, 'Z');
+		assert_int_equal(st.ppid, PID);
+		assert_int_equal(pending_of(root), 0);
+		assert_int_equal(wait_there(root, PID + 1), ends[i]);
+	}
+	task_free(root);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -522,6 +629,8 @@ int main(void)
 		cmocka_unit_test(test_start),
 		cmocka_unit_test(test_threads),
 		cmocka_unit_test(test_taken),
+		cmocka_unit_test(test_children),
+		cmocka_unit_test(test_zombies),
 		cmocka_unit_test(test_pending),
 		cmocka_unit_test(test_let_go),
 		cmocka_unit_test(test_restart),

@@ -32,9 +32,10 @@
 
 /* ---- grouping ---- */
 
-static int order_tens(void *arg unused_arg, int a, int b)
+static int order_tens(
+	void *arg unused_arg, const struct file_look *a, const struct file_look *b)
 {
-	return (a / 10 > b / 10) - (a / 10 < b / 10);
+	return (a->number / 10 > b->number / 10) - (a->number / 10 < b->number / 10);
 }
 
 static void test_grouping(void **state unused_arg)
@@ -55,7 +56,7 @@ static void test_grouping(void **state unused_arg)
 	l[5].flags &= ~(uint64_t)O_CLOEXEC; /* of the descriptor, not of the description */
 	file_table_group(a, l, 6, &tens, &t);
 	assert_int_equal(t.n, 3);
-	assert_int_equal(t.v[0].id, file_id(11));
+	assert_int_equal(t.v[0].id, file_id(0, 11));
 	assert_int_equal(t.v[0].n_slots, 3);
 	assert_int_equal(t.v[0].slots[2].number, 13);
 	assert_false(t.v[0].slots[2].cloexec);
@@ -363,7 +364,7 @@ static void test_outside(void **state unused_arg)
 	child_start(&f, make_nothing); /* 0: the read end; the write end is outside */
 	refused(capture_number(&f, 0, &o), "the write end is held by process");
 	assert_true(kind_cache_held_outside(
-		f.cache, f.task.pid, true, file_by_number(&f.files, 0)->link, &by));
+		f.cache, &f.inside, true, file_by_number(&f.files, 0)->link, &by));
 	child_end(&f);
 	close(inherited[1]);
 	/* Nobody else is there once that one is gone. */
@@ -373,7 +374,7 @@ static void test_outside(void **state unused_arg)
 	ok(capture_number(&f, 0, &o));
 	child_end(&f);
 	assert_int_equal(pipe(hold), 0);
-	assert_false(kind_cache_held_outside(NULL, 1, false, "pipe:[1]", &by));
+	assert_false(kind_cache_held_outside(NULL, &f.inside, false, "pipe:[1]", &by));
 	close(hold[0]);
 	close(hold[1]);
 	dup2(open("/dev/null", O_RDONLY | O_CLOEXEC), 0);

@@ -114,7 +114,10 @@ void refused(struct err *e, const char *text)
 
 void look(struct fixture *f)
 {
-	ok(file_table_read(f->arena, &f->task, &f->files));
+	struct file_table all;
+
+	f->inside = (struct pids){ .v = &f->task.pid, .n = 1 };
+	ok(file_tables_read(f->arena, &f->inside, &f->files, &all));
 }
 
 /* `make` runs in the child, which then sleeps for ever. */
@@ -144,6 +147,8 @@ void child_start(struct fixture *f, void (*make)(const char *dir))
 	look(f);
 	f->c = (struct capture){ .task = &f->task,
 		.files = &f->files,
+		.all = &f->files,
+		.inside = &f->inside,
 		.arena = f->arena,
 		.cache = f->cache,
 		.priv = &f->cp };

@@ -176,6 +176,7 @@ int setup(void **state)
 
 	w->arena = arena_new();
 	w->task.pid = getpid();
+	w->inside = (struct pids){ .v = &w->task.pid, .n = 1 };
 	strcpy(w->stat.comm, "subject");
 	assert_non_null(mkdtemp(tmp_template(w->dir, "kinds-sockets")));
 	snprintf(w->scratch_dir, sizeof(w->scratch_dir), "%s/moving-1", w->dir);
@@ -184,6 +185,8 @@ int setup(void **state)
 	w->c = (struct capture){ .task = &w->task,
 		.stopped = true,
 		.files = &w->files,
+		.all = &w->files,
+		.inside = &w->inside,
 		.stat = &w->stat,
 		.arena = w->arena,
 		.priv = &w->cp };
@@ -222,8 +225,9 @@ static void look(struct world *w)
 		if (readlink(path, link, sizeof(link) - 1) < 0)
 			continue;
 		assert_int_equal(fstat(n, &f->st), 0);
-		f->id = file_id(n);
+		f->id = file_id(getpid(), n);
 		f->slots = arena_alloc(w->arena, sizeof(*f->slots));
+		f->slots[0].pid = getpid();
 		f->slots[0].number = n;
 		f->n_slots = 1;
 		f->link = arena_strdup(w->arena, link);

@@ -41,6 +41,7 @@ struct world {
 	struct capture_priv cp;
 	struct rebuild_priv rp;
 	struct capture c;
+	struct pids inside;
 	struct rebuild r;
 	char dir[64], scratch_dir[80];
 };

@@ -91,7 +91,7 @@ static void move_open(struct move *m, void **state)
 	ok(task_hold(m->from, deadline_in(60000000)));
 	ok(dirty_wp.open(m->from, &m->dirty));
 	ok(task_let_go(m->from));
-	ok(m->ops->open(m->from, &m->source));
+	ok(m->ops->open(m->from, SPACE_PRIVATE, &m->source));
 	ok(seedling_make(&spec, &m->to));
 	remote_map(m->to, AT, PAGES * P);
 	sink_open(m);

@@ -56,7 +56,7 @@ static void move_open(struct move *m)
 	puppet_start(&m->target);
 	assert_int_equal(map(&m->target, AT, PAGES * P, -1), AT);
 	ok(task_open(m->target.pid, &m->from));
-	ok(source_pump.open(m->from, &m->source));
+	ok(source_pump.open(m->from, SPACE_PRIVATE, &m->source));
 	connect_streams(m);
 }
 

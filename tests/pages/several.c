@@ -104,7 +104,7 @@ static void all_open(struct all *all)
 		all->shared[i] = memfd_create("shared", MFD_CLOEXEC);
 	/* Only the source's has its size: the other one grows as pages come. */
 	assert_int_equal(ftruncate(all->shared[0], (off_t)(PAGES * P)), 0);
-	ok(source_copy.open(&all->from.t, &all->source));
+	ok(source_copy.open(&all->from.t, SPACE_PRIVATE, &all->source));
 	ok(page_sink_open(&(struct page_sink_spec){ &all->to.t, space_fd, all, way }, &all->sink));
 	layout(all);
 	for (unsigned i = 0; i < STREAMS; i++) {

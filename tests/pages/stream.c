@@ -56,7 +56,7 @@ static void pair_open(struct pair *p)
 	channel_init(&p->out, &p->streams[0], -1);
 	channel_init(&p->in, &p->streams[1], -1);
 	p->out.deadline = p->in.deadline = deadline_in(60000000);
-	ok(source_copy.open(&p->from.t, &p->source));
+	ok(source_copy.open(&p->from.t, SPACE_PRIVATE, &p->source));
 	ok(page_sink_open(&(struct page_sink_spec){ &p->to.t, space_fd, p, way }, &p->sink));
 }
 

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The tree that is built: seedlings in their places, each made by its parent, so that sessions and
+ * groups come by themselves. Where the leader of a session or group has ended long ago, somebody of
+ * that number is there meanwhile, and ends without a trace when all others are there (GONE); who
+ * has ended and was not waited for ends when its parent stands (ZOMBIE).
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "engine/mark.h"
+#include "engine/site_priv.h"
+
+#define END_US 1000000
+
+struct member *site_member(const struct site *s, pid_t pid)
+{
+	for (size_t i = 0; i < s->n_members; i++)
+		if (s->members[i]->is.pid == pid)
+			return s->members[i];
+	return NULL;
+}
+
+struct task *site_task_of(const struct site *s, pid_t pid)
+{
+	const struct member *m = site_member(s, pid);
+
+	return m ? m->task : NULL;
+}
+
+static struct member *member_new(struct site *s, const struct process *is)
+{
+	struct member *m = arena_alloc(s->arena, sizeof(*m));
+
+	*m = (struct member){ .is = *is };
+	return m;
+}
+
+void site_tree_init(struct site *s)
+{
+	const struct site_spec *spec = &s->spec;
+	struct process *root = arena_alloc(s->arena, sizeof(*root));
+
+	*root = (struct process){
+		.pid = spec->pid,
+		.group = spec->pid,
+		.session = spec->pid,
+		.life = MIGRATE__LIFE__LIVE,
+		.fd_max = spec->fd_max,
+		.tids = arena_dup(s->arena, spec->tids, spec->n_tids * sizeof(*spec->tids)),
+		.n_tids = spec->n_tids,
+	};
+	s->list = (struct process_list){ root, 1, spec->pid };
+	s->members = arena_array(s->arena, 1, sizeof(*s->members));
+	s->members[s->n_members++] = member_new(s, root);
+}
+
+/* ---- a new list ---- */
+
+/* It ends, and its parent knows nothing of it. */
+static struct err *remove_member(struct site *s, struct member *m)
+{
+	struct task *parent = site_task_of(s, m->is.parent), *t = m->task;
+
+	if (t && s->spec.leaving)
+		s->spec.leaving(s->spec.arg, m->is.pid);
+	m->task = NULL;
+	if (m->layout)
+		layout_state_free(take(&m->layout));
+	m->layouts = (struct bytes_list){ NULL, NULL, 0, 0, 0 };
+	m->emptied = false;
+	if (!t)
+		return NULL;
+	if (!parent) {
+		task_free(t);
+		return err_new(ERR_BUG, "process %d is removed after its parent", m->is.pid);
+	}
+	return seedling_drop(parent, t);
+}
+
+/* What is not in the new list, or as another one, and what would be nobody's child then. */
+static bool stays(const struct site *s, const struct process_list *l, const struct member *m)
+{
+	const struct process *p = process_find(l, m->is.pid);
+
+	if (!p || p->parent != m->is.parent)
+		return false;
+	return m == site_root(s) || !process_is_another(&m->is, p);
+}
+
+static struct err *remove_others(struct site *s, const struct process_list *l)
+{
+	for (size_t i = s->n_members; i-- > 1;)
+		if (!stays(s, l, s->members[i]))
+			TRY(remove_member(s, s->members[i]));
+	return stays(s, l, site_root(s))
+		       ? NULL
+		       : err_new(ERR_PEER, "the root of the tree has become another process");
+}
+
+static void take_list(struct site *s, const struct process_list *l)
+{
+	struct member **v = arena_array(s->arena, l->n, sizeof(*v));
+
+	for (size_t i = 0; i < l->n; i++) {
+		v[i] = site_member(s, l->v[i].pid);
+		if (!v[i])
+			v[i] = member_new(s, &l->v[i]);
+		v[i]->is = l->v[i];
+	}
+	s->members = v;
+	s->n_members = l->n;
+	s->list = *l;
+}
+
+struct err *site_tree(struct site *s, const uint8_t *body, size_t len)
+{
+	struct process_list l;
+
+	TRY(processes_parse(s->arena, s->spec.pid, body, len, &l));
+	TRY(remove_others(s, &l));
+	take_list(s, &l);
+	return s->built ? site_tree_make(s) : NULL;
+}
+
+const struct process_list *site_processes(const struct site *s)
+{
+	return &s->list;
+}
+
+/* ---- making ---- */
+
+static struct err *make_root(struct site *s)
+{
+	struct seedling_spec spec = {
+		.pid = s->spec.pid,
+		.monotonic_offset_ns = s->spec.monotonic_offset_ns,
+		.boottime_offset_ns = s->spec.boottime_offset_ns,
+	};
+	char name[64];
+
+	if (s->spec.cgroup_dir) {
+		snprintf(name, sizeof(name), ENGINE_SITE_GROUP "%d", s->spec.pid);
+		TRY(freezer_make(s->spec.cgroup_dir, name, &s->freezer));
+		spec.cgroup_dir = s->freezer.dir;
+	}
+	return seedling_make(&spec, &site_root(s)->task);
+}
+
+static struct err *make_child(struct site *s, struct member *m)
+{
+	const struct process *by = process_maker(&s->list, &m->is);
+	const struct seedling_child_spec spec = {
+		.pid = m->is.pid,
+		.sibling = by->pid != m->is.parent,
+		.session = m->is.session == m->is.pid,
+	};
+	struct task *maker = site_task_of(s, by->pid);
+
+	if (!maker)
+		return err_new(ERR_PEER,
+			"process %d comes after the leader of its session, %d, has gone", m->is.pid,
+			by->pid);
+	return seedling_child(maker, &spec, &m->task);
+}
+
+static struct err *prepare(struct site *s, struct member *m)
+{
+	struct thread *th = task_leader(m->task);
+
+	/* Who loses its parent while the tree is built goes where it went at the source. */
+	TRY(REMOTE(m->task, th, NULL, "set whether it is a subreaper", SYS_prctl,
+		PR_SET_CHILD_SUBREAPER, m->is.subreaper));
+	return m->is.life == MIGRATE__LIFE__LIVE ? site_prepare(s, m) : NULL;
+}
+
+static struct err *join_group(const struct member *m, bool leaders)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_stat st;
+
+	if ((m->is.group == m->is.pid) != leaders || !m->task)
+		return NULL;
+	TRY(proc_stat(a, m->is.pid, 0, &st));
+	if (st.sid != m->is.session && m->is.session == m->is.pid)
+		TRY(REMOTE(m->task, task_leader(m->task), NULL, "make a session", SYS_setsid, 0));
+	if (st.pgrp == m->is.group)
+		return NULL;
+	return REMOTE(m->task, task_leader(m->task), NULL, "join its process group", SYS_setpgid, 0,
+		(uint64_t)m->is.group);
+}
+
+/* It is where it should be: else somebody above it has died in another way than at the source. */
+static struct err *check_place(const struct member *m)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_stat st;
+
+	if (!m->task || !m->is.parent)
+		return NULL;
+	TRY(proc_stat(a, m->is.pid, 0, &st));
+	if (st.ppid == m->is.parent && st.sid == m->is.session && st.pgrp == m->is.group)
+		return NULL;
+	return err_new(ERR_KERNEL,
+		"process %d is a child of %d, in session %d and group %d, and not of %d, in %d and "
+		"%d",
+		m->is.pid, st.ppid, st.sid, st.pgrp, m->is.parent, m->is.session, m->is.group);
+}
+
+struct err *site_tree_make(struct site *s)
+{
+	for (size_t i = 0; i < s->n_members; i++) {
+		struct member *m = s->members[i];
+
+		if (m->task)
+			continue;
+		TRY_IN(i ? make_child(s, m) : make_root(s), "make process %d", m->is.pid);
+		TRY_IN(prepare(s, m), "process %d", m->is.pid);
+	}
+	for (size_t i = 0; i < s->n_members; i++)
+		TRY(join_group(s->members[i], true));
+	for (size_t i = 0; i < s->n_members; i++)
+		TRY(join_group(s->members[i], false));
+	for (size_t i = 0; i < s->n_members; i++)
+		TRY(check_place(s->members[i]));
+	return NULL;
+}
+
+/* ---- the ends ---- */
+
+static struct err *check_zombie(pid_t pid)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_stat st;
+
+	TRY(proc_stat(a, pid, 0, &st));
+	return st.state == 'Z' ? NULL
+			       : err_new(ERR_KERNEL, "process %d has ended, and is no zombie", pid);
+}
+
+static struct err *settle_one(struct site *s, struct member *m)
+{
+	struct task *parent = site_task_of(s, m->is.parent), *t = m->task;
+
+	if (!t || m->is.life == MIGRATE__LIFE__LIVE)
+		return NULL;
+	m->task = NULL;
+	if (m->is.life == MIGRATE__LIFE__GONE)
+		return seedling_drop(parent, t);
+	TRY(seedling_end(parent, t, m->is.status));
+	return check_zombie(m->is.pid);
+}
+
+struct err *site_tree_settle(struct site *s)
+{
+	for (size_t i = s->n_members; i-- > 1;)
+		TRY(settle_one(s, s->members[i]));
+	return NULL;
+}
+
+void site_tree_kill(struct site *s)
+{
+	for (size_t i = 0; i < s->n_members; i++)
+		if (s->members[i]->task)
+			err_free(task_kill(s->members[i]->task));
+	for (size_t i = 0; i < s->n_members; i++)
+		if (s->members[i]->task)
+			err_free(task_wait_end(s->members[i]->task, deadline_in(END_US)));
+}
+
+void site_tree_free(struct site *s)
+{
+	/* Children are waited for by init when their parents are gone. */
+	for (size_t i = 0; i < s->n_members; i++) {
+		task_free(take(&s->members[i]->task));
+		if (s->members[i]->layout)
+			layout_state_free(take(&s->members[i]->layout));
+	}
+}
