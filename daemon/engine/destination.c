@@ -213,10 +213,10 @@ static struct err *take_tree(struct destination *d, const struct frame_head *h)
 static struct err *take_pages(struct destination *d, const struct frame_head *h)
 {
 	TRY(sinks_frame(&d->sinks, h, &d->peer.ch));
-	if (d->peer.ch.bytes_in - d->told_bytes >= TELL_BYTES) {
-		d->told_bytes = d->peer.ch.bytes_in;
-		progress(d);
-	}
+	if (d->peer.ch.bytes_in - d->told_bytes < TELL_BYTES)
+		return NULL;
+	d->told_bytes = d->peer.ch.bytes_in;
+	progress(d);
 	return NULL;
 }
 
@@ -648,7 +648,6 @@ static struct err *ready(void *ctx)
 static struct err *commit(void *ctx)
 {
 	struct destination *d = ctx;
-
 	struct err *e;
 
 	d->peer.ch.interrupt_fd = -1;
@@ -656,11 +655,8 @@ static struct err *commit(void *ctx)
 	e = site_start(d->site);
 	FAULT("destination.thawed");
 	d->first_ns = clock_ns();
-	/* It ran, and ended at once: that is its own affair. */
-	if (e && err_code(e) == ERR_GONE) {
-		err_free(e);
-		return NULL;
-	}
+	if (e && err_code(e) == ERR_GONE) /* it ran, and ended at once: its own affair */
+		err_free(take(&e));
 	if (e) /* it is ours, and stands still */
 		d->out->result = RESULT_IN_DOUBT;
 	return e;
