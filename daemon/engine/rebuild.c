@@ -728,8 +728,13 @@ static void discard_objects(struct site *s)
 /* The seedling ends before its group and its names do. */
 static void discard(struct site *s)
 {
-	if (s->built)
+	struct rebuild r;
+
+	context(s, &r);
+	if (s->built) {
 		discard_objects(s);
+		layout_discard(&r);
+	}
 	if (s->task) {
 		err_free(task_kill(s->task));
 		err_free(task_wait_end(s->task, deadline_in(1000000)));

@@ -176,7 +176,8 @@ static bool peer_has(const struct source *s, uint64_t space)
 	if (s->task->held || layout_has_space(s->layout, space))
 		return true;
 	for (size_t i = 0; i < sent->n; i++)
-		if (sent->v[i]->kind == &kind_shm && sent->v[i]->id == space)
+		if ((sent->v[i]->kind == &kind_shm || sent->v[i]->kind == &kind_sysv_shm) &&
+			sent->v[i]->id == space)
 			return true;
 	return false;
 }

@@ -101,15 +101,35 @@ static struct err *undo(const struct undo_spec *spec, struct snapshot *s)
 	return e;
 }
 
-struct err *engine_undo(const struct undo_spec *spec, struct notes *notes)
+static struct err *forget(const struct undo_spec *spec, struct snapshot *s)
+{
+	struct task gone = { .pid = spec->pid, .pidfd = -1, .mem_fd = -1 };
+
+	TRY(read_list(s, spec));
+	capture_release(&gone, s, s->objects.n, OUTCOME_MOVED);
+	return NULL;
+}
+
+static struct err *with_snapshot(const struct undo_spec *spec, struct notes *notes,
+	struct err *(*fn)(const struct undo_spec *, struct snapshot *))
 {
 	struct kind_cache *cache = kind_cache_new();
 	struct snapshot s;
 	struct err *e;
 
 	snapshot_init(&s, notes, cache);
-	e = undo(spec, &s);
+	e = fn(spec, &s);
 	snapshot_fini(&s);
 	kind_cache_free(cache);
 	return e;
+}
+
+struct err *engine_undo(const struct undo_spec *spec, struct notes *notes)
+{
+	return with_snapshot(spec, notes, undo);
+}
+
+struct err *engine_undo_moved(const struct undo_spec *spec, struct notes *notes)
+{
+	return with_snapshot(spec, notes, forget);
 }

@@ -15,6 +15,7 @@
 #include "base/io.h"
 #include "engine/engine.h"
 #include "kernel/freezer.h"
+#include "kinds/sysv_notes.h"
 #include "kinds/unix.h"
 #include "roles/place.h"
 #include "roles/subject.h"
@@ -267,6 +268,7 @@ static void settle_scratch(const char *state_dir, const char *id, bool moved)
 		return;
 	if (flock(dirfd(d), LOCK_EX | LOCK_NB) == 0) {
 		unix_files_settle(path, moved);
+		sysv_notes_settle(path, moved);
 		empty(d);
 		(void)rmdir(path);
 	}

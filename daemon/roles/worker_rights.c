@@ -3,10 +3,14 @@
  * What a process may, looked at as the kernel shows it: at the destination before it is let run and
  * while it comes in, at the source when it stands still.
  */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "engine/mark.h"
 #include "kernel/proc.h"
+#include "kinds/sysv_notes.h"
 #include "roles/audit.h"
 #include "roles/subject.h"
 #include "roles/why.h"
@@ -105,13 +109,26 @@ static void audit_denied(const struct worker *w, const struct err *e)
 			.denied = e });
 }
 
+/* Others on this host may find it by its key and trust it for its owner. */
+static struct err *check_object(void *arg, enum sysv sort, const struct sysv_object *o)
+{
+	const struct worker *w = arg;
+
+	TRY_IN(policy_receive(&w->policy, o->uid, 0), "%s %d", sysv_names[sort], o->id);
+	return err_in(policy_receive(&w->policy, o->cuid, 0), "%s %d", sysv_names[sort], o->id);
+}
+
 /* What came in is looked at as the kernel shows it, not as the peer described it. */
 static struct err *check_rebuilt(const struct worker *w)
 {
 	AUTO(rights_fini) struct rights r = { NULL, 0, NULL, 0, 0, 0 };
+	autofree char *scratch = NULL;
 
 	TRY(subject_rights(w->pid, &r));
-	return policy_rebuilt(&w->policy, &r);
+	TRY(policy_rebuilt(&w->policy, &r));
+	if (asprintf(&scratch, "%s/" ENGINE_SCRATCH "%s", w->work->state_dir, w->id) < 0)
+		abort();
+	return sysv_notes_each(scratch, check_object, (void *)(uintptr_t)w);
 }
 
 /* It stands still now: is it still what its user may move? It may have executed a set-user-id

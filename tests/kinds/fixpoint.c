@@ -498,7 +498,7 @@ void fixpoint_look(pid_t pid, bool restless, struct text *t)
 {
 	static const char *const files[] = { "limits", "timers", "oom_score_adj", "coredump_filter",
 		"uid_map", "gid_map", "setgroups", "loginuid" };
-	static const char *const links[] = { "exe", "cwd", "root", "ns/user", "ns/uts", "ns/ipc",
+	static const char *const links[] = { "exe", "cwd", "root", "ns/user", "ns/uts",
 		"ns/cgroup" };
 	static const char *const binaries[] = { "environ", "cmdline", "auxv" };
 	autoarena struct arena *a = arena_new();
@@ -509,6 +509,9 @@ void fixpoint_look(pid_t pid, bool restless, struct text *t)
 		add_lines(&l, dir, files[i]);
 	for (size_t i = 0; i < ARRAY_LEN(links); i++)
 		text_addf(t, "%s: %s\n", links[i], link_of(&l, dir, links[i]));
+	text_addf(t, "ns/ipc: %s\n",
+		strcmp(link_of(&l, dir, "ns/ipc"), link_of(&l, "1", "ns/ipc")) ? "another"
+									       : "the host's");
 	for (size_t i = 0; i < ARRAY_LEN(binaries); i++)
 		add_binary(&l, dir, binaries[i]);
 	add_autogroup(&l);
