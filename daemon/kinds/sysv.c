@@ -7,17 +7,15 @@
  */
 #include "kinds/sysv.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ipc.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "kinds/calls.h"
+#include "kinds/scratch_notes.h"
 #include "kinds/sysv_notes.h"
 
 #define TRIES 5
@@ -121,70 +119,18 @@ struct err *sysv_still(
 	return NULL;
 }
 
-/* ---- notes ---- */
+/* ---- notes: "sysv.SORT.ID" ---- */
 
-#define NOTE     "sysv."
-#define BOOT_ID  "/proc/sys/kernel/random/boot_id"
-#define ID_BYTES 36
-
-static void boot_id(char to[ID_BYTES + 1])
-{
-	autoclose int fd = open(BOOT_ID, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, to, ID_BYTES);
-
-	to[MAX(n, (ssize_t)0)] = '\0';
-}
-
-static void note_name(char to[64], enum sysv sort, int id)
-{
-	snprintf(to, 64, NOTE "%u.%d", (unsigned)sort, id);
-}
+#define NOTE "sysv."
 
 static const char *note_path(const struct rebuild *r, enum sysv sort, int id)
 {
-	char name[64];
-
-	note_name(name, sort, id);
-	return arena_printf(r->arena, "%s/%s", r->scratch_dir, name);
-}
-
-/* A link to nowhere: the id of this boot, for ids begin anew with each. */
-static struct err *note(const struct rebuild *r, enum sysv sort, int id)
-{
-	const char *path = note_path(r, sort, id);
-	char boot[ID_BYTES + 1];
-
-	boot_id(boot);
-	if (symlink(boot, path) < 0)
-		return err_errno(errno, "make %s", path);
-	return NULL;
-}
-
-static bool of_this_boot(int dir, const char *name)
-{
-	char now[ID_BYTES + 1], then[ID_BYTES + 1] = "";
-
-	boot_id(now);
-	return readlinkat(dir, name, then, ID_BYTES) > 0 && !strcmp(now, then);
-}
-
-static bool note_parse(const char *name, enum sysv *sort, int *id)
-{
-	char again[64];
-	unsigned s;
-
-	if (sscanf(name, NOTE "%u.%d", &s, id) != 2 || s >= SYSV_SORTS || *id < 0)
-		return false;
-	*sort = (enum sysv)s;
-	note_name(again, *sort, *id);
-	return !strcmp(again, name);
+	return arena_printf(r->arena, "%s/" NOTE "%u.%d", r->scratch_dir, (unsigned)sort, id);
 }
 
 bool sysv_made(const struct rebuild *r, enum sysv sort, int id)
 {
-	char boot[ID_BYTES + 1];
-
-	return readlink(note_path(r, sort, id), boot, sizeof(boot)) > 0;
+	return note_there(note_path(r, sort, id));
 }
 
 void sysv_discard(const struct rebuild *r, enum sysv sort, int id)
@@ -192,29 +138,31 @@ void sysv_discard(const struct rebuild *r, enum sysv sort, int id)
 	if (!sysv_made(r, sort, id))
 		return;
 	err_free(sysv_remove(sort, id));
-	unlink(note_path(r, sort, id));
+	note_drop(note_path(r, sort, id));
+}
+
+struct noted {
+	sysv_noted_fn fn;
+	void *arg;
+};
+
+static struct err *look_at_noted(void *arg, const char *file, const char *text unused_arg)
+{
+	const struct noted *n = arg;
+	struct sysv_object o;
+	unsigned sort;
+	bool found;
+	int id;
+
+	if (sscanf(file, NOTE "%u.%d", &sort, &id) != 2 || sort >= SYSV_SORTS || id < 0)
+		return NULL;
+	TRY(sysv_get((enum sysv)sort, id, &o, &found));
+	return found ? n->fn(n->arg, (enum sysv)sort, &o) : NULL;
 }
 
 struct err *sysv_notes_each(const char *scratch_dir, sysv_noted_fn fn, void *arg)
 {
-	DIR *d = opendir(scratch_dir);
-	struct err *e = NULL;
-
-	for (const struct dirent *de; d && !e && (de = readdir(d));) {
-		struct sysv_object o;
-		enum sysv sort;
-		bool found;
-		int id;
-
-		if (!note_parse(de->d_name, &sort, &id) || !of_this_boot(dirfd(d), de->d_name))
-			continue;
-		e = sysv_get(sort, id, &o, &found);
-		if (!e && found)
-			e = fn(arg, sort, &o);
-	}
-	if (d)
-		closedir(d);
-	return e;
+	return notes_walk(scratch_dir, NOTE, look_at_noted, &(struct noted){ fn, arg });
 }
 
 static struct err *remove_noted(void *arg unused_arg, enum sysv sort, const struct sysv_object *o)
@@ -296,6 +244,15 @@ static struct err *make_once(struct rebuild *r, const struct sysv_making *w, int
 	return NULL;
 }
 
+static struct err *keep(struct rebuild *r, enum sysv sort, int id)
+{
+	struct err *e = note_make(note_path(r, sort, id), "-");
+
+	if (e)
+		err_free(sysv_remove(sort, id));
+	return e;
+}
+
 struct err *sysv_make(struct rebuild *r, const struct sysv_making *w)
 {
 	const Migrate__Kind__SysvIdentity *m = w->identity;
@@ -312,7 +269,7 @@ struct err *sysv_make(struct rebuild *r, const struct sysv_making *w)
 			return err_in(taken_by(w->sort, m, &by), "%s %d", what, m->id);
 		TRY_IN(make_once(r, w, &id), "make %s %d", what, m->id);
 		if (id == m->id)
-			return note(r, w->sort, m->id);
+			return keep(r, w->sort, m->id);
 		if (id < 0 && id != -EEXIST)
 			return err_errno((int)-id, "make %s %d", what, m->id);
 		if (id >= 0)
