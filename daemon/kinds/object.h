@@ -30,6 +30,9 @@ static inline uint64_t file_id(int lowest_number)
 	return (uint64_t)lowest_number + 1;
 }
 
+/* Of a POSIX message queue that was opened by mq_open(3), by all that it looks like. */
+bool file_is_queue(const struct file *f);
+
 struct file_table {
 	struct file *v; /* by lowest number */
 	size_t n;

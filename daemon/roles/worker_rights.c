@@ -10,6 +10,7 @@
 
 #include "engine/mark.h"
 #include "kernel/proc.h"
+#include "kinds/mqueue_notes.h"
 #include "kinds/sysv_notes.h"
 #include "roles/audit.h"
 #include "roles/subject.h"
@@ -118,6 +119,13 @@ static struct err *check_object(void *arg, enum sysv sort, const struct sysv_obj
 	return err_in(policy_receive(&w->policy, o->cuid, 0), "%s %d", sysv_names[sort], o->id);
 }
 
+static struct err *check_queue(void *arg, const char *name, uint32_t uid)
+{
+	const struct worker *w = arg;
+
+	return err_in(policy_receive(&w->policy, uid, 0), "POSIX message queue /%s", name);
+}
+
 /* What came in is looked at as the kernel shows it, not as the peer described it. */
 static struct err *check_rebuilt(const struct worker *w)
 {
@@ -128,7 +136,8 @@ static struct err *check_rebuilt(const struct worker *w)
 	TRY(policy_rebuilt(&w->policy, &r));
 	if (asprintf(&scratch, "%s/" ENGINE_SCRATCH "%s", w->work->state_dir, w->id) < 0)
 		abort();
-	return sysv_notes_each(scratch, check_object, (void *)(uintptr_t)w);
+	TRY(sysv_notes_each(scratch, check_object, (void *)(uintptr_t)w));
+	return mqueue_notes_each(scratch, check_queue, (void *)(uintptr_t)w);
 }
 
 /* It stands still now: is it still what its user may move? It may have executed a set-user-id

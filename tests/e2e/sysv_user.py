@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Writes a rising number every few ms. The number lies in a System V segment, which a semaphore guards (with
-# undo), and in a message queue, and must be the same in both. All of them have keys.
+# undo), and in a message queue, and must be the same in both. All of them have keys. A POSIX message queue, too, has
+# a name.
 import ctypes
 import os
 import struct
@@ -43,6 +44,7 @@ at = must(libc.shmat(shm, None, 0), "shmat")
 memory = (ctypes.c_char * BYTES).from_address(at)
 memory[4096:] = os.urandom(1 << 20) * 3 + os.urandom((1 << 20) - 4096)
 copy = memory[4096:]
+posix = must(libc.mq_open(b"/migrated-e2e", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NONBLOCK, 0o600, None), "mq_open")
 must(libc.semctl(sems, 0, SETVAL, 1), "semctl")
 n = 0
 send(n)
@@ -59,6 +61,11 @@ while True:
     os.pwrite(1, b"ready %20d\n" % n, 0)
     time.sleep(0.005 if n % 3 else 0)
     semop(1)
+    again = must(libc.mq_open(b"/migrated-e2e", os.O_RDONLY), "mq_open again")
+    if os.fstat(again).st_ino != os.fstat(posix).st_ino:
+        print("FAIL the name leads elsewhere", flush=True)
+        os._exit(1)
+    os.close(again)
     for get, args, have in ((libc.shmget, (KEY, 0, 0), shm), (libc.semget, (KEY, 0, 0), sems),
                             (libc.msgget, (KEY, 0), queue)):
         if get(*args) != have:

@@ -327,12 +327,34 @@ static bool shared_files(void)
 	return pid > 0;
 }
 
-static bool message_queue(void)
+static mqd_t posix_queue(void)
 {
 	struct mq_attr attr = { .mq_maxmsg = 1, .mq_msgsize = 8 };
+	mqd_t q = mq_open("/migrated-test", O_RDWR | O_CREAT, 0600, &attr);
 
-	return mq_open("/migrated-test", O_RDWR | O_CREAT, 0600, &attr) >= 0 &&
-	       mq_unlink("/migrated-test") == 0;
+	return mq_unlink("/migrated-test") == 0 ? q : -1;
+}
+
+static bool posix_queue_full(void)
+{
+	return mq_send(posix_queue(), "x", 1, 0) == 0;
+}
+
+static bool posix_queue_tells(void)
+{
+	struct sigevent e = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
+
+	return mq_notify(posix_queue(), &e) == 0;
+}
+
+static bool posix_queue_of_two(void)
+{
+	return posix_queue() >= 0 && sibling(nothing);
+}
+
+static bool posix_queue_of_root(void)
+{
+	return posix_queue() >= 0 && become_another();
 }
 
 /* To the thread of that number: at the other host it would be somebody else's. */
@@ -475,7 +497,10 @@ static const struct row {
 	{ "a segment", segment, "segments of its own" },
 	{ "an I/O flusher", io_flusher, "I/O flusher" },
 	{ "a shared descriptor table", shared_files, "shares its descriptor table" },
-	{ "a POSIX message queue", message_queue, "POSIX message queue" },
+	{ "a POSIX queue with a message", posix_queue_full, "1 message is in it" },
+	{ "a POSIX queue that tells of messages", posix_queue_tells, "mq_notify" },
+	{ "a POSIX queue that another has open", posix_queue_of_two, "is used by process" },
+	{ "a POSIX queue of another user", posix_queue_of_root, "it belongs to uid 0" },
 	{ "a descriptor that signals another's thread", foreign_owner, "its signals go to" },
 	{ "a place without a path", place_of_a_socket, "only a place (O_PATH)" },
 	{ "a detached mount", detached_mount, "in another mount" },

@@ -406,11 +406,18 @@ static bool comes_and_goes(const char *link)
 	       (len > 5 && !strcmp(link + len - 5, "/maps"));
 }
 
+/* A POSIX message queue has a name, but in no file system. */
+static bool is_queue(const char *link)
+{
+	return link[0] == '/' && !strchr(link + 1, '/') && access(link, F_OK) < 0;
+}
+
 static void add_fd(struct look *l, int number)
 {
 	const char *link = link_of(
 		l, arena_printf(l->arena, "%d/fd", l->pid), arena_printf(l->arena, "%d", number));
-	bool named = link[0] == '/' && !is_shared_memory(link) && strncmp(link, "/proc/", 6);
+	bool named = link[0] == '/' && !is_shared_memory(link) && !is_queue(link) &&
+		     strncmp(link, "/proc/", 6);
 
 	if (l->restless && comes_and_goes(link))
 		return;

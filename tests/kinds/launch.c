@@ -19,6 +19,7 @@
  * --streams N: so many page streams, each a socketpair too; all rounds go over them, in pieces of
  * some pages.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
@@ -264,6 +265,24 @@ static void look(int fd, int reply)
 		perror("answer");
 }
 
+#define QUEUES "/mnt"
+
+static void list_queues(struct answer_msg *a, size_t n)
+{
+	DIR *d;
+
+	if (mount("mqueue", QUEUES, "mqueue", 0, NULL) < 0)
+		return;
+	d = opendir(QUEUES);
+	for (const struct dirent *de; d && n < sizeof(a->text) && (de = readdir(d));)
+		if (de->d_name[0] != '.')
+			n += (size_t)snprintf(a->text + n, sizeof(a->text) - n,
+				"  message queue /%s\n", de->d_name);
+	if (d)
+		closedir(d);
+	(void)umount(QUEUES);
+}
+
 /* What the host has of System V IPC, and queues, which no process's end removes. */
 static void look_at_ipc(int reply)
 {
@@ -283,6 +302,7 @@ static void look_at_ipc(int reply)
 				files[i], (int)strcspn(p + 1, "\n"), p + 1);
 		n = MIN(n, sizeof(a.text) - 1);
 	}
+	list_queues(&a, n);
 	if (write(reply, &a, sizeof(a)) < 0)
 		perror("answer");
 }
