@@ -723,8 +723,15 @@ static void discard_objects(struct site *s)
 /* The seedling ends before its group and its names do. */
 static void discard(struct site *s)
 {
-	if (s->built)
+	struct rebuild r;
+
+	if (s->built) {
 		discard_objects(s);
+		for (size_t i = 0; i < s->n_members; i++) {
+			context(s, &r, s->members[i]->task);
+			layout_discard(&r);
+		}
+	}
 	site_tree_kill(s);
 	if (s->freezer.dir && s->frozen)
 		err_free(freezer_set(&s->freezer, false, false));

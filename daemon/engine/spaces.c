@@ -190,7 +190,8 @@ static bool peer_has(const struct source *s, uint64_t space)
 	if (s->task->held || layouts_have(s, space))
 		return true;
 	for (size_t i = 0; i < sent->n; i++)
-		if (sent->v[i]->kind == &kind_shm && sent->v[i]->id == space)
+		if ((sent->v[i]->kind == &kind_shm || sent->v[i]->kind == &kind_sysv_shm) &&
+			sent->v[i]->id == space)
 			return true;
 	return false;
 }

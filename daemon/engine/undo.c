@@ -163,15 +163,49 @@ static struct err *undo(const struct undo_spec *spec, struct snapshot *all, stru
 	return NULL;
 }
 
-struct err *engine_undo(const struct undo_spec *spec, struct notes *notes)
+/* They have ended: what they have left behind is all that there is to do. */
+static struct err *forget(const struct undo_spec *spec, struct snapshot *all, struct notes *notes)
+{
+	pid_t done = 0;
+
+	TRY(read_list(all, spec));
+	for (size_t i = 0; i < all->objects.n; i++) {
+		const struct object *o = all->objects.v[i];
+		struct task gone = { .pidfd = -1, .mem_fd = -1 };
+		struct snapshot s;
+
+		gone.pid = object_is_file(o) ? o->slots[0].pid : o->pid;
+		if (gone.pid == done)
+			continue;
+		done = gone.pid;
+		snapshot_init(&s, notes, all->cache);
+		only_of(&s, all, &gone);
+		capture_release(&s, s.objects.n, OUTCOME_MOVED);
+		snapshot_fini(&s);
+	}
+	return NULL;
+}
+
+static struct err *with_snapshot(const struct undo_spec *spec, struct notes *notes,
+	struct err *(*fn)(const struct undo_spec *, struct snapshot *, struct notes *))
 {
 	struct kind_cache *cache = kind_cache_new();
 	struct snapshot s;
 	struct err *e;
 
 	snapshot_init(&s, notes, cache);
-	e = undo(spec, &s, notes);
+	e = fn(spec, &s, notes);
 	snapshot_fini(&s);
 	kind_cache_free(cache);
 	return e;
+}
+
+struct err *engine_undo(const struct undo_spec *spec, struct notes *notes)
+{
+	return with_snapshot(spec, notes, undo);
+}
+
+struct err *engine_undo_moved(const struct undo_spec *spec, struct notes *notes)
+{
+	return with_snapshot(spec, notes, forget);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the source has changed in the process and must change back should it stay: what kinds yield
- * (file locks). It is written down before it happens (engine_io.on_undo), as objects, and if the
- * worker dies, somebody else takes it back in the held process before that runs again.
+ * (file locks), and what must go should it not. It is written down before it happens
+ * (engine_io.on_undo), as objects, and if the worker dies, somebody else takes it back in the held
+ * process before that runs again.
  */
 #pragma once
 
@@ -28,3 +29,6 @@ struct undo_spec {
  * process runs, or stands in its group if that is frozen again by the caller. What cannot be taken
  * back is warned of in *notes. */
 struct err *engine_undo(const struct undo_spec *spec, struct notes *notes) must_check;
+/* It was moved, and the original is ended: what must not stay here without it goes (System V
+ * objects). Only pid, list and len count. */
+struct err *engine_undo_moved(const struct undo_spec *spec, struct notes *notes) must_check;

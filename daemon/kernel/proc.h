@@ -57,12 +57,15 @@ struct vma {
 	int prot;        /* PROT_* */
 	bool shared;     /* MAP_SHARED */
 	uint32_t dev_major, dev_minor;
-	uint64_t inode;            /* 0: no file */
+	uint64_t inode;            /* 0: no file; VMA_SYSV and an id: System V shared memory */
 	const char *path;          /* as the kernel writes it, octal escapes undone; "" when none */
 	uint64_t flags;            /* VMF_*, only when read from smaps */
 	const char *unknown_flags; /* "" or the words we do not know, blank separated */
 	int pkey;                  /* protection key, 0 without */
 };
+
+/* A System V segment has its id for an inode number: it may be 0, and be that of a memfd. */
+#define VMA_SYSV (1ULL << 63)
 
 struct vma_list {
 	struct vma *v;

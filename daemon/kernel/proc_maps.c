@@ -11,6 +11,8 @@
  */
 #include "kernel/proc_priv.h"
 
+#include <ctype.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -108,6 +110,19 @@ static const char *copy_path(struct arena *a, const char *p, size_t n)
 	return path;
 }
 
+/* "/SYSV0052e2c1 (deleted)" with its key, on the file system of the kernel's own. */
+static bool is_sysv(const struct vma *v)
+{
+	const char *p = v->path;
+
+	if (v->dev_major || !v->shared || !text_scan_lit(&p, "/SYSV"))
+		return false;
+	for (int i = 0; i < 8; i++, p++)
+		if (!isxdigit((unsigned char)*p))
+			return false;
+	return !strcmp(p, " (deleted)") && v->inode <= INT_MAX;
+}
+
 static struct err *parse_head(struct arena *a, struct line l, struct vma *ret)
 {
 	struct vma v = { .path = "", .unknown_flags = "" };
@@ -121,6 +136,8 @@ static struct err *parse_head(struct arena *a, struct line l, struct vma *ret)
 		p++;
 	if (line_left(l, p))
 		v.path = copy_path(a, p, (size_t)(l.p + l.len - p));
+	if (is_sysv(&v))
+		v.inode |= VMA_SYSV;
 	*ret = v;
 	return NULL;
 }

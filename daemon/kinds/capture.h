@@ -39,6 +39,11 @@ static inline bool capture_inside(const struct capture *c, pid_t pid)
 {
 	return c->inside ? pids_include(c->inside, pid) : pid == c->task->pid;
 }
+/* Is it the first of those? For what belongs to all of them, and is told by one. */
+static inline bool capture_is_root(const struct capture *c)
+{
+	return !c->inside || !c->inside->root || c->inside->root == c->task->pid;
+}
 /* The process of this number, which is one of those; NULL if it is not. */
 struct task *capture_task(const struct capture *c, pid_t pid);
 /* The object depends on what is behind this descriptor number of the target. */

@@ -55,7 +55,7 @@ static bool reads_content(const Migrate__Kind__File *m)
 
 static bool file_claims(const struct file *f)
 {
-	if (f->link[0] != '/')
+	if (f->link[0] != '/' || file_is_queue(f))
 		return false;
 	return S_ISREG(f->st.st_mode) || (f->flags & O_PATH);
 }
@@ -111,7 +111,8 @@ static struct err *file_capture(struct capture *c)
 	if (fstatfs(home, &fs) < 0)
 		return err_errno(errno, "statfs %s", f->link);
 	if (fs.f_type == MAGIC_MQUEUE)
-		return err_new(ERR_UNSUPPORTED, "a POSIX message queue (%s) belongs to this host",
+		return err_new(ERR_UNSUPPORTED,
+			"a POSIX message queue that was opened by a path (%s) belongs to this host",
 			f->link);
 	if (f->st.st_nlink == 0)
 		return err_hint(

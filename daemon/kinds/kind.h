@@ -84,11 +84,12 @@ struct kind {
 	 * outside of the process (names in directories); the task may be gone. Called for every
 	 * object that was rebuilt, also when finish was not reached. Optional. */
 	void (*discard)(struct rebuild *r, const struct object *o, const void *msg);
-	/* Source, frozen, everything sent: give up what the peer must take (file locks). Optional.
+	/* Source, frozen, everything sent: give up what the peer must take (file locks). Objects of
+	 * a kind that has it are in the list that outlives us, and released even then. Optional.
 	 */
 	struct err *(*yield)(struct capture *c, const struct object *o, const void *msg);
-	/* Source: undo yield and capture's side effects (KEPT; task held), or forget (MOVED).
-	 * Optional. Called for all objects of the last capture. */
+	/* Source: undo yield and capture's side effects (KEPT; task held), or forget (MOVED; the
+	 * task is held, or has ended). Optional. Called for all objects of the last capture. */
 	void (*release)(
 		struct capture *c, const struct object *o, const void *msg, enum outcome out);
 };

@@ -116,6 +116,11 @@ bool region_keeps(const struct region *have, const struct region *want)
 	       !taken_into_use(have, want);
 }
 
+bool region_sysv(const struct region *r)
+{
+	return r->backing == BACKING_SHM && (r->space & VMA_SYSV);
+}
+
 bool region_same(const struct region *a, const struct region *b)
 {
 	return region_same_backing(a, b) && a->prot == b->prot && a->attrs == b->attrs &&

@@ -71,6 +71,8 @@ const struct vma_list *layout_state_vmas(const struct layout_state *s);
 struct err *layout_settle(struct rebuild *r, struct layout_state *s) must_check;
 /* Frozen, all pages in place: final protections and advice that had to wait (mlock). */
 struct err *layout_finish(struct rebuild *r, struct layout_state *s) must_check;
+/* It was given up: takes away what layout_apply has made outside of the process. */
+void layout_discard(struct rebuild *r);
 void layout_state_free(struct layout_state *s);
 
 /* ---- shared memory objects (kinds/shm.c): memfds and anonymous shared mappings ---- */
@@ -102,6 +104,6 @@ struct err *shm_sums_update(
 void shm_sums_free(struct shm_sums *s);
 /* Whether a LAYOUT has told the peer of this object (it makes those that it does not have yet). */
 bool layout_has_space(const struct layout *l, uint64_t space);
-extern const struct kind kind_shm;
+extern const struct kind kind_shm, kind_sysv_shm;
 /* The space and offset behind an address of a shared VMA; false if the VMA is none of those. */
 bool shm_vma_space(const struct vma *v, uint64_t *space);

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -114,6 +115,14 @@ static struct err *file_open(struct rebuild *r, const struct layout_file *f, int
 	return NULL;
 }
 
+/* The descriptor of a segment is for its pages alone: it is attached by its id. */
+static struct err *segment_need(struct rebuild *r, const struct region *g)
+{
+	int fd;
+
+	return sysv_shm_need(r, g->space, g->space_path, g->space_bytes, &fd);
+}
+
 static struct err *space_open(struct rebuild *r, const struct region *g, int *ret)
 {
 	autoclose int made = -1;
@@ -134,6 +143,12 @@ static struct err *space_open(struct rebuild *r, const struct region *g, int *re
 }
 
 /* ---- descriptors in the seedling ---- */
+
+/* Mapped from a descriptor. */
+static bool has_file(const struct region *g)
+{
+	return g->backing != BACKING_ANON && !region_sysv(g);
+}
 
 static struct key key_of(const struct region *g)
 {
@@ -203,12 +218,25 @@ static uint64_t map_flags(const struct region *g)
 	return flags;
 }
 
+static uint64_t segment_end(const struct region *g)
+{
+	return PAGE_UP(g->space_bytes);
+}
+
+static struct call call_attach(const struct region *g, uint64_t at)
+{
+	return (struct call){ .nr = SYS_shmat,
+		.args = { g->space & ~VMA_SYSV, at, g->attrs & ATTR_NOWRITE ? SHM_RDONLY : 0 } };
+}
+
 static struct call call_map(struct applier *ap, const struct op *op)
 {
 	const struct region *g = &op->r;
 	struct call c = { .nr = SYS_mmap,
 		.args = { g->start, g->end - g->start, g->prot, map_flags(g), (uint64_t)-1, 0 } };
 
+	if (region_sysv(g))
+		return call_attach(g, g->start);
 	if (g->backing != BACKING_ANON) {
 		c.args[4] = handed_find(&ap->handed, g); /* completed when numbers are known */
 		c.args[5] = g->offset;
@@ -279,7 +307,7 @@ static struct err *run_chunk(struct applier *ap)
 {
 	TRY(put_names(ap));
 	for (size_t i = 0; i < ap->n; i++)
-		if (ap->ops[i]->kind == OP_MAP && ap->ops[i]->r.backing != BACKING_ANON)
+		if (ap->ops[i]->kind == OP_MAP && has_file(&ap->ops[i]->r))
 			ap->calls[i].args[4] += (uint64_t)ap->handed.first;
 	TRY(remote_run(ap->r->task, task_leader(ap->r->task), ap->calls, ap->n));
 	for (size_t i = 0; i < ap->n; i++)
@@ -308,7 +336,9 @@ static struct err *need_file(struct applier *ap, const struct region *g)
 	struct handed *h = &ap->handed;
 	int fd = -1;
 
-	if (g->backing == BACKING_ANON || handed_find(h, g) < FDS_MAX)
+	if (region_sysv(g))
+		return segment_need(ap->r, g);
+	if (!has_file(g) || handed_find(h, g) < FDS_MAX)
 		return NULL;
 	if (h->n == FDS_MAX)
 		TRY(flush(ap));
@@ -320,6 +350,74 @@ static struct err *need_file(struct applier *ap, const struct region *g)
 	h->key[h->n] = key_of(g);
 	h->fd[h->n++] = fd;
 	return NULL;
+}
+
+/* ---- parts of attachments ---- */
+
+static void add_regions(struct ranges *used, const struct region_list *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		ranges_add(used, l->v[i].start, l->v[i].end);
+}
+
+static void add_specials(struct ranges *used, const struct special *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		ranges_add(used, v[i].start, v[i].end);
+}
+
+static bool is_part(const struct region *g)
+{
+	return region_sysv(g) && (g->offset || g->end - g->start != segment_end(g));
+}
+
+/* Of one shmat: shmdt(2) takes them all. */
+static bool same_attachment(const struct op *a, const struct op *b)
+{
+	return a->kind == b->kind && is_part(&b->r) && region_same_backing(&a->r, &b->r);
+}
+
+static bool is_attached(const struct plan *p, size_t op)
+{
+	for (size_t i = 0; i < op; i++)
+		if (same_attachment(&p->v[op], &p->v[i]))
+			return true;
+	return false;
+}
+
+static struct err *elsewhere(
+	const struct applier *ap, const struct plan *p, uint64_t bytes, uint64_t *at)
+{
+	struct ranges used AUTO(ranges_fini) = { 0 };
+
+	add_regions(&used, &ap->s->now);
+	add_regions(&used, &p->after);
+	add_specials(&used, ap->s->special, ap->s->n_special);
+	ranges_add(&used, ap->s->area, ap->s->area + SEEDLING_AREA_BYTES);
+	return hole_find(&used, arch_user_end(), bytes, at);
+}
+
+/* shmat attaches all of it, so elsewhere first; then each part is moved to its place, which is in a
+ * mapping that has grown larger than the segment, too. */
+static struct err *attach_parts(struct applier *ap, const struct plan *p, size_t op)
+{
+	struct thread *th = task_leader(ap->r->task);
+	const struct region *g = &p->v[op].r;
+	uint64_t bytes = segment_end(g), at;
+	struct call attach;
+
+	TRY(elsewhere(ap, p, bytes, &at));
+	attach = call_attach(g, at);
+	TRY(remote_call(ap->r->task, th, &attach, "attach a segment", NULL));
+	for (size_t i = op; i < p->n; i++) {
+		g = &p->v[i].r;
+		if (same_attachment(&p->v[op], &p->v[i]))
+			TRY_IN(REMOTE(ap->r->task, th, NULL, "move an attachment", SYS_mremap,
+				       at + g->offset, MIN(g->end - g->start, bytes - g->offset),
+				       g->end - g->start, MREMAP_MAYMOVE | MREMAP_FIXED, g->start),
+				"map %#" PRIx64 "-%#" PRIx64, g->start, g->end);
+	}
+	return REMOTE(ap->r->task, th, NULL, "detach the rest", SYS_munmap, at, bytes);
 }
 
 static struct err *run_kind(struct applier *ap, const struct plan *p, enum op_kind kind)
@@ -335,6 +433,11 @@ static struct err *run_kind(struct applier *ap, const struct plan *p, enum op_ki
 			TRY(flush(ap));
 		if (kind == OP_MAP)
 			TRY(need_file(ap, &op->r));
+		if (kind == OP_MAP && is_part(&op->r)) {
+			if (!is_attached(p, i))
+				TRY(attach_parts(ap, p, i));
+			continue;
+		}
 		ap->calls[ap->n] = call_of(ap, op);
 		ap->ops[ap->n++] = op;
 	}
@@ -357,18 +460,6 @@ static struct err *run_plan(struct rebuild *r, struct layout_state *s, const str
 }
 
 /* ---- the seedling's own area ---- */
-
-static void add_regions(struct ranges *used, const struct region_list *l)
-{
-	for (size_t i = 0; i < l->n; i++)
-		ranges_add(used, l->v[i].start, l->v[i].end);
-}
-
-static void add_specials(struct ranges *used, const struct special *v, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		ranges_add(used, v[i].start, v[i].end);
-}
 
 static struct err *area_of(const struct delta *d, uint64_t bytes, uint64_t *at)
 {

@@ -237,7 +237,7 @@ static const struct {
 	const char *prefix, *what;
 } bad_paths[] = {
 	{ "/[aio]", "asynchronous I/O (io_setup)" },
-	{ "/SYSV", "System V shared memory" },
+	{ "/SYSV", "System V shared memory of huge pages" },
 	{ "/secretmem", "secret memory (memfd_secret)" },
 	{ "/anon_hugepage", "huge pages of hugetlbfs" },
 	{ "/memfd:", "a memfd of huge pages" },
@@ -340,6 +340,18 @@ static struct err *shm_nowrite(struct reader *rd, const struct vma *v, uint32_t 
 	return NULL;
 }
 
+static struct err *segment_bytes(struct reader *rd, const struct vma *v, uint64_t *ret)
+{
+	char path[96];
+	struct stat st;
+
+	map_files_path(rd, v, path);
+	if (stat(path, &st) < 0)
+		return map_files_error(rd, v);
+	*ret = (uint64_t)st.st_size;
+	return NULL;
+}
+
 static struct err *region_shm(struct reader *rd, const struct vma *v, struct region *r)
 {
 	struct err *e = shm_true_path(rd->c->arena, rd->c->task->pid, v, &r->space_path);
@@ -351,6 +363,8 @@ static struct err *region_shm(struct reader *rd, const struct vma *v, struct reg
 		rd->again = true; /* unmapped meanwhile */
 		return NULL;
 	}
+	if (v->inode & VMA_SYSV)
+		TRY(segment_bytes(rd, v, &r->space_bytes));
 	r->backing = BACKING_SHM;
 	r->space = v->inode;
 	r->space_path = arena_strdup(rd->c->arena, r->space_path);

@@ -80,6 +80,7 @@ static uint64_t pack_space(struct differ *df, const struct region *r)
 	migrate__kind__layout_space__init(m);
 	m->id = r->space;
 	m->path = arena_strdup(df->a, r->space_path);
+	m->bytes = r->space_bytes;
 	d->spaces =
 		arena_grow(df->a, d->spaces, &df->cap_spaces, d->n_spaces + 1, sizeof(*d->spaces));
 	d->spaces[d->n_spaces++] = m;

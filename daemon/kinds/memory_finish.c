@@ -126,13 +126,20 @@ struct err *layout_settle(struct rebuild *r, struct layout_state *s)
 	return e;
 }
 
+void layout_discard(struct rebuild *r)
+{
+	err_free(sysv_shm_settle(r));
+}
+
 struct err *layout_finish(struct rebuild *r, struct layout_state *s)
 {
 	struct finisher *f = xcalloc(1, sizeof(*f));
 	struct err *e;
 
 	f->r = r;
-	e = finish_all(f, s);
+	e = sysv_shm_settle(r);
+	if (!e)
+		e = finish_all(f, s);
 	mem_freep(&f);
 	return e;
 }

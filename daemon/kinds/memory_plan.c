@@ -67,6 +67,11 @@ static uint32_t attrs_of_new(const struct region *r)
 	return r->attrs & ATTR_DROPPABLE ? ATTR_WIPEONFORK | ATTR_DONTDUMP | ATTR_NORESERVE : 0;
 }
 
+int attach_prot(const struct region *r)
+{
+	return r->attrs & ATTR_NOWRITE ? PROT_READ : PROT_READ | PROT_WRITE;
+}
+
 static void make_new(struct planner *pl, const struct region *want, uint64_t start, uint64_t end)
 {
 	struct region r = region_clip(want, start, end);
@@ -74,6 +79,8 @@ static void make_new(struct planner *pl, const struct region *want, uint64_t sta
 	if (start >= end)
 		return;
 	op_add(pl, OP_MAP, &r);
+	if (region_sysv(&r) && r.prot != attach_prot(&r))
+		op_add(pl, OP_PROTECT, &r);
 	add_advices(pl, &r, attrs_of_new(&r));
 	if (*r.name)
 		op_add(pl, OP_NAME, &r);

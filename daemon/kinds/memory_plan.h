@@ -40,6 +40,9 @@ struct plan {
 void plan_make(
 	struct arena *a, const struct region_list *have, const struct delta *d, struct plan *ret);
 
+/* What shmat(2) gives: anything else is a later change. */
+int attach_prot(const struct region *r);
+
 /* ---- memory_apply.c, memory_finish.c ---- */
 /* Remote calls that are prepared at a time. */
 #define CHUNK     512

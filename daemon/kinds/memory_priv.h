@@ -15,7 +15,7 @@
 enum backing {
 	BACKING_ANON = 0, /* private anonymous: heap, stack, mmap */
 	BACKING_FILE = 1,
-	BACKING_SHM = 2, /* memfd or anonymous shared memory, also mapped privately */
+	BACKING_SHM = 2, /* memfd or anonymous shared memory, also mapped privately; segment */
 };
 
 /* What the kernel keeps per mapping besides its protection. Values are on the wire. */
@@ -60,6 +60,7 @@ struct region {
 	uint64_t start, end, offset;
 	uint64_t space;           /* BACKING_SHM */
 	const char *space_path;   /* BACKING_SHM: see shm_make */
+	uint64_t space_bytes;     /* of a System V segment: its size */
 	struct layout_file *file; /* BACKING_FILE */
 	const char *name;         /* "" without */
 	uint32_t attrs;
@@ -115,6 +116,8 @@ bool file_equal(const struct layout_file *a, const struct layout_file *b);
 bool region_same_backing(const struct region *a, const struct region *b);
 /* The destination can make `want` out of `have` without losing contents. */
 bool region_keeps(const struct region *have, const struct region *want);
+/* An attachment of a System V segment. */
+bool region_sysv(const struct region *r);
 /* All else, too. */
 bool region_same(const struct region *a, const struct region *b);
 struct region region_clip(const struct region *r, uint64_t start, uint64_t end);

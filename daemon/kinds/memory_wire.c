@@ -72,14 +72,32 @@ static int space_order(const void *pa, const void *pb)
 }
 
 /* The list is sorted by now. */
-static const char *space_path(const Migrate__Kind__LayoutDelta *m, uint64_t id)
+static const Migrate__Kind__LayoutSpace *space_of(const Migrate__Kind__LayoutDelta *m, uint64_t id)
 {
 	Migrate__Kind__LayoutSpace key = { .id = id }, *pkey = &key, **found;
 
 	found = m->n_spaces
 			? bsearch(&pkey, m->spaces, m->n_spaces, sizeof(*m->spaces), space_order)
 			: NULL;
-	return found && shm_path((*found)->path) ? (*found)->path : NULL;
+	return found ? *found : NULL;
+}
+
+static struct err *unpack_space(
+	const Migrate__Kind__LayoutDelta *all, const Migrate__Kind__LayoutVma *m, struct region *r)
+{
+	const Migrate__Kind__LayoutSpace *s = space_of(all, m->space);
+	bool segment = m->space & VMA_SYSV;
+	uint32_t key;
+
+	if (!m->space || !s || !shm_path(s->path))
+		return nonsense("mapping of an unknown shared memory object", m->start);
+	/* An attachment begins within its segment, and is shared. */
+	if (segment != sysv_shm_path(s->path, &key) ||
+		(segment && (!m->shared || m->offset >= s->bytes || s->bytes > SEGMENT_BYTES_MAX)))
+		return nonsense("impossible attachment", m->start);
+	r->space_path = s->path;
+	r->space_bytes = s->bytes;
+	return NULL;
 }
 
 static struct err *unpack_region(const Migrate__Kind__LayoutDelta *all, const struct delta *d,
@@ -103,9 +121,7 @@ static struct err *unpack_region(const Migrate__Kind__LayoutDelta *all, const st
 			return nonsense("mapping of a file that is not in the list", m->start);
 		r->file = &d->files[m->file];
 	} else if (m->backing == BACKING_SHM) {
-		r->space_path = space_path(all, m->space);
-		if (!m->space || !r->space_path)
-			return nonsense("mapping of an unknown shared memory object", m->start);
+		TRY(unpack_space(all, m, r));
 	} else if (m->backing != BACKING_ANON || m->shared) {
 		return nonsense("mapping of an unknown sort", m->start);
 	}

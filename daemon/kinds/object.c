@@ -1,6 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Messages of kinds to and from bytes; everything lives in an arena and is never freed alone. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
 #include "kinds/kind.h"
+
+/* What stat says of every queue. */
+#define QUEUE_BYTES 80
+
+/* Its path begins at the root of its own file system, which is no device. */
+bool file_is_queue(const struct file *f)
+{
+	struct stat st;
+
+	if (f->link[0] != '/' || strchr(f->link + 1, '/') || (f->flags & O_PATH) ||
+		!S_ISREG(f->st.st_mode) || major(f->st.st_dev) || f->st.st_size != QUEUE_BYTES)
+		return false;
+	return stat(f->link, &st) < 0 || st.st_ino != f->st.st_ino || st.st_dev != f->st.st_dev;
+}
 
 static void *arena_pb_alloc(void *arena, size_t bytes)
 {

@@ -35,6 +35,9 @@ static inline pid_t file_pid(uint64_t id)
 	return (pid_t)(id >> 32);
 }
 
+/* Of a POSIX message queue that was opened by mq_open(3), by all that it looks like. */
+bool file_is_queue(const struct file *f);
+
 struct file_table {
 	struct file *v; /* by their first descriptors */
 	size_t n;

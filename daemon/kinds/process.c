@@ -18,7 +18,6 @@
 #include <string.h>
 #include <sys/personality.h>
 #include <sys/ptrace.h>
-#include <sys/sem.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -112,45 +111,6 @@ static struct err *kcmp_same(pid_t a, pid_t b, int type, bool *same)
 	return NULL;
 }
 
-/* Is it the last user of any semaphore of this host? */
-static bool semaphores_last_used_by(pid_t pid)
-{
-	union {
-		int val;
-		struct seminfo *info;
-		struct semid_ds *ds;
-	} arg;
-	struct seminfo info;
-	struct semid_ds ds;
-	int last;
-
-	arg.info = &info;
-	last = semctl(0, 0, SEM_INFO, arg);
-	for (int i = 0; i <= last; i++) {
-		arg.ds = &ds;
-		int id = semctl(i, 0, SEM_STAT, arg);
-
-		for (unsigned short n = 0; id >= 0 && n < ds.sem_nsems; n++)
-			if (semctl(id, n, GETPID) == pid)
-				return true;
-	}
-	return false;
-}
-
-static struct err *check_shared(struct capture *c)
-{
-	pid_t pid = c->task->pid;
-	bool same;
-
-	/* kcmp compares undo lists, and we have none. Every process with threads has a list, mostly
-	 * an empty one; its contents cannot be read. They can only be of semaphores that exist. */
-	TRY(kcmp_same(pid, getpid(), KCMP_SYSVSEM, &same));
-	if (!same && semaphores_last_used_by(pid))
-		capture_refuse(c, err_new(ERR_UNSUPPORTED,
-					  "it uses System V semaphores and may have undo values"));
-	return NULL;
-}
-
 static void check_session(struct capture *c)
 {
 	const struct proc_stat *s = c->stat;
@@ -225,7 +185,6 @@ static struct err *check_process(struct capture *c, const struct own_namespaces 
 		return err_new(ERR_GONE, "it is dumping core");
 	check_namespaces(c, dir, ARRAY_LEN(namespaces), "it", own);
 	check_time_namespace(c);
-	TRY(check_shared(c));
 	check_session(c);
 	return check_loginuid(c);
 }
@@ -240,7 +199,7 @@ static struct err *check_thread_shared(
 		const char *what;
 	} parts[] = { { KCMP_FILES, "descriptor table" }, { KCMP_FS, "working directory" } };
 	char dir[32], who[32];
-	bool same;
+	bool same = false;
 
 	if (tid == c->task->pid)
 		return NULL;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Shared memory objects: memfds and anonymous shared mappings. Both are unlinked files on the
- * kernel's internal tmpfs, known by its device number; the inode number is the object's id.
+ * kernel's internal tmpfs, known by its device number; the inode number is the object's id. So are
+ * System V segments, which are found here like the others, and made by kinds/sysv_shm.c.
  *
  * A memfd is made anew by memfd_create with the same name, so maps shows it in the same way. An
  * anonymous object is made by an anonymous shared mapping of our own, of which /proc/self/map_files
@@ -45,8 +46,10 @@ static bool is_memfd(const char *path)
 
 bool shm_path(const char *path)
 {
+	uint32_t key;
+
 	return is_memfd(path) || !strcmp(path, ANON_PATH) ||
-	       !strncmp(path, NAMED_PREFIX, strlen(NAMED_PREFIX));
+	       !strncmp(path, NAMED_PREFIX, strlen(NAMED_PREFIX)) || sysv_shm_path(path, &key);
 }
 
 bool shm_vma_space(const struct vma *v, uint64_t *space)
@@ -68,7 +71,7 @@ struct err *shm_true_path(struct arena *a, pid_t pid, const struct vma *v, const
 		return NULL;
 	TRY(proc_link(a, pid, arena_printf(a, "map_files/%" PRIx64 "-%" PRIx64, v->start, v->end),
 		&path));
-	*ret = shm_path(path) ? path : ANON_PATH;
+	*ret = shm_path(path) ? path : ANON_PATH; /* a segment never has a name */
 	return NULL;
 }
 
@@ -155,7 +158,7 @@ static struct found *found_by_id(const struct finder *f, uint64_t id)
 }
 
 /* Takes fd. */
-static struct err *found_add(struct finder *f, const char *path, int fd)
+static struct err *found_add(struct finder *f, uint64_t id, const char *path, int fd)
 {
 	autoclose int mine = fd;
 	struct stat st;
@@ -163,10 +166,9 @@ static struct err *found_add(struct finder *f, const char *path, int fd)
 	if (fstat(mine, &st) < 0)
 		return err_errno(errno, "look at %s", path);
 	f->v = arena_grow(f->c->arena, f->v, &f->cap, f->n + 1, sizeof(*f->v));
-	f->v[f->n++] = (struct found){ .id = st.st_ino,
-		.path = arena_strdup(f->c->arena, path),
-		.st = st,
-		.fd = take_fd(&mine) };
+	f->v[f->n++] = (struct found){
+		.id = id, .path = arena_strdup(f->c->arena, path), .st = st, .fd = take_fd(&mine)
+	};
 	return NULL;
 }
 
@@ -178,7 +180,8 @@ static bool any_object(const struct task *t, const char *maps)
 
 	for (const char *at = maps; anon <= 0 && (at = strstr(at, ANON_PATH)); at++)
 		anon++;
-	return anon > 0 || strstr(maps, MEMFD_PREFIX) || strstr(maps, NAMED_PREFIX);
+	return anon > 0 || strstr(maps, MEMFD_PREFIX) || strstr(maps, NAMED_PREFIX) ||
+	       strstr(maps, SYSV_PREFIX);
 }
 
 static struct err *find_mapped(struct finder *f)
@@ -215,7 +218,7 @@ static struct err *find_mapped(struct finder *f)
 			close(fd);
 			return e;
 		}
-		TRY(found_add(f, object_path, fd));
+		TRY(found_add(f, v->inode, object_path, fd));
 	}
 	return NULL;
 }
@@ -249,7 +252,7 @@ static struct err *find_open(struct finder *f)
 		}
 		if (e)
 			return e;
-		TRY(found_add(f, file->link, fd));
+		TRY(found_add(f, file->st.st_ino, file->link, fd));
 		f->v[f->n - 1].open = true;
 	}
 	return NULL;
@@ -277,6 +280,9 @@ struct err *shm_spaces(struct capture *c, struct shm_space **ret, size_t *n)
 			.bytes = (uint64_t)f.v[i].st.st_size,
 			.mtime = f.v[i].st.st_mtim,
 			.ctime = f.v[i].st.st_ctim };
+	for (size_t i = 0; i < f.n; i++)
+		if (v[i].space & VMA_SYSV)
+			TRY(sysv_shm_stamps(&v[i]));
 	*ret = v;
 	*n = f.n;
 	return NULL;
@@ -309,7 +315,8 @@ static bool outside_maps(struct finder *f, pid_t pid)
 
 		if (v->inode && v->dev_major == f->dev_major && v->dev_minor == f->dev_minor)
 			o = found_by_id(f, v->inode);
-		if (o) {
+		/* Who has attached a segment kinds/sysv_shm.c finds out. */
+		if (o && !(o->id & VMA_SYSV)) {
 			refuse_shared(f, o, pid, "also mapped");
 			return true;
 		}
@@ -393,8 +400,11 @@ static struct err *capture(struct capture *c)
 	for (size_t i = 0; i < f.n; i++) {
 		Migrate__Kind__SharedMemory m = MIGRATE__KIND__SHARED_MEMORY__INIT;
 		const struct found *o = &f.v[i];
-		int seals = fcntl(o->fd, F_GET_SEALS);
+		int seals;
 
+		if (o->id & VMA_SYSV)
+			continue;
+		seals = fcntl(o->fd, F_GET_SEALS);
 		if (seals < 0)
 			return err_errno(errno, "ask for the seals of %s", o->path);
 		m.seals = (uint32_t)seals;
@@ -416,7 +426,8 @@ static struct err *rebuild(
 	int fd = rebuild_space_get(r, o->id);
 	struct stat st;
 
-	if (!o->id || !shm_path(m->path) || m->bytes > INT64_MAX || m->mode > 07777)
+	if (!o->id || (o->id & VMA_SYSV) || !shm_path(m->path) || m->bytes > INT64_MAX ||
+		m->mode > 07777)
 		return err_new(ERR_PEER, "impossible shared memory object");
 	if (fd < 0) {
 		TRY(shm_make(m->path, &fd));

@@ -15,6 +15,8 @@
 #include "base/io.h"
 #include "engine/engine.h"
 #include "kernel/freezer.h"
+#include "kinds/mqueue_notes.h"
+#include "kinds/sysv_notes.h"
 #include "kinds/unix.h"
 #include "roles/place.h"
 #include "roles/subject.h"
@@ -283,6 +285,8 @@ static void settle_scratch(const char *state_dir, const char *id, bool moved)
 		return;
 	if (flock(dirfd(d), LOCK_EX | LOCK_NB) == 0) {
 		unix_files_settle(path, moved);
+		sysv_notes_settle(path, moved);
+		mqueue_notes_settle(path, moved);
 		empty(d);
 		(void)rmdir(path);
 	}

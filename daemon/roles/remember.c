@@ -71,7 +71,9 @@ static struct err *take_back(struct arena *a, const Migrate__Work *k, struct not
 	TRY(get_list(a, k, ASIDE_UNDO, &list));
 	spec.list = list.v;
 	spec.len = list.len;
-	return spec.list ? engine_undo(&spec, notes) : NULL;
+	if (!spec.list)
+		return NULL;
+	return k->undo_leaves ? engine_undo_moved(&spec, notes) : engine_undo(&spec, notes);
 }
 
 static struct err *settle_network(struct arena *a, const Migrate__Work *k, struct notes *notes)
@@ -99,7 +101,7 @@ static struct err *undo(const Migrate__Work *k, struct notes *notes)
 	autoarena struct arena *a = arena_new();
 
 	TRY(settle_network(a, k, notes));
-	return k->undo_leaves ? NULL : take_back(a, k, notes);
+	return take_back(a, k, notes);
 }
 
 /* ---- after the death of everybody ---- */

@@ -3,10 +3,15 @@
  * What a process may, looked at as the kernel shows it: at the destination before it is let run and
  * while it comes in, at the source when it stands still.
  */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "engine/mark.h"
 #include "kernel/proc.h"
+#include "kinds/mqueue_notes.h"
+#include "kinds/sysv_notes.h"
 #include "roles/audit.h"
 #include "roles/subject.h"
 #include "roles/why.h"
@@ -107,9 +112,26 @@ static void audit_denied(const struct worker *w, const struct err *e)
 			.denied = e });
 }
 
+/* Others on this host may find it by its key and trust it for its owner. */
+static struct err *check_object(void *arg, enum sysv sort, const struct sysv_object *o)
+{
+	const struct worker *w = arg;
+
+	TRY_IN(policy_receive(&w->policy, o->uid, 0), "%s %d", sysv_names[sort], o->id);
+	return err_in(policy_receive(&w->policy, o->cuid, 0), "%s %d", sysv_names[sort], o->id);
+}
+
+static struct err *check_queue(void *arg, const char *name, uint32_t uid)
+{
+	const struct worker *w = arg;
+
+	return err_in(policy_receive(&w->policy, uid, 0), "POSIX message queue /%s", name);
+}
+
 /* What came in is looked at as the kernel shows it, not as the peer described it. */
 static struct err *check_rebuilt(const struct worker *w)
 {
+	autofree char *scratch = NULL;
 	uint64_t bytes = 0;
 
 	for (size_t i = 0; i < w->pids.n; i++) {
@@ -120,7 +142,10 @@ static struct err *check_rebuilt(const struct worker *w)
 		r.memory_bytes = bytes;
 		TRY(policy_rebuilt(&w->policy, &r));
 	}
-	return NULL;
+	if (asprintf(&scratch, "%s/" ENGINE_SCRATCH "%s", w->work->state_dir, w->id) < 0)
+		abort();
+	TRY(sysv_notes_each(scratch, check_object, (void *)(uintptr_t)w));
+	return mqueue_notes_each(scratch, check_queue, (void *)(uintptr_t)w);
 }
 
 /* Is all of it what its user may move? It stands still the second time: it may have executed a

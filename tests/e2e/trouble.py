@@ -113,10 +113,12 @@ class Arena:
 
     # --- the program
 
-    def start(self, mib=16, threads=False, rate=2):
+    def start(self, mib=16, threads=False, rate=2, argv=None):
         self.threads = threads
-        argv = [shutil.copy(os.path.join(BUILD, "tests/e2e/e2e-threads"), self.lab.dir)] if (
-            threads) else ["/usr/bin/python3", TICKER, str(mib), str(rate)]
+        if threads:
+            argv = [shutil.copy(os.path.join(BUILD, "tests/e2e/e2e-threads"), self.lab.dir)]
+        elif not argv:
+            argv = ["/usr/bin/python3", TICKER, str(mib), str(rate)]
         self.pid = self.lab.start("a", *argv, out=self.out)
         wait_for("the program", 30, lambda: "ready" in self.lab.read(self.out))
         time.sleep(0.3)

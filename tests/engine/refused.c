@@ -20,12 +20,15 @@
 #include <string.h>
 #include <sys/io.h>
 #include <sys/ioctl.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
@@ -109,12 +112,154 @@ static bool terminal(void)
 	return fcntl(master, F_SETFD, 0) == 0;
 }
 
-static bool semaphore(void)
+/* A process that stays: the subject's sibling. It does `act`, says so, and lives on. */
+static bool sibling(bool (*act)(void))
+{
+	int done[2];
+	char ok = 'n';
+	long pid;
+
+	if (pipe2(done, O_CLOEXEC) < 0)
+		return false;
+	pid = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+	if (pid == 0) {
+		ok = act() ? 'y' : 'n';
+		if (write(done[1], &ok, 1) == 1)
+			for (;;)
+				pause();
+		_exit(1);
+	}
+	close(done[1]);
+	(void)!read(done[0], &ok, 1);
+	close(done[0]);
+	return pid > 0 && ok == 'y';
+}
+
+static int ipc_id;
+
+static bool semaphore_up(void)
+{
+	struct sembuf up = { .sem_num = 0, .sem_op = 1 };
+
+	return semop(ipc_id, &up, 1) == 0;
+}
+
+static bool semaphore_of_two(void)
+{
+	struct sembuf up = { .sem_num = 1, .sem_op = 1 };
+
+	ipc_id = semget(IPC_PRIVATE, 2, 0600);
+	return ipc_id >= 0 && semop(ipc_id, &up, 1) == 0 && sibling(semaphore_up);
+}
+
+/* The other one has used it last. Only the undo value tells. */
+static bool semaphore_held(void)
 {
 	struct sembuf up = { .sem_num = 0, .sem_op = 1, .sem_flg = SEM_UNDO };
-	int set = semget(IPC_PRIVATE, 1, 0600);
 
-	return set >= 0 && semop(set, &up, 1) == 0;
+	ipc_id = semget(IPC_PRIVATE, 1, 0600);
+	return ipc_id >= 0 && semop(ipc_id, &up, 1) == 0 && sibling(semaphore_up);
+}
+
+/* And it has none any more. */
+static bool semaphore_let_go(void)
+{
+	struct sembuf up = { .sem_num = 0, .sem_op = 1, .sem_flg = SEM_UNDO };
+	struct sembuf down = { .sem_num = 0, .sem_op = -1, .sem_flg = SEM_UNDO };
+
+	ipc_id = semget(IPC_PRIVATE, 1, 0600);
+	return ipc_id >= 0 && semop(ipc_id, &up, 1) == 0 && semop(ipc_id, &down, 1) == 0 &&
+	       sibling(semaphore_up);
+}
+
+static bool semaphore_of_thread(void)
+{
+	struct sembuf up = { .sem_num = 0, .sem_op = 1, .sem_flg = SEM_UNDO };
+
+	return unshare(CLONE_SYSVSEM) == 0 && semop(ipc_id, &up, 1) == 0;
+}
+
+static bool make_thread(bool (*state)(void));
+
+static bool semaphore_two_lists(void)
+{
+	ipc_id = semget(IPC_PRIVATE, 1, 0600);
+	return ipc_id >= 0 && make_thread(semaphore_of_thread);
+}
+
+static bool become_another(void)
+{
+	return setresgid(1234, 1234, 1234) == 0 && setresuid(1234, 1234, 1234) == 0;
+}
+
+static bool semaphore_of_root(void)
+{
+	ipc_id = semget(IPC_PRIVATE, 1, 0666);
+	return ipc_id >= 0 && semaphore_up() && become_another();
+}
+
+static bool segment_attached(int flags)
+{
+	ipc_id = shmget(0x7357, 3 << 21, IPC_CREAT | 0666 | flags);
+	return ipc_id >= 0 && shmat(ipc_id, NULL, 0) != (void *)-1;
+}
+
+static bool segment_of_two(void)
+{
+	bool ok = segment_attached(0) && sibling(nothing);
+
+	return ok && shmctl(ipc_id, IPC_RMID, NULL) == 0;
+}
+
+static bool segment_of_root(void)
+{
+	bool ok = segment_attached(0) && shmctl(ipc_id, IPC_RMID, NULL) == 0;
+
+	return ok && become_another();
+}
+
+static bool segment_detached(void)
+{
+	char *p;
+
+	ipc_id = shmget(IPC_PRIVATE, 4096, 0600);
+	p = shmat(ipc_id, NULL, 0);
+	return p != (void *)-1 && shmdt(p) == 0;
+}
+
+static bool segment_huge(void)
+{
+	return segment_attached(SHM_HUGETLB) && shmctl(ipc_id, IPC_RMID, NULL) == 0;
+}
+
+static bool queue_send(void)
+{
+	struct {
+		long type;
+	} m = { 1 };
+
+	return msgsnd(ipc_id, &m, 0, IPC_NOWAIT) == 0;
+}
+
+static bool queue_receive(void)
+{
+	struct {
+		long type;
+	} m;
+
+	return msgrcv(ipc_id, &m, 0, 0, IPC_NOWAIT) == 0;
+}
+
+static bool queue_of_two(void)
+{
+	ipc_id = msgget(IPC_PRIVATE, 0600);
+	return ipc_id >= 0 && queue_send() && sibling(queue_receive);
+}
+
+static bool queue_of_root(void)
+{
+	ipc_id = msgget(IPC_PRIVATE, 0666);
+	return ipc_id >= 0 && queue_send() && become_another();
 }
 
 static bool ports(void)
@@ -172,12 +317,34 @@ static bool shared_files(void)
 	return pid > 0;
 }
 
-static bool message_queue(void)
+static mqd_t posix_queue(void)
 {
 	struct mq_attr attr = { .mq_maxmsg = 1, .mq_msgsize = 8 };
+	mqd_t q = mq_open("/migrated-test", O_RDWR | O_CREAT, 0600, &attr);
 
-	return mq_open("/migrated-test", O_RDWR | O_CREAT, 0600, &attr) >= 0 &&
-	       mq_unlink("/migrated-test") == 0;
+	return mq_unlink("/migrated-test") == 0 ? q : -1;
+}
+
+static bool posix_queue_full(void)
+{
+	return mq_send(posix_queue(), "x", 1, 0) == 0;
+}
+
+static bool posix_queue_tells(void)
+{
+	struct sigevent e = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
+
+	return mq_notify(posix_queue(), &e) == 0;
+}
+
+static bool posix_queue_of_two(void)
+{
+	return posix_queue() >= 0 && sibling(nothing);
+}
+
+static bool posix_queue_of_root(void)
+{
+	return posix_queue() >= 0 && become_another();
 }
 
 /* To the thread of that number: at the other host it would be somebody else's. */
@@ -302,14 +469,27 @@ static const struct row {
 	{ "a time namespace for children", time_for_children, "time namespace" },
 	{ "another root", root, "root directory" },
 	{ "a terminal", terminal, "controlling terminal" },
-	{ "a semaphore", semaphore, "semaphore" },
+	{ "a semaphore set that another uses", semaphore_of_two, "is used by process" },
+	{ "a semaphore that another has used last", semaphore_held, "is used by process" },
+	{ "a semaphore of which no trace is left", semaphore_let_go, "nothing tells which" },
+	{ "undo values of a thread", semaphore_two_lists, "undo values of its own" },
+	{ "a semaphore set of another user", semaphore_of_root, "belongs to uid 0" },
+	{ "a segment that another has attached", segment_of_two, "is used by process" },
+	{ "a segment of another user", segment_of_root, "belongs to uid 0" },
+	{ "a segment that nobody has attached", segment_detached, "not attached by anybody" },
+	{ "a segment of huge pages", segment_huge, "huge pages" },
+	{ "a message queue that another uses", queue_of_two, "is used by process" },
+	{ "a message queue of another user", queue_of_root, "belongs to uid 0" },
 	{ "I/O ports", ports, "I/O ports" },
 	{ "syscall user dispatch", dispatch, "dispatch" },
 	{ "an LDT", ldt, "LDT" },
 	{ "a segment", segment, "segments of its own" },
 	{ "an I/O flusher", io_flusher, "I/O flusher" },
 	{ "a shared descriptor table", shared_files, "shares its descriptor table" },
-	{ "a message queue", message_queue, "POSIX message queue" },
+	{ "a POSIX queue with a message", posix_queue_full, "1 message is in it" },
+	{ "a POSIX queue that tells of messages", posix_queue_tells, "mq_notify" },
+	{ "a POSIX queue that another has open", posix_queue_of_two, "is used by process" },
+	{ "a POSIX queue of another user", posix_queue_of_root, "it belongs to uid 0" },
 	{ "a descriptor that signals another's thread", foreign_owner, "its signals go to" },
 	{ "a place without a path", place_of_a_socket, "only a place (O_PATH)" },
 	{ "a detached mount", detached_mount, "in another mount" },

@@ -23,8 +23,8 @@ from wire import (BEGIN, FINAL, LAYOUT, OBJECTS, PAGES, REHEARSED, changed, fiel
 CORPUS = os.path.join(HERE, "corpus")
 SEED_MAX = 16384
 SUBJECTS = ("creds", "device", "directory", "epoll", "eventfd", "file", "limits", "lock", "memfd", "memory_guards",
-            "memory_kinds", "memory_locked", "mm", "pipe", "sched", "shm", "signalfd", "signals", "socket_pair",
-            "socket_tcp", "socket_udp", "socket_unix", "syscalls", "threads", "timerfd", "timers")
+            "memory_kinds", "memory_locked", "mm", "mqueue", "pipe", "sched", "shm", "signalfd", "signals", "socket_pair",
+            "socket_tcp", "socket_udp", "socket_unix", "syscalls", "sysv_msg", "sysv_sem", "sysv_shm", "threads", "timerfd", "timers")
 
 
 def put(target, data, name=None):
@@ -136,7 +136,7 @@ class Maker:
             inner = dict(fields(message)).get(1) if kind == 40 else None
             if len(message) < SEED_MAX and self.once("object", kind, inner, shape(message)):
                 how = 8 if 6 in o else 0
-                how |= (4 if kind == 24 else 2) if o.get(3) else 0
+                how |= (4 if kind in (24, 63) else 2) if o.get(3) else 0
                 head = struct.pack("<BBH", self.kinds.index(kind), how, o.get(2, 0) & 0xffff)
                 put("kinds", head + message)
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A pid namespace for one test program, with a small init and its own /proc: a lost process or a
- * wrong pid cannot reach the rest of the machine, and nothing survives the test.
+ * wrong pid cannot reach the rest of the machine, and nothing survives the test, in an IPC
+ * namespace of its own.
  */
 #pragma once
 
@@ -42,7 +43,7 @@ static inline void ns_enter(void)
 		exit(TEST_SKIP);
 	}
 	fflush(stdout);
-	if (unshare(CLONE_NEWPID | CLONE_NEWNS) < 0) {
+	if (unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC) < 0) {
 		printf("SKIP: no pid namespace\n");
 		exit(TEST_SKIP);
 	}

@@ -406,11 +406,18 @@ static bool comes_and_goes(const char *link)
 	       (len > 5 && !strcmp(link + len - 5, "/maps"));
 }
 
+/* A POSIX message queue has a name, but in no file system. */
+static bool is_queue(const char *link)
+{
+	return link[0] == '/' && !strchr(link + 1, '/') && access(link, F_OK) < 0;
+}
+
 static void add_fd(struct look *l, int number)
 {
 	const char *link = link_of(
 		l, arena_printf(l->arena, "%d/fd", l->pid), arena_printf(l->arena, "%d", number));
-	bool named = link[0] == '/' && !is_shared_memory(link) && strncmp(link, "/proc/", 6);
+	bool named = link[0] == '/' && !is_shared_memory(link) && !is_queue(link) &&
+		     strncmp(link, "/proc/", 6);
 
 	if (l->restless && comes_and_goes(link))
 		return;
@@ -498,7 +505,7 @@ void fixpoint_look(pid_t pid, bool restless, struct text *t)
 {
 	static const char *const files[] = { "limits", "timers", "oom_score_adj", "coredump_filter",
 		"uid_map", "gid_map", "setgroups", "loginuid" };
-	static const char *const links[] = { "exe", "cwd", "root", "ns/user", "ns/uts", "ns/ipc",
+	static const char *const links[] = { "exe", "cwd", "root", "ns/user", "ns/uts",
 		"ns/cgroup" };
 	static const char *const binaries[] = { "environ", "cmdline", "auxv" };
 	autoarena struct arena *a = arena_new();
@@ -509,6 +516,9 @@ void fixpoint_look(pid_t pid, bool restless, struct text *t)
 		add_lines(&l, dir, files[i]);
 	for (size_t i = 0; i < ARRAY_LEN(links); i++)
 		text_addf(t, "%s: %s\n", links[i], link_of(&l, dir, links[i]));
+	text_addf(t, "ns/ipc: %s\n",
+		strcmp(link_of(&l, dir, "ns/ipc"), link_of(&l, "1", "ns/ipc")) ? "another"
+									       : "the host's");
 	for (size_t i = 0; i < ARRAY_LEN(binaries); i++)
 		add_binary(&l, dir, binaries[i]);
 	add_autogroup(&l);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Moves a subject between two hosts of one program: two pid, mount, network and time namespaces,
- * joined by a socketpair, with the real engine on both sides and no daemon around it.
+ * Moves a subject between two hosts of one program: two pid, mount, network, IPC and time
+ * namespaces, joined by a socketpair, with the real engine on both sides and no daemon around it.
  *
  *     launch [--moves N] [--cancel STATE] [--dawdle STATE] [--streams N] SUBJECT [ARG...]
  *
@@ -19,6 +19,7 @@
  * --streams N: so many page streams, each a socketpair too; all rounds go over them, in pieces of
  * some pages.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
@@ -57,7 +58,7 @@
 #define SUBJECT_PID 4000
 
 /* What the launcher asks of a host's init, and what comes back. */
-enum order { ORDER_START, ORDER_SEND, ORDER_RECEIVE, ORDER_LOOK };
+enum order { ORDER_START, ORDER_SEND, ORDER_RECEIVE, ORDER_LOOK, ORDER_IPC };
 struct order_msg {
 	enum order order;
 	pid_t pid;
@@ -264,6 +265,48 @@ static void look(int fd, int reply)
 		perror("answer");
 }
 
+#define QUEUES "/mnt"
+
+static void list_queues(struct answer_msg *a, size_t n)
+{
+	DIR *d;
+
+	if (mount("mqueue", QUEUES, "mqueue", 0, NULL) < 0)
+		return;
+	d = opendir(QUEUES);
+	for (const struct dirent *de; d && n < sizeof(a->text) && (de = readdir(d));)
+		if (de->d_name[0] != '.')
+			n += (size_t)snprintf(a->text + n, sizeof(a->text) - n,
+				"  message queue /%s\n", de->d_name);
+	if (d)
+		closedir(d);
+	(void)umount(QUEUES);
+}
+
+/* What the host has of System V IPC, and queues, which no process's end removes. */
+static void look_at_ipc(int reply)
+{
+	static const char *const files[] = { "/proc/sysvipc/shm", "/proc/sysvipc/sem",
+		"/proc/sysvipc/msg" };
+	struct answer_msg a = { .result = RESULT_KEPT };
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+		autoarena struct arena *arena = arena_new();
+		autoerr struct err *e = NULL;
+		char *text = NULL;
+
+		e = io_read_file(arena, files[i], 1 << 20, &text, NULL);
+		for (char *p = e ? NULL : strchr(text, '\n'); p && p[1]; p = strchr(p + 1, '\n'))
+			n += (size_t)snprintf(a.text + n, sizeof(a.text) - n, "  %s: %.*s\n",
+				files[i], (int)strcspn(p + 1, "\n"), p + 1);
+		n = MIN(n, sizeof(a.text) - 1);
+	}
+	list_queues(&a, n);
+	if (write(reply, &a, sizeof(a)) < 0)
+		perror("answer");
+}
+
 static pid_t start_subject(char **argv)
 {
 	pid_t pid;
@@ -363,6 +406,8 @@ static void host_init(int fd, char **argv)
 			start_subject(argv);
 		else if (m.order == ORDER_LOOK)
 			look(fds[0], fd);
+		else if (m.order == ORDER_IPC)
+			look_at_ipc(fd);
 		else if (!fork())
 			run_engine(&m, fds, fd);
 		for (int i = 0; i < FDS_MAX; i++)
@@ -386,7 +431,7 @@ static void host_start(struct host *h, bool ahead, char **argv)
 	}
 	close(sp[0]);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWTIME) < 0 ||
+	if (unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWTIME) < 0 ||
 		mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		die("unshare");
 	if (ahead)
@@ -577,8 +622,10 @@ static bool fixpoint(struct host *h, const char *before)
 	for (int i = 1; i <= LOOKS; i++) {
 		autofree char *was = strdup(before), *now = host_look(h);
 
-		if (!now)
+		if (!now) {
+			show_out();
 			return false;
+		}
 		if (fixpoint_compare(was, now, i == LOOKS) == 0)
 			return true;
 		usleep(LOOK_AGAIN_US);
@@ -586,6 +633,19 @@ static bool fixpoint(struct host *h, const char *before)
 	fprintf(stderr, "the kernel does not say the same about it on %s (- before, + now)\n",
 		h->name);
 	return false;
+}
+
+/* Where it is not, nothing of it is. */
+static bool nothing_left(struct host *h)
+{
+	struct answer_msg a;
+
+	order(h, &(struct order_msg){ .order = ORDER_IPC }, NULL, 0);
+	if (!answer(h, END_MS, &a) || a.result != RESULT_KEPT)
+		return false;
+	if (a.text[0])
+		fprintf(stderr, "left behind on %s:\n%s", h->name, a.text);
+	return !a.text[0];
 }
 
 static int verdict(struct host *h)
@@ -621,6 +681,8 @@ static int launch(char **argv, struct what *w)
 		else if (!w->cancel)
 			at = !at;
 		if (!status && before && !fixpoint(&hosts[at], before))
+			status = 1;
+		if (!status && !nothing_left(&hosts[!at]))
 			status = 1;
 	}
 	return status ? status : verdict(&hosts[at]);
