@@ -47,9 +47,9 @@ enum vma_flag {
 	/* dp */ VMF_UFFD_MINOR = 1 << 29, /* ui */
 	VMF_GUARD = 1 << 30,               /* gu */
 };
-/* mw: a shared mapping without it can never be made writable */
-#define VMF_MAYWRITE (1ULL << 32)
+#define VMF_MAYWRITE (1ULL << 32) /* mw: a shared mapping without it can never be writable */
 #define VMF_UNKNOWN  (1ULL << 63)
+#define VMA_SYSV     (1ULL << 63) /* with the id of a segment, which may be 0, or a memfd's inode */
 
 struct vma {
 	uint64_t start, end;
@@ -63,9 +63,6 @@ struct vma {
 	const char *unknown_flags; /* "" or the words we do not know, blank separated */
 	int pkey;                  /* protection key, 0 without */
 };
-
-/* A System V segment has its id for an inode number: it may be 0, and be that of a memfd. */
-#define VMA_SYSV (1ULL << 63)
 
 struct vma_list {
 	struct vma *v;

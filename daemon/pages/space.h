@@ -11,7 +11,7 @@
 #include "base/base.h"
 
 #define SPACE_PRIVATE 0
-#define SPACE_OTHERS  (1ULL << 63)
+#define SPACE_OTHERS  (1ULL << 62) /* bit 63: VMA_SYSV */
 static inline uint64_t space_private(pid_t pid)
 {
 	return SPACE_OTHERS | (uint64_t)pid;
