@@ -544,6 +544,7 @@ int worker_main(void)
 	end_journal(&w);
 	say_done(&w, &out);
 	engine_outcome_fini(&out);
+	free((pid_t *)(uintptr_t)w.pids.v);
 	free(w.id);
 	free(w.comm);
 	err_free(w.too_much);
