@@ -3,7 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <string.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -45,6 +45,21 @@ static struct err *read_list(struct snapshot *s, const struct undo_spec *spec)
 	return NULL;
 }
 
+/* Whoever may run when the group is thawed: all of them are held before one takes anything back, as
+ * they may share it. */
+struct held {
+	struct task **v;
+	size_t n;
+};
+
+static void held_fini(struct held *h)
+{
+	for (size_t i = 0; i < h->n; i++)
+		task_free(h->v[i]);
+	free(h->v);
+	*h = (struct held){ NULL, 0 };
+}
+
 /* A process that was held by SIGSTOP, for want of a group, cannot be held by ptrace before it goes
  * on: it runs for some microseconds. */
 static struct err *hold(struct task *t, const struct undo_spec *spec)
@@ -54,26 +69,56 @@ static struct err *hold(struct task *t, const struct undo_spec *spec)
 	return task_hold(t, deadline_in(HOLD_US));
 }
 
+/* One that has ended is none. */
+static struct err *add_held(struct held *h, const struct undo_spec *spec, pid_t pid)
+{
+	autotask struct task *t = NULL;
+	struct err *e = task_open(pid, &t);
+
+	if (!e && pid == spec->pid && t->start_time != spec->start_time)
+		e = err_new(ERR_GONE, "process %d has ended", pid);
+	if (!e)
+		e = hold(t, spec);
+	if (e && (err_code(e) == ERR_GONE || err_sysno(e) == ESRCH)) {
+		err_free(e);
+		return NULL;
+	}
+	TRY(e);
+	h->v[h->n++] = take(&t);
+	return NULL;
+}
+
+static struct err *hold_all(struct held *h, const struct undo_spec *spec)
+{
+	autoarena struct arena *a = arena_new();
+	struct freezer f = { .dir = (char *)(uintptr_t)spec->group };
+	struct pids in = { .v = &spec->pid, .n = 1 };
+
+	if (spec->group[0])
+		TRY(freezer_members(a, &f, &in));
+	h->v = xcalloc(MAX(in.n, (size_t)1), sizeof(*h->v));
+	for (size_t i = 0; i < in.n; i++)
+		if (in.v[i] > 1)
+			TRY(add_held(h, spec, in.v[i]));
+	/* ptrace holds them: thawing the group does not let them run, but calls do. */
+	return spec->group[0] && h->n ? freezer_set(&f, false, false) : NULL;
+}
+
 /* The worker may have died in the middle of a remote call, which is over as soon as the process
  * goes on: then it is let go for a moment. Without this, its locks would be lost. */
-static struct err *hold_for_calls(struct task *t, const struct undo_spec *spec)
+static struct err *until_calls(struct task *t, const struct undo_spec *spec)
 {
-	struct freezer f = { .dir = (char *)(uintptr_t)spec->group };
 	struct deadline d = deadline_in(HOLD_US);
 
 	for (;;) {
-		struct err *e;
+		struct err *e = REMOTE(t, task_leader(t), NULL, "look", SYS_getpid, 0);
 
-		TRY(hold(t, spec));
-		/* ptrace holds it: then thawing the group does not let it run, but calls do. */
-		if (spec->group[0])
-			TRY(freezer_set(&f, false, false));
-		e = REMOTE(t, task_leader(t), NULL, "look", SYS_getpid, 0);
 		if (!e || err_code(e) != ERR_UNSUPPORTED || deadline_passed(d))
 			return e;
 		err_free(e);
 		TRY(task_let_go(t));
 		usleep(STEP_US);
+		TRY(hold(t, spec));
 	}
 }
 
@@ -98,69 +143,58 @@ static struct err *undo_one(const struct undo_spec *spec, const struct snapshot 
 	struct task *t, struct notes *notes)
 {
 	struct snapshot s;
-	struct err *e, *let;
+	struct err *e;
 
 	snapshot_init(&s, notes, all->cache);
 	only_of(&s, all, t);
-	e = s.objects.n ? hold_for_calls(t, spec) : NULL;
+	e = s.objects.n ? until_calls(t, spec) : NULL;
 	if (!e)
 		capture_release(&s, s.objects.n, OUTCOME_KEPT);
-	let = task_let_go(t);
 	snapshot_fini(&s);
-	if (!e)
-		return let;
-	err_free(let);
 	return e;
 }
 
-/* Somebody of the tree who has ended has nothing to take back. Another process that has its number
- * by now is not in the group. */
-static struct err *undo_other(
-	const struct undo_spec *spec, const struct snapshot *all, pid_t pid, struct notes *notes)
+/* Of somebody who was moved out of the group nothing is known. */
+static void warn_of_others(const struct snapshot *all, const struct held *h, struct notes *notes)
 {
-	autofree char *group = NULL;
-	autotask struct task *t = NULL;
-	struct err *e = task_open(pid, &t);
-
-	if (!e)
-		e = freezer_current(pid, &group);
-	if (e && (err_code(e) == ERR_GONE || err_sysno(e) == ESRCH || err_sysno(e) == ENOENT)) {
-		err_free(e);
-		return NULL;
-	}
-	TRY(e);
-	return strcmp(group, spec->group) == 0 ? undo_one(spec, all, t, notes) : NULL;
-}
-
-static struct err *undo_others(
-	const struct undo_spec *spec, const struct snapshot *all, struct notes *notes)
-{
-	pid_t done = spec->pid;
-
 	for (size_t i = 0; i < all->objects.n; i++) {
 		const struct object *o = all->objects.v[i];
 		pid_t pid = object_is_file(o) ? o->slots[0].pid : o->pid;
+		bool there = false;
 
-		if (pid == spec->pid || pid == done)
-			continue;
-		TRY(undo_other(spec, all, pid, notes));
-		done = pid;
+		for (size_t k = 0; k < h->n; k++)
+			there |= h->v[k]->pid == pid;
+		if (!there)
+			notes_warnf(notes,
+				"%s of process %d, which has ended or is in another control group: "
+				"not taken back",
+				o->kind->name, pid);
 	}
-	return NULL;
 }
 
 static struct err *undo(const struct undo_spec *spec, struct snapshot *all, struct notes *notes)
 {
-	autotask struct task *t = NULL;
+	struct held h AUTO(held_fini) = { NULL, 0 };
+	struct err *e = NULL;
 
 	TRY(read_list(all, spec));
-	TRY(task_open(spec->pid, &t));
-	if (t->start_time != spec->start_time)
+	TRY(hold_all(&h, spec));
+	if (!h.n)
 		return err_new(ERR_GONE, "process %d has ended", spec->pid);
-	TRY(undo_others(spec, all, notes));
-	TRY(undo_one(spec, all, t, notes));
-	spec->on_undone(spec->arg);
-	return NULL;
+	for (size_t i = 0; i < h.n && !e; i++)
+		e = undo_one(spec, all, h.v[i], notes);
+	if (!e)
+		spec->on_undone(spec->arg);
+	for (size_t i = 0; i < h.n; i++) {
+		struct err *let = task_let_go(h.v[i]);
+
+		if (e)
+			err_free(let);
+		else
+			e = let;
+	}
+	warn_of_others(all, &h, notes);
+	return e;
 }
 
 /* They have ended: what they have left behind is all that there is to do. */

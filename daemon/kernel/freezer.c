@@ -214,7 +214,6 @@ static struct err *read_members(struct arena *a, const struct freezer *f, char *
 	return io_read_file(a, arena_printf(a, "%s/cgroup.procs", f->dir), TEXT_BYTES, ret, NULL);
 }
 
-/* Who is in it; 0 stands for one that our pid namespace does not see. */
 static struct pids parse_members(struct arena *a, char *text)
 {
 	char *save = NULL;
@@ -226,6 +225,15 @@ static struct pids parse_members(struct arena *a, char *text)
 		v[n++] = atoi(l);
 	}
 	return pids_sort(v, n);
+}
+
+struct err *freezer_members(struct arena *a, const struct freezer *f, struct pids *ret)
+{
+	char *text;
+
+	TRY(read_members(a, f, &text));
+	*ret = parse_members(a, text);
+	return NULL;
 }
 
 struct err *freezer_check(const struct freezer *f, const struct pids *pids)
@@ -296,21 +304,18 @@ static struct err *move_home(const struct freezer *f, pid_t pid)
 static struct err *empty(const struct freezer *f)
 {
 	autoarena struct arena *a = arena_new();
-	char *text, *save = NULL;
+	struct pids in;
 
-	TRY(read_members(a, f, &text));
-	for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
-		const int pid = atoi(l);
-
-		if (pid > 1) /* 0: not visible from our pid namespace */
-			TRY(move_home(f, pid));
-	}
+	TRY(freezer_members(a, f, &in));
+	for (size_t i = 0; i < in.n; i++)
+		if (in.v[i] > 1) /* 0: not visible from our pid namespace */
+			TRY(move_home(f, in.v[i]));
 	return NULL;
 }
 
 struct err *freezer_undo(struct freezer *f, pid_t pid)
 {
-	struct err *e = f->home ? move_home(f, pid) : NULL;
+	struct err *e = f->home && pid > 1 ? move_home(f, pid) : NULL;
 
 	if (!e && f->home)
 		err_free(empty(f)); /* should it fail, removing says so */

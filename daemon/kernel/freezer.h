@@ -29,13 +29,15 @@ struct err *freezer_set(struct freezer *f, bool frozen, bool wait) must_check;
 /* An error unless these processes are in it, and nobody else: somebody may have moved one
  * meanwhile, and what it has started is born where it is. */
 struct err *freezer_check(const struct freezer *f, const struct pids *pids) must_check;
+/* Who is in it; what our pid namespace does not see is 0. */
+struct err *freezer_members(struct arena *a, const struct freezer *f, struct pids *ret) must_check;
 /* Whether it was told to be frozen. */
 struct err *freezer_get(const struct freezer *f, bool *frozen) must_check;
 /* Ends all processes in it. */
 struct err *freezer_kill(const struct freezer *f) must_check;
 /* Removes the group; waits at most 1 s for processes that are ending. No error if there is none. */
 struct err *freezer_remove(const struct freezer *f) must_check;
-/* Moves whoever is in it to f->home and removes the group. On failure they are thawed where they
- * are. */
+/* Moves this process (0: it has ended; else it must be there) and whoever else is in it to f->home
+ * and removes the group. On failure they are thawed where they are. */
 struct err *freezer_undo(struct freezer *f, pid_t pid) must_check;
 void freezer_fini(struct freezer *f);

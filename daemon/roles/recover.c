@@ -152,8 +152,8 @@ struct err *recover_group(const struct journal_record *r, char **dir)
 
 	*dir = NULL;
 	TRY(find_subject(r, &there));
-	if (there)
-		TRY(find_group(r->pid, ENGINE_HOLD_GROUP, r->id, &f));
+	/* Others of its tree may still stand when it has ended itself. */
+	TRY(there ? find_group(r->pid, ENGINE_HOLD_GROUP, r->id, &f) : find_left(r, &f));
 	*dir = take(&f.dir);
 	return NULL;
 }

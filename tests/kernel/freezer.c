@@ -88,6 +88,44 @@ static void test_hold_by_group(void **state)
 	waitpid(pid, NULL, 0);
 }
 
+/* Whoever the group was made for has ended: the others go home, and we stay where we are. */
+static void test_undo_without_it(void **state)
+{
+	volatile uint64_t *n =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t pid = counter(n);
+	char *parent, *ours, *now;
+	struct freezer f, home;
+	struct err *e;
+
+	(void)state;
+	e = freezer_current(pid, &parent);
+	if (e && err_code(e) == ERR_UNSUPPORTED) {
+		err_free(e);
+		skip();
+	}
+	ok(e);
+	ok(freezer_current(getpid(), &ours));
+	ok(freezer_make(parent, "freezer-test-home", &home));
+	ok(freezer_join(&home, pid));
+	ok(freezer_make(home.dir, group_name(), &f));
+	ok(freezer_join(&f, pid));
+	ok(freezer_undo(&f, 0));
+	ok(freezer_current(pid, &now));
+	assert_string_equal(now, home.dir);
+	free(now);
+	ok(freezer_current(getpid(), &now));
+	assert_string_equal(now, ours);
+	free(now);
+	kill_one(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	ok(freezer_remove(&home));
+	freezer_fini(&f);
+	freezer_fini(&home);
+	free(ours);
+	free(parent);
+}
+
 /* A group that holds nobody, or more than its process, is noticed; all of them go home. */
 static void test_who_is_in_it(void **state)
 {
@@ -178,6 +216,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hold_by_group),
+		cmocka_unit_test(test_undo_without_it),
 		cmocka_unit_test(test_who_is_in_it),
 		cmocka_unit_test(test_seedling_born_in_group),
 	};
