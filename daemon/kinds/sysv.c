@@ -177,6 +177,12 @@ void sysv_notes_settle(const char *scratch_dir, bool moved)
 		err_free(sysv_notes_each(scratch_dir, remove_noted, NULL));
 }
 
+struct err *sysv_yield(
+	struct capture *c unused_arg, const struct object *o unused_arg, const void *msg unused_arg)
+{
+	return NULL;
+}
+
 /* ---- destination ---- */
 
 static struct err *taken_by(

@@ -67,3 +67,5 @@ struct err *sysv_own(
 	struct rebuild *r, enum sysv sort, const Migrate__Kind__SysvIdentity *m) must_check;
 /* Removes it, if sysv_make has made it. */
 void sysv_discard(const struct rebuild *r, enum sysv sort, int id);
+/* Gives up nothing: what leaves the source in the end must be in the list that outlives us. */
+struct err *sysv_yield(struct capture *c, const struct object *o, const void *msg) must_check;

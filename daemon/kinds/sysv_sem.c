@@ -200,12 +200,6 @@ static struct err *capture(struct capture *c)
 	return NULL;
 }
 
-static struct err *yield(
-	struct capture *c unused_arg, const struct object *o unused_arg, const void *msg unused_arg)
-{
-	return NULL;
-}
-
 /* Somebody may have come meanwhile. */
 static struct err *leave(struct capture *c, const Migrate__Kind__SysvSem *m)
 {
@@ -358,6 +352,6 @@ const struct kind kind_sysv_sem = {
 	.remove = take_away,
 	.finish = finish,
 	.discard = discard,
-	.yield = yield,
+	.yield = sysv_yield,
 	.release = release,
 };

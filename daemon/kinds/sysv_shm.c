@@ -235,13 +235,6 @@ static struct err *capture(struct capture *c)
 	return NULL;
 }
 
-/* What leaves the source must be in the list that outlives us. */
-static struct err *yield(
-	struct capture *c unused_arg, const struct object *o unused_arg, const void *msg unused_arg)
-{
-	return NULL;
-}
-
 /* Removed while the original, which is about to be ended, may still have it attached: then it goes
  * when that has ended, and nobody can come in between. Who attached it meanwhile keeps it. */
 static struct err *leave(struct capture *c, const Migrate__Kind__SysvShm *m)
@@ -510,6 +503,6 @@ const struct kind kind_sysv_shm = {
 	.remove = take_away,
 	.finish = finish,
 	.discard = discard,
-	.yield = yield,
+	.yield = sysv_yield,
 	.release = release,
 };
