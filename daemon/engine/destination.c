@@ -191,7 +191,8 @@ static void forget_process(void *arg, pid_t pid)
 
 static struct err *admit_tree(const struct destination *d, const struct process_list *l)
 {
-	const struct pids pids = processes_living(d->arena, l);
+	autoarena struct arena *a = arena_new();
+	const struct pids pids = processes_living(a, l);
 
 	for (size_t i = 0; d->opt->on_process && i < l->n; i++)
 		if (l->v[i].life == MIGRATE__LIFE__LIVE)
@@ -207,7 +208,8 @@ static struct err *take_tree(struct destination *d, const struct frame_head *h)
 
 	TRY(channel_read(&d->peer.ch, body, h->length));
 	TRY(site_tree(d->site, body, h->length));
-	return admit_tree(d, site_processes(d->site));
+	TRY(admit_tree(d, site_processes(d->site)));
+	return site_grow(d->site);
 }
 
 static struct err *take_pages(struct destination *d, const struct frame_head *h)

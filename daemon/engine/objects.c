@@ -188,7 +188,7 @@ static struct err *send_diff(struct batch *b, const struct object_set *old,
 	for (; j < now->n; j++) {
 		const struct object *was = objects_find(old, now->v[j]);
 
-		if (was && same(was, now->v[j]))
+		if (was && !was->stale && same(was, now->v[j]))
 			continue;
 		TRY_IN(batch_changed(b, now->v[j]), "send %s", now->v[j]->kind->name);
 		(*changed)++;
@@ -210,14 +210,11 @@ static bool belongs_to(const struct object *o, pid_t pid)
 	return o->pid == pid;
 }
 
-void objects_forget(struct object_set *s, pid_t pid)
+void objects_stale(struct object_set *s, pid_t pid)
 {
-	size_t n = 0;
-
 	for (size_t i = 0; i < s->n; i++)
-		if (!belongs_to(s->v[i], pid))
-			s->v[n++] = s->v[i];
-	s->n = n;
+		if (belongs_to(s->v[i], pid))
+			s->v[i]->stale = true;
 }
 
 void objects_pack(struct arena *a, const struct object_set *s, const uint8_t **bytes, size_t *len)

@@ -42,8 +42,9 @@ struct object *objects_file(const struct object_set *s, uint64_t id);
 struct err *objects_send_diff(struct channel *ch, const struct object_set *old,
 	const struct object_set *now, uint64_t *changed) must_check;
 
-/* Takes out what belongs to this process, and descriptors that it has. */
-void objects_forget(struct object_set *s, pid_t pid);
+/* What belongs to this process, and descriptors that it has: equal bytes are not the same any more.
+ */
+void objects_stale(struct object_set *s, pid_t pid);
 
 /* All of the set as the body of one OBJECTS frame, in the arena. */
 void objects_pack(struct arena *a, const struct object_set *s, const uint8_t **bytes, size_t *len);

@@ -228,6 +228,8 @@ static struct err *call_object(
 		return NULL;
 	alive(s);
 	object_context(s, &r, o);
+	if (s->built && !r.task)
+		return err_new(ERR_PEER, "%s of a process that there is not", o->kind->name);
 	r.elapsed_ns = elapsed_ns;
 	TRY(object_error(kind_unpack(s->arena, o, &msg), o, "read"));
 	return object_error(fn(&r, o, msg), o, doing);
@@ -294,7 +296,8 @@ static struct err *remove_object(struct site *s, const struct object *key)
 	if (!s->built)
 		return NULL;
 	TRY(close_slots(s, o));
-	return task_for(s, o) ? call_object(s, o, o->kind->remove, 0, "remove") : NULL;
+	/* What its process was before is gone already. */
+	return task_for(s, o) && !o->stale ? call_object(s, o, o->kind->remove, 0, "remove") : NULL;
 }
 
 static struct err *remove_objects(struct site *s, const struct objects_delta *d)
@@ -368,7 +371,7 @@ static struct err *build_delta(struct site *s, struct object *const *changed, si
 }
 
 /* The descriptions, and all that was made of them. */
-static struct err *keep(struct site *s, size_t len)
+struct err *site_keep(struct site *s, size_t len)
 {
 	s->kept_bytes += len;
 	if (s->kept_bytes > DESCRIPTIONS_BYTES_MAX)
@@ -380,7 +383,7 @@ struct err *site_objects(struct site *s, const uint8_t *body, size_t len)
 {
 	struct objects_delta d;
 
-	TRY(keep(s, len));
+	TRY(site_keep(s, len));
 	TRY(objects_parse(s->arena, s->spec.pid, body, len, &d));
 	TRY(remove_objects(s, &d));
 	TRY(put_objects(s, &d));
@@ -422,7 +425,7 @@ struct err *site_layout(struct site *s, pid_t pid, const uint8_t *body, size_t l
 		TRY(empty_member(m, body, len));
 		return apply_layout(s, m, body, len);
 	}
-	TRY(keep(s, len));
+	TRY(site_keep(s, len));
 	l = &m->layouts;
 	l->v = arena_grow(s->arena, l->v, &l->cap, l->n + 1, sizeof(*l->v));
 	l->len = arena_grow(s->arena, l->len, &l->cap_len, l->n + 1, sizeof(*l->len));

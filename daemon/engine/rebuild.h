@@ -36,9 +36,10 @@ struct site *site_new(const struct site_spec *spec);
 /* Removes everything that was made; the seedling dies unless it was let go. */
 void site_free(struct site *s);
 
-/* Takes a TREE body: before site_build the tree that will be made; afterwards who is not in it any
- * more ends, and who is new is made. */
+/* Takes a TREE body: the tree that will be made; who is not in it any more ends. */
 struct err *site_tree(struct site *s, const uint8_t *body, size_t len) must_check;
+/* Who is new in it is made, once site_build has made the others. */
+struct err *site_grow(struct site *s) must_check;
 struct process_list;
 /* As it was told last. */
 const struct process_list *site_processes(const struct site *s);

@@ -19,6 +19,8 @@ struct member {
 	struct layout_state *layout;
 	struct bytes_list layouts; /* LAYOUT bodies that came before it was made */
 	bool emptied;              /* nothing of the seedling's own memory is left */
+	bool lived;                /* it was LIVE when it was made */
+	bool ended;                /* it was made, and has ended as it should */
 };
 
 struct site {
@@ -71,5 +73,7 @@ void site_calls_fini(struct site *s);
 uint64_t site_spaces_bytes(const struct site *s);
 
 /* ---- rebuild.c ---- */
+/* So much more of a description is kept. */
+struct err *site_keep(struct site *s, size_t len) must_check;
 /* A new seedling makes room for the memory that was described for it. */
 struct err *site_prepare(struct site *s, struct member *m) must_check;

@@ -73,7 +73,8 @@ static struct err *remove_member(struct site *s, struct member *m)
 	if (m->layout)
 		layout_state_free(take(&m->layout));
 	m->layouts = (struct bytes_list){ NULL, NULL, 0, 0, 0 };
-	m->emptied = false;
+	m->emptied = m->lived = m->ended = false;
+	objects_stale(&s->objects, m->is.pid);
 	if (!t)
 		return NULL;
 	if (!parent) {
@@ -83,14 +84,13 @@ static struct err *remove_member(struct site *s, struct member *m)
 	return seedling_drop(parent, t);
 }
 
-/* What is not in the new list, or as another one, and what would be nobody's child then. */
+/* In the new list, and not as another one. Its parent may be another: the old one ends here as it
+ * has there, and the kernel gives the child to the same subreaper (check_place). */
 static bool stays(const struct site *s, const struct process_list *l, const struct member *m)
 {
 	const struct process *p = process_find(l, m->is.pid);
 
-	if (!p || p->parent != m->is.parent)
-		return false;
-	return m == site_root(s) || !process_is_another(&m->is, p);
+	return p && (m == site_root(s) || !process_is_another(&m->is, p));
 }
 
 static struct err *remove_others(struct site *s, const struct process_list *l)
@@ -98,9 +98,7 @@ static struct err *remove_others(struct site *s, const struct process_list *l)
 	for (size_t i = s->n_members; i-- > 1;)
 		if (!stays(s, l, s->members[i]))
 			TRY(remove_member(s, s->members[i]));
-	return stays(s, l, site_root(s))
-		       ? NULL
-		       : err_new(ERR_PEER, "the root of the tree has become another process");
+	return NULL;
 }
 
 static void take_list(struct site *s, const struct process_list *l)
@@ -122,9 +120,15 @@ struct err *site_tree(struct site *s, const uint8_t *body, size_t len)
 {
 	struct process_list l;
 
+	TRY(site_keep(s, len));
 	TRY(processes_parse(s->arena, s->spec.pid, body, len, &l));
 	TRY(remove_others(s, &l));
 	take_list(s, &l);
+	return NULL;
+}
+
+struct err *site_grow(struct site *s)
+{
 	return s->built ? site_tree_make(s) : NULL;
 }
 
@@ -176,7 +180,8 @@ static struct err *prepare(struct site *s, struct member *m)
 	/* Who loses its parent while the tree is built goes where it went at the source. */
 	TRY(REMOTE(m->task, th, NULL, "set whether it is a subreaper", SYS_prctl,
 		PR_SET_CHILD_SUBREAPER, m->is.subreaper));
-	return m->is.life == MIGRATE__LIFE__LIVE ? site_prepare(s, m) : NULL;
+	m->lived = m->is.life == MIGRATE__LIFE__LIVE;
+	return m->lived ? site_prepare(s, m) : NULL;
 }
 
 static struct err *join_group(const struct member *m, bool leaders)
@@ -206,32 +211,16 @@ static struct err *check_place(const struct member *m)
 	TRY(proc_stat(a, m->is.pid, 0, &st));
 	if (st.ppid == m->is.parent && st.sid == m->is.session && st.pgrp == m->is.group)
 		return NULL;
-	return err_new(ERR_KERNEL,
-		"process %d is a child of %d, in session %d and group %d, and not of %d, in %d and "
-		"%d",
-		m->is.pid, st.ppid, st.sid, st.pgrp, m->is.parent, m->is.session, m->is.group);
+	return err_hint(
+		err_new(ERR_KERNEL,
+			"process %d is a child of %d, in session %d and group %d, and not of %d, "
+			"in %d and %d",
+			m->is.pid, st.ppid, st.sid, st.pgrp, m->is.parent, m->is.session,
+			m->is.group),
+		"send it again");
 }
 
-struct err *site_tree_make(struct site *s)
-{
-	for (size_t i = 0; i < s->n_members; i++) {
-		struct member *m = s->members[i];
-
-		if (m->task)
-			continue;
-		TRY_IN(i ? make_child(s, m) : make_root(s), "make process %d", m->is.pid);
-		TRY_IN(prepare(s, m), "process %d", m->is.pid);
-	}
-	for (size_t i = 0; i < s->n_members; i++)
-		TRY(join_group(s->members[i], true));
-	for (size_t i = 0; i < s->n_members; i++)
-		TRY(join_group(s->members[i], false));
-	for (size_t i = 0; i < s->n_members; i++)
-		TRY(check_place(s->members[i]));
-	return NULL;
-}
-
-/* ---- the ends ---- */
+/* ---- zombies, and who is not to be seen ---- */
 
 static struct err *check_zombie(pid_t pid)
 {
@@ -249,12 +238,46 @@ static struct err *settle_one(struct site *s, struct member *m)
 
 	if (!t || m->is.life == MIGRATE__LIFE__LIVE)
 		return NULL;
+	if (s->spec.leaving)
+		s->spec.leaving(s->spec.arg, m->is.pid);
 	m->task = NULL;
+	m->ended = true;
 	if (m->is.life == MIGRATE__LIFE__GONE)
 		return seedling_drop(parent, t);
 	TRY(seedling_end(parent, t, m->is.status));
 	return check_zombie(m->is.pid);
 }
+
+/* Who lived here already: only its end gives its children to those who have them at the source. */
+static struct err *end_lived(struct site *s)
+{
+	for (size_t i = s->n_members; i-- > 1;)
+		if (s->members[i]->lived)
+			TRY(settle_one(s, s->members[i]));
+	return NULL;
+}
+
+struct err *site_tree_make(struct site *s)
+{
+	for (size_t i = 0; i < s->n_members; i++) {
+		struct member *m = s->members[i];
+
+		if (m->task || m->ended)
+			continue;
+		TRY_IN(i ? make_child(s, m) : make_root(s), "make process %d", m->is.pid);
+		TRY_IN(prepare(s, m), "process %d", m->is.pid);
+	}
+	for (size_t i = 0; i < s->n_members; i++)
+		TRY(join_group(s->members[i], true));
+	for (size_t i = 0; i < s->n_members; i++)
+		TRY(join_group(s->members[i], false));
+	TRY(end_lived(s));
+	for (size_t i = 0; i < s->n_members; i++)
+		TRY(check_place(s->members[i]));
+	return NULL;
+}
+
+/* ---- the ends ---- */
 
 struct err *site_tree_settle(struct site *s)
 {

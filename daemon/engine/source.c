@@ -180,6 +180,7 @@ static struct err *rehearse(void *ctx)
 
 	TRY(capture_running(&s->tree, &settled, &s->sent));
 	TRY(rehearse_stopped(s));
+	source_check_groups(s);
 	TRY(source_network_plan(s));
 	s->out->stats.objects = s->sent.objects.n;
 	if (!s->io->stream) {

@@ -30,7 +30,7 @@ struct source {
 	struct task *task;              /* the root */
 	struct source_member **members; /* the root first; also those that are gone */
 	size_t n_members, cap_members;
-	uint32_t generations; /* of all of them */
+	uint32_t generations;       /* of all of them */
 	struct source_member *main; /* whose pages go by the fastest way */
 	const uint8_t *list;        /* of processes, as the peer has it; in list_of */
 	size_t list_len;
@@ -121,6 +121,8 @@ const struct state_row *destination_rows(size_t *n);
 /* source_hold.c */
 /* It moves into a group of its own, below the one that it is in. UNSUPPORTED without cgroup v2. */
 struct err *source_join_group(struct source *s) must_check;
+/* Refuses a tree that cannot be held together, or not be put back as it was. */
+void source_check_groups(struct source *s);
 /* The same for those that were not there then. Held. UNSUPPORTED for several without cgroup v2. */
 struct err *source_join_rest(struct source *s) must_check;
 /* Freezes that group, if there is one and the process is still in it. Idempotent. */

@@ -8,11 +8,48 @@
 
 #include "engine/source.h"
 
+/* All of them come back into the one that the root is in, should they stay. */
+static struct err *check_home(const struct source *s, const struct task *t, const char *home)
+{
+	autofree char *dir = NULL;
+
+	TRY(freezer_current(t->pid, &dir));
+	if (strcmp(dir, home) == 0 || (s->freezer.dir && strcmp(dir, s->freezer.dir) == 0))
+		return NULL;
+	return err_hint(
+		err_new(ERR_UNSUPPORTED, "process %d is in control group %s, process %d in %s",
+			s->opt->pid, home, t->pid, dir),
+		"only processes of one control group move together");
+}
+
+void source_check_groups(struct source *s)
+{
+	autofree char *home = NULL;
+	struct err *e = freezer_current(s->opt->pid, &home);
+
+	if (e && !source_next(s, s->members[0])) {
+		err_free(e); /* one alone can be held without */
+		return;
+	}
+	for (struct source_member *m = NULL; !e && (m = source_next(s, m));) {
+		e = check_home(s, m->task, home);
+		if (e && source_member_ended(s, m)) {
+			err_free(e);
+			e = NULL;
+		}
+	}
+	if (e)
+		notes_refuse(&s->out->notes, err_in(e, "several processes must be held together"));
+}
+
 /* The group in which it will be held. It moves in while it still runs: that takes the kernel 10 ms
  * and more (it waits for all processors), and freezing the group later takes microseconds. */
 static struct err *join(struct source *s, const struct task *t)
 {
-	struct err *e = freezer_join(&s->freezer, t->pid);
+	struct err *e = s->freezer.home ? check_home(s, t, s->freezer.home) : NULL;
+
+	if (!e)
+		e = freezer_join(&s->freezer, t->pid);
 	autoerr struct err *gone = e && t != s->task ? task_check_alive(t) : NULL;
 
 	if (!gone)
@@ -46,8 +83,10 @@ struct err *source_join_rest(struct source *s)
 		autofree char *dir = NULL;
 
 		TRY(freezer_current(s->tree.v[i]->pid, &dir));
-		if (strcmp(dir, s->freezer.dir) != 0)
-			TRY(freezer_join(&s->freezer, s->tree.v[i]->pid));
+		if (strcmp(dir, s->freezer.dir) == 0)
+			continue;
+		TRY(check_home(s, s->tree.v[i], s->freezer.home));
+		TRY(freezer_join(&s->freezer, s->tree.v[i]->pid));
 	}
 	return NULL;
 }

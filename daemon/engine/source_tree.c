@@ -109,6 +109,7 @@ void source_tree_fini(struct source *s)
 static void lose(struct source *s, struct source_member *m)
 {
 	m->gone = true;
+	objects_stale(&s->sent.objects, m->task->pid); /* the number may be another one's soon */
 	forget_memory(s, m);
 	spaces_unsettle(s);
 	if (s->main == m) {
@@ -430,7 +431,7 @@ static void renew(struct source *s, struct source_member *m)
 	m->generation = ++s->generations;
 	m->told = false;
 	forget_memory(s, m);
-	objects_forget(&s->sent.objects, m->task->pid);
+	objects_stale(&s->sent.objects, m->task->pid);
 }
 
 struct err *source_tree_renew(struct source *s)

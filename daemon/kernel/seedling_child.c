@@ -286,6 +286,8 @@ struct err *seedling_end(struct task *parent, struct task *t, int status)
 {
 	autotask struct task *dying = t;
 
+	while (dying->n_threads > 1)
+		TRY(seedling_thread_end(dying, dying->threads[dying->n_threads - 1]->tid));
 	TRY(end_as(dying, status));
 	dying->remote->kill_on_free = false; /* its parent is not to wait for it */
 	dying->held = false;

@@ -291,9 +291,7 @@ static struct err *hold_once(struct tree *t, struct deadline d)
 
 struct err *tree_hold(struct tree *t, struct deadline d)
 {
-	bool alone = t->n == 1 && t->v[0]->held;
-
-	if (alone || (t->n > 1 && held(t)))
+	if (held(t))
 		return NULL;
 	for (int64_t us = TRY_US;; us *= 2) {
 		struct err *e = hold_once(t, deadline_min(d, deadline_in(us)));
