@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -253,6 +254,12 @@ static struct err *send_collected(
 	return outgoing_send(s, last);
 }
 
+/* Children that nobody waits for are counted nowhere. */
+static bool ignores_children(const struct proc_status *status)
+{
+	return status->sig_ignored >> (SIGCHLD - 1) & 1;
+}
+
 /* Whether children have come and gone since the last round, whom nobody has seen. */
 static void look_for_forks(struct source *s)
 {
@@ -261,10 +268,14 @@ static void look_for_forks(struct source *s)
 	for (struct source_member *m = NULL; (m = source_next(s, m));) {
 		autoarena struct arena *a = arena_new();
 		struct proc_stat st;
+		struct proc_status status;
 		autoerr struct err *e = proc_stat(a, m->task->pid, 0, &st);
+		autoerr struct err *e2 = proc_status(a, m->task->pid, 0, &status);
 
-		if (!e)
-			faults += st.child_faults;
+		if (e || e2)
+			continue;
+		faults += st.child_faults;
+		s->forks |= ignores_children(&status);
 	}
 	if (s->child_faults != faults && s->round.number)
 		s->forks = true;

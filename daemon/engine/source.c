@@ -3,12 +3,14 @@
 #include "engine/source.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "engine/clocks.h"
 #include "engine/facts.h"
 #include "engine/hook.h"
@@ -88,6 +90,7 @@ static struct err *track(struct source *s, struct source_member *m)
 	TRY(proc_stat(a, m->task->pid, 0, &st));
 	m->start_stack = st.start_stack;
 	m->told = true;
+	TRY(io_open(arena_printf(a, "/proc/%d/mem", m->task->pid), O_RDONLY, &m->mm_fd));
 	TRY(dirty_none.open(m->task, &m->everything));
 	return s->ops->open(m->task, &m->dirty);
 }

@@ -51,6 +51,7 @@ static void close_trackers(struct source *s, struct source_member *m)
 static void forget_memory(struct source *s, struct source_member *m)
 {
 	close_trackers(s, m);
+	fd_closep(&m->mm_fd);
 	snapshot_fini(&m->layout_of);
 	snapshot_init(&m->layout_of, &s->out->notes, s->cache);
 	ranges_clear(&m->fresh);
@@ -62,6 +63,7 @@ static struct source_member *member_new(struct source *s, struct task *t)
 	struct source_member *m = xcalloc(1, sizeof(*m));
 
 	m->task = t;
+	m->mm_fd = -1;
 	m->generation = ++s->generations;
 	snapshot_init(&m->layout_of, &s->out->notes, s->cache);
 	if (s->n_members == s->cap_members) {
@@ -90,6 +92,7 @@ void source_tree_fini(struct source *s)
 {
 	source_untrack(s);
 	for (size_t i = 0; i < s->n_members; i++) {
+		fd_closep(&s->members[i]->mm_fd);
 		snapshot_fini(&s->members[i]->layout_of);
 		ranges_fini(&s->members[i]->fresh);
 		free(s->members[i]);
@@ -434,21 +437,33 @@ static void renew(struct source *s, struct source_member *m)
 	objects_stale(&s->sent.objects, m->task->pid);
 }
 
+/* The address space that it had then is nobody's any more: reading ends at once (fs/proc/base.c,
+ * mem_rw), where an address that is not mapped is an error. */
+static bool is_another_program(const struct source_member *m)
+{
+	char byte;
+
+	return m->mm_fd >= 0 && pread(m->mm_fd, &byte, 1, (off_t)m->start_stack) == 0;
+}
+
+static struct err *executed(const struct source_member *m)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_stat st;
+
+	TRY(proc_stat(a, m->task->pid, 0, &st));
+	return err_hint(err_new(ERR_GONE, "process %d has executed another program (%s) meanwhile",
+				m->task->pid, st.comm),
+		"send it again");
+}
+
 struct err *source_tree_renew(struct source *s)
 {
 	for (struct source_member *m = NULL; (m = source_next(s, m));) {
-		autoarena struct arena *a = arena_new();
-		struct proc_stat st;
-
-		TRY(proc_stat(a, m->task->pid, 0, &st));
-		if (m->start_stack == st.start_stack || !m->told || m->task == s->task)
+		if (!is_another_program(m))
 			continue;
-		if (has_children(s, m->task->pid))
-			return err_hint(err_new(ERR_GONE,
-						"process %d has executed another program (%s) "
-						"meanwhile",
-						m->task->pid, st.comm),
-				"send it again");
+		if (m->task == s->task || has_children(s, m->task->pid))
+			return executed(m);
 		renew(s, m);
 	}
 	return NULL;

@@ -15,6 +15,7 @@ struct source_member {
 	struct task *task;         /* the tree's */
 	bool gone;                 /* it has ended, or is in the tree no more */
 	bool told;                 /* the peer has its objects and its layout; else it came later */
+	int mm_fd;                 /* of /proc/PID/mem when it was told, -1: not yet */
 	uint64_t start_stack;      /* another program has another one */
 	uint32_t generation;       /* each has another one */
 	struct snapshot layout_of; /* holds `layout` */
