@@ -77,6 +77,7 @@ json_t *json_progress(const Migrate__Progress *p)
 	json_object_set_new(j, "comm", str(p->comm));
 	json_object_set_new(j, "host", str(p->peer));
 	json_object_set_new(j, "round", json_integer(p->round));
+	json_object_set_new(j, "processes", json_integer(p->processes));
 	json_object_set_new(j, "bytes_resident", json_integer((json_int_t)p->resident_bytes));
 	json_object_set_new(j, "bytes_sent", json_integer((json_int_t)p->bytes_sent));
 	json_object_set_new(j, "bytes_sent_frozen", json_integer((json_int_t)p->bytes_sent_frozen));
@@ -144,6 +145,7 @@ json_t *json_done(const Migrate__Done *d, const char *host)
 	json_object_set_new(j, "bytes_sent", json_integer((json_int_t)p->bytes_sent));
 	json_object_set_new(j, "bytes_resident", json_integer((json_int_t)p->resident_bytes));
 	json_object_set_new(j, "stall_ms", ms(p->stall_us));
+	json_object_set_new(j, "processes", json_integer(p->processes));
 	json_object_set_new(j, "bytes_sent_frozen", json_integer((json_int_t)p->bytes_sent_frozen));
 	json_object_set_new(j, "dirty_bytes_s", json_integer((json_int_t)p->dirty_rate_bytes_s));
 	json_object_set_new(j, "bandwidth_bytes_s", json_integer((json_int_t)p->bandwidth_bytes_s));

@@ -171,6 +171,8 @@ static void add_moved(struct text *out, const Migrate__Progress *p, const Migrat
 {
 	text_addf(out, "%d runs on ", p->pid);
 	add_plain(out, p->peer);
+	if (p->processes > 1)
+		text_addf(out, " with %u descendants", p->processes - 1);
 	/* When its answer was lost and asked for later, nobody knows. */
 	text_addf(out, p->downtime_us ? " now: downtime " : " now: downtime unknown");
 	if (p->downtime_us)
@@ -377,6 +379,7 @@ void render_status(struct text *out, const Migrate__Progress *p)
 	add_plain(out, p->comm);
 	text_addf(out, ")\nside         %s\npeer         ", p->side);
 	add_plain(out, p->peer);
+	text_addf(out, "\nprocesses    %u", p->processes);
 	text_addf(out, "\nstate        %s\nrun by       %s\nround        %u\n", p->state, p->owner,
 		p->round);
 	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {

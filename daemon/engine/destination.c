@@ -194,9 +194,8 @@ static struct err *admit_tree(const struct destination *d, const struct process_
 	autoarena struct arena *a = arena_new();
 	const struct pids pids = processes_living(a, l);
 
-	for (size_t i = 0; d->opt->on_process && i < l->n; i++)
-		if (l->v[i].life == MIGRATE__LIFE__LIVE)
-			TRY(d->opt->on_process(d->io->arg, l->v[i].uid));
+	if (d->opt->on_processes)
+		TRY(d->opt->on_processes(d->io->arg, processes_uids(a, l), pids.n));
 	if (d->io->on_tree)
 		d->io->on_tree(d->io->arg, &pids);
 	return NULL;

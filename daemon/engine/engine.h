@@ -121,8 +121,9 @@ struct receive_options {
 	uint64_t max_memory;    /* bytes that it may take here, whatever was announced; 0: any */
 	/* Asked once with what the source says it will send; an error refuses. May be NULL. */
 	struct err *(*on_begin)(void *arg, const struct incoming *what);
-	/* A process of the tree, of this real uid; an error refuses. May be NULL. */
-	struct err *(*on_process)(void *arg, uint32_t uid);
+	/* The living processes of a tree, by their real uids, whenever it has changed; an error
+	 * refuses. Not asked for one that has no descendants. May be NULL. */
+	struct err *(*on_processes)(void *arg, const uint32_t *uids, size_t n);
 	/* An address that is to come here, or that connections stand on; an error refuses. May be
 	 * NULL. */
 	struct err *(*on_address)(void *arg, const struct net_ip *ip);

@@ -57,6 +57,17 @@ struct pids processes_living(struct arena *a, const struct process_list *l)
 	return pids_sort(v, n);
 }
 
+const uint32_t *processes_uids(struct arena *a, const struct process_list *l)
+{
+	uint32_t *v = arena_array(a, l->n, sizeof(*v));
+	size_t n = 0;
+
+	for (size_t i = 0; i < l->n; i++)
+		if (l->v[i].life == MIGRATE__LIFE__LIVE)
+			v[n++] = l->v[i].uid;
+	return v;
+}
+
 /* ---- to the wire ---- */
 
 static Migrate__Process *pack_one(struct arena *a, const struct process *p)

@@ -51,6 +51,8 @@ const struct process *process_maker(const struct process_list *l, const struct p
 
 /* Those that live, ascending. */
 struct pids processes_living(struct arena *a, const struct process_list *l);
+/* Of those, the real uids, in no order. */
+const uint32_t *processes_uids(struct arena *a, const struct process_list *l);
 
 void processes_pack(
 	struct arena *a, const struct process_list *l, const uint8_t **bytes, size_t *len);

@@ -11,6 +11,7 @@
 #include "base/io.h"
 #include "base/text.h"
 #include "engine/patience.h"
+#include "engine/process_list.h"
 
 #define FILE_MAX  (1 << 20)
 #define SECOND    1000000LL
@@ -88,15 +89,20 @@ static struct err *set_seconds(void *base, const char *value, size_t offset)
 	return NULL;
 }
 
-static struct err *set_count(void *base, const char *value, size_t offset)
+static struct err *count_up_to(const char *value, uint64_t max, uint64_t *field)
 {
-	uint64_t *field = (uint64_t *)(void *)((char *)base + offset), n;
+	uint64_t n;
 
 	TRY(text_u64(value, 10, "number", &n));
-	if (n == 0 || n > COUNT_MAX)
-		return err_new(ERR_INVALID, "%s is not between 1 and %d", value, COUNT_MAX);
+	if (n == 0 || n > max)
+		return err_new(ERR_INVALID, "%s is not between 1 and %ju", value, (uintmax_t)max);
 	*field = n;
 	return NULL;
+}
+
+static struct err *set_count(void *base, const char *value, size_t offset)
+{
+	return count_up_to(value, COUNT_MAX, (uint64_t *)(void *)((char *)base + offset));
 }
 
 static struct err *set_rate(void *base, const char *value, size_t offset)
@@ -108,6 +114,17 @@ static struct err *set_rate(void *base, const char *value, size_t offset)
 		return NULL;
 	}
 	return set_count(base, value, offset);
+}
+
+static struct err *set_processes(void *base, const char *value, size_t offset)
+{
+	uint64_t *field = (uint64_t *)(void *)((char *)base + offset);
+
+	if (strcmp(value, "any") == 0) {
+		*field = 0;
+		return NULL;
+	}
+	return count_up_to(value, PROCESSES_MAX, field);
 }
 
 static struct err *set_size(void *base, const char *value, size_t offset)
@@ -231,6 +248,7 @@ static const struct key {
 	{ "max_memory_total", set_size, RECEIVE(max_total), true, false },
 	{ "max_migrations", set_count, FIELD(max_migrations), false, false },
 	{ "max_per_minute", set_rate, RECEIVE(max_per_minute), true, false },
+	{ "max_processes", set_processes, RECEIVE(max_processes), true, false },
 	{ "pages", set_pages, 0, false, false },
 	{ "sink", set_sink, 0, false, false },
 	{ "tracker", set_tracker, 0, false, false },

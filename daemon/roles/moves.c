@@ -353,6 +353,7 @@ static void post_work(struct move *v, int interrupt)
 	work.n_asker_groups = v->asker.n_groups;
 	work.users_own = c->allow_users_own;
 	work.max_memory = receive->max_memory;
+	work.max_processes = receive->max_processes;
 	work.allow_uids = uids;
 	work.allow_addresses = addresses;
 	work.allow_capabilities = receive->allow_capabilities;

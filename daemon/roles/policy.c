@@ -224,6 +224,17 @@ struct err *policy_receive(const struct receive_policy *p, uint32_t uid, uint64_
 	return NULL;
 }
 
+struct err *policy_count(const struct receive_policy *p, size_t n)
+{
+	if (!p->max_processes || n <= p->max_processes)
+		return NULL;
+	return err_hint(
+		err_new(ERR_DENIED,
+			"it is %zu processes with its descendants, %ju may come here at once", n,
+			(uintmax_t)p->max_processes),
+		"see max_processes in migrated.conf of the destination");
+}
+
 struct err *policy_rebuilt(const struct receive_policy *p, const struct rights *r)
 {
 	for (size_t i = 0; i < r->n_uids; i++)

@@ -46,7 +46,8 @@ char *ip_set_text(const struct ip_set *s) must_check;
 struct receive_policy {
 	bool allow; /* at all */
 	bool allow_capabilities;
-	uint64_t max_memory;     /* bytes of one process; 0: no limit */
+	uint64_t max_memory;     /* bytes of one process with its descendants; 0: no limit */
+	uint64_t max_processes;  /* of one that comes, itself counted; 0: no limit */
 	uint64_t max_total;      /* of all that are coming in from it; 0: no limit */
 	uint64_t max_incoming;   /* at once */
 	uint64_t max_per_minute; /* that begin; 0: no limit */
@@ -109,6 +110,8 @@ struct err *policy_send(
 	const struct asker *who, bool users_own, const struct subject *s) must_check;
 /* What the peer announces. */
 struct err *policy_receive(const struct receive_policy *p, uint32_t uid, uint64_t bytes) must_check;
+/* May so many processes come here as one migration? */
+struct err *policy_count(const struct receive_policy *p, size_t n) must_check;
 /* May an address come here with a process of that peer, or its connections stand on it? */
 struct err *policy_address(const struct receive_policy *p, const struct net_ip *ip) must_check;
 /* What was rebuilt from what the peer sent. */

@@ -80,6 +80,7 @@ void worker_fill_progress(
 	p->pid = w->pid;
 	p->comm = worker_text(w->comm);
 	p->peer = w->work->peer;
+	p->processes = (uint32_t)w->pids.n;
 	p->round = s->round;
 	p->resident_bytes = s->resident_bytes;
 	p->bytes_sent = s->bytes_sent;
@@ -447,11 +448,9 @@ static struct err *on_address(void *arg, const struct net_ip *ip)
 	return worker_check_address(arg, ip);
 }
 
-static struct err *on_process(void *arg, uint32_t uid)
+static struct err *on_processes(void *arg, const uint32_t *uids, size_t n)
 {
-	const struct worker *w = arg;
-
-	return policy_receive(&w->policy, uid, 0);
+	return worker_check_processes(arg, uids, n);
 }
 
 static void run_receive(struct worker *w, const struct engine_io *io, struct engine_outcome *out)
@@ -464,7 +463,7 @@ static void run_receive(struct worker *w, const struct engine_io *io, struct eng
 		.sink = strcmp(w->work->sink, "auto") == 0 ? NULL : w->work->sink,
 		.max_memory = w->work->max_memory,
 		.on_begin = on_begin,
-		.on_process = on_process,
+		.on_processes = on_processes,
 		.on_address = on_address,
 	};
 	struct receive_options with_group = opt;
@@ -475,6 +474,7 @@ static void run_receive(struct worker *w, const struct engine_io *io, struct eng
 		e = ip_set_parse(&w->policy.addresses, w->work->allow_addresses);
 	w->policy.allow = true; /* the monitor would not have let it in */
 	w->policy.max_memory = w->work->max_memory;
+	w->policy.max_processes = w->work->max_processes;
 	w->policy.allow_capabilities = w->work->allow_capabilities;
 	if (!e)
 		e = place_make(&place, w->work->cgroup_dir);

@@ -18,7 +18,7 @@ struct worker {
 	struct receive_policy policy;
 	char *id, *comm; /* owned; NULL until they are known */
 	int32_t pid;
-	struct pids pids; /* owned; all of the tree, as far as it is known */
+	struct pids pids;         /* owned; all of the tree, as far as it is known */
 	const char *carrier;      /* of the stream, for status; NULL: there is none */
 	struct engine_stats seen; /* the last that the engine reported */
 	int64_t said_us;
@@ -90,3 +90,6 @@ struct err *worker_why(void *arg, struct err *cancelled) must_check;
 struct err *worker_check_rights(const struct worker *w, const char *event) must_check;
 /* receive_options.on_address. Of many that are denied the log names the first. */
 struct err *worker_check_address(struct worker *w, const struct net_ip *ip) must_check;
+/* receive_options.on_processes. */
+struct err *worker_check_processes(
+	const struct worker *w, const uint32_t *uids, size_t n) must_check;

@@ -195,3 +195,18 @@ struct err *worker_check_address(struct worker *w, const struct net_ip *ip)
 	w->address_denied = w->address_denied || e;
 	return e;
 }
+
+static struct err *admit_all(const struct worker *w, const uint32_t *uids, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		TRY(policy_receive(&w->policy, uids[i], 0));
+	return policy_count(&w->policy, n);
+}
+
+struct err *worker_check_processes(const struct worker *w, const uint32_t *uids, size_t n)
+{
+	struct err *e = admit_all(w, uids, n);
+
+	audit_denied(w, e);
+	return e;
+}

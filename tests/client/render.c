@@ -81,13 +81,18 @@ static void moved(void **state unused_arg)
 {
 	Migrate__Progress p = progress();
 	Migrate__Done d = MIGRATE__DONE__INIT;
-	autotext struct text t = { 0 };
+	autotext struct text t = { 0 }, tree = { 0 };
 
 	d.last = &p;
 	d.outcome = (char *)"moved";
 	render_done(&t, &d, HERE_GONE);
 	IS(t, "4242 runs on host-b now: downtime 3.1 ms, 3 rounds, 1.42 s in all, 540.0 MiB sent "
 	      "(512.0 MiB resident)\n");
+	p.processes = 13;
+	render_done(&tree, &d, HERE_GONE);
+	IS(tree, "4242 runs on host-b with 12 descendants now: downtime 3.1 ms, 3 rounds, 1.42 s "
+		 "in all, "
+		 "540.0 MiB sent (512.0 MiB resident)\n");
 }
 
 static void moved_with_network(void **state unused_arg)

@@ -64,6 +64,7 @@ static void every_key(void **state unused_arg)
 				   "max_memory_total = 32G\n"
 				   "max_incoming = 8\n"
 				   "max_per_minute = 9\n"
+				   "max_processes = 4096\n"
 				   "allow_receive = no\n"
 				   "pages = copy\n"
 				   "tracker = soft\n"
@@ -94,6 +95,7 @@ static void every_key(void **state unused_arg)
 	assert_true(c.receive.max_total == 32ULL << 30);
 	assert_int_equal(c.receive.max_incoming, 8);
 	assert_int_equal(c.receive.max_per_minute, 9);
+	assert_int_equal(c.receive.max_processes, 4096);
 	assert_false(c.receive.allow);
 	assert_true(uid_set_has(&c.receive.uids, 0));
 	assert_true(uid_set_has(&c.receive.uids, 1999));
@@ -130,6 +132,8 @@ static void errors(void **state unused_arg)
 		{ "sink = pump", "pump" },
 		{ "pages = steal", "steal" },
 		{ "max_memory = much", "size" },
+		{ "max_processes = 4097", "between 1 and 4096" },
+		{ "max_processes = 0", "between 1 and 4096" },
 		{ "max_memory = 99999999999999999999", "size" },
 		{ "= 5", "unknown key" },
 		{ "[peer", "line 1: \"[peer\" is no section" },

@@ -155,6 +155,10 @@ static void peers(void **state unused_arg)
 	uids[2] = 0;
 	assert_error(policy_rebuilt(&p, &r), ERR_DENIED, "uid 0");
 	uids[2] = 1000;
+	assert_null(policy_count(&p, 4096));
+	p.max_processes = 2;
+	assert_null(policy_count(&p, 2));
+	assert_error(policy_count(&p, 3), ERR_DENIED, "3 processes");
 	p.allow = false;
 	assert_error(policy_receive(&p, 1000, 1), ERR_DENIED, "from your host");
 	uid_set_fini(&p.uids);
