@@ -91,7 +91,7 @@ void outgoing_add(struct outgoing *o, const struct vma_work *w)
 			o->bytes += w->runs.v[i].pages * PAGE_BYTES;
 }
 
-void outgoing_add_part(struct outgoing *o, const struct shared_part *part, uint64_t gap)
+void outgoing_add_part(struct outgoing *o, const struct shared_part *part)
 {
 	struct shared_part *last = o->n_parts ? &o->parts[o->n_parts - 1] : NULL;
 	struct shared_part add = *part;
@@ -100,7 +100,7 @@ void outgoing_add_part(struct outgoing *o, const struct shared_part *part, uint6
 		uint64_t behind = last->offset + last->bytes, end = add.offset + add.bytes;
 
 		/* Ends of data need not be ends of pages: none may come in two parts. */
-		if (add.offset <= behind + gap) {
+		if (add.offset <= behind) {
 			last->bytes = MAX(end, behind) - last->offset;
 			o->bytes += MAX(end, behind) - behind;
 			return;

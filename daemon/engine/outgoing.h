@@ -44,9 +44,7 @@ void outgoing_untangle(struct page_runs *runs);
 void outgoing_add(struct outgoing *o, const struct vma_work *w);
 /* A range of a shared memory object, in ascending order for each object. Up to `gap` bytes between
  * it and the one before may travel with it. */
-void outgoing_add_part(struct outgoing *o, const struct shared_part *part, uint64_t gap);
-/* Holes of shared memory that are no longer are not worth a part of their own. */
-#define OUTGOING_HOLE_BYTES (4ULL << 20)
+void outgoing_add_part(struct outgoing *o, const struct shared_part *part);
 
 /* So much, not among what was added, has gone over the control stream: it counts, and time and
  * bandwidth are as for the rest. */

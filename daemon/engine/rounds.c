@@ -254,34 +254,6 @@ static struct err *send_collected(
 	return outgoing_send(s, last);
 }
 
-/* Children that nobody waits for are counted nowhere. */
-static bool ignores_children(const struct proc_status *status)
-{
-	return status->sig_ignored >> (SIGCHLD - 1) & 1;
-}
-
-/* Whether children have come and gone since the last round, whom nobody has seen. */
-static void look_for_forks(struct source *s)
-{
-	uint64_t faults = 0;
-
-	for (struct source_member *m = NULL; (m = source_next(s, m));) {
-		autoarena struct arena *a = arena_new();
-		struct proc_stat st;
-		struct proc_status status;
-		autoerr struct err *e = proc_stat(a, m->task->pid, 0, &st);
-		autoerr struct err *e2 = proc_status(a, m->task->pid, 0, &status);
-
-		if (e || e2)
-			continue;
-		faults += st.child_faults;
-		s->forks |= ignores_children(&status);
-	}
-	if (s->child_faults != faults && s->round.number)
-		s->forks = true;
-	s->child_faults = faults;
-}
-
 static struct err *round_pages(struct source *s, struct loads *l)
 {
 	struct space_work *spaces;
@@ -291,9 +263,10 @@ static struct err *round_pages(struct source *s, struct loads *l)
 	TRY(collect_tree(s, l));
 	if (!l->n || l->v[l->n - 1].of != s->main)
 		return err_new(ERR_GONE, "process %d has ended", s->main->task->pid);
-	look_for_forks(s);
 	TRY(spaces_open(s, &spaces, &n_spaces));
-	e = send_collected(s, l, spaces, n_spaces);
+	e = spaces_watch(s, spaces, n_spaces);
+	if (!e)
+		e = send_collected(s, l, spaces, n_spaces);
 	spaces_close(spaces, n_spaces);
 	return e;
 }

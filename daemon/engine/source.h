@@ -51,8 +51,7 @@ struct source {
 	struct space_seen *spaces;
 	size_t n_spaces;
 	struct precopy_round round;
-	bool forks;             /* it has had children that are no more */
-	uint64_t child_faults;  /* as it was counted for that */
+	bool unseen_writers;    /* of shared memory, since the last look */
 	struct arena *work_of;  /* of the round that goes on */
 	bool untrusted;         /* the last look may have missed writes: everything goes again */
 	bool next_untrusted;    /* this one */

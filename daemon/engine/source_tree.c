@@ -56,6 +56,7 @@ static void forget_memory(struct source *s, struct source_member *m)
 	snapshot_init(&m->layout_of, &s->out->notes, s->cache);
 	ranges_clear(&m->fresh);
 	m->layout = NULL;
+	m->looked_at = false;
 }
 
 static struct source_member *member_new(struct source *s, struct task *t)

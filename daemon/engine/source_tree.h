@@ -23,6 +23,8 @@ struct source_member {
 	struct ranges fresh;       /* what the peer has mapped anew by the last LAYOUT */
 	struct dirty *dirty;       /* NULL: it came later, and all of it goes */
 	struct dirty *everything;  /* of dirty_none: all pages that exist */
+	uint64_t child_faults;     /* of children that it has waited for (unseen.h) */
+	bool looked_at;            /* by its tracker, when shared memory was looked at last */
 	bool direct_io;            /* has had a descriptor with O_DIRECT: it is looked at stopped */
 };
 

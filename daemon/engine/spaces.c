@@ -7,10 +7,18 @@
 #include <unistd.h>
 
 #include "engine/source.h"
+#include "engine/unseen.h"
 
 /* Kernels before 6.13 stamp files with the time of the last tick, 10 ms at worst: a stamp younger
  * than this cannot tell a write that follows. */
 #define STAMP_SETTLED_NS 20000000
+
+/* A store through a mapping changes a time stamp, when the page is not writable yet; so does one
+ * that a tracker sees. A second mapping without a descriptor (mremap(2) with an old size of 0),
+ * which comes and goes between two looks, leaves no other trace. So many bytes are compared in each
+ * round for its sake, in up to 20 ms; more would make rounds and the freeze grow with the size of
+ * memory that is hardly written. */
+#define CERTAIN_BYTES (64ULL << 20)
 
 static struct space_seen *seen_of(struct source *s, uint64_t space)
 {
@@ -37,13 +45,12 @@ static bool settled(const struct timespec *t)
 	return clock_real_ns() - ((int64_t)t->tv_sec * 1000000000 + t->tv_nsec) > STAMP_SETTLED_NS;
 }
 
-/* Remembers the object as it is now; tells whether all of it must be sent. */
+/* Remembers the object as it is now; tells whether it may have changed since. */
 static bool stamps_changed(struct space_seen *seen, const struct shm_space *sp)
 {
-	bool changed = !seen->settled || seen->bytes != sp->bytes ||
-		       !same_time(&seen->mtime, &sp->mtime) || !same_time(&seen->ctime, &sp->ctime);
+	bool changed = !seen->settled || !same_time(&seen->mtime, &sp->mtime) ||
+		       !same_time(&seen->ctime, &sp->ctime);
 
-	seen->bytes = sp->bytes;
 	seen->mtime = sp->mtime;
 	seen->ctime = sp->ctime;
 	seen->settled = settled(&sp->mtime) && settled(&sp->ctime);
@@ -53,7 +60,7 @@ static bool stamps_changed(struct space_seen *seen, const struct shm_space *sp)
 void spaces_unsettle(struct source *s)
 {
 	for (size_t i = 0; i < s->n_spaces; i++)
-		s->spaces[i].settled = false;
+		s->spaces[i].lost = true;
 }
 
 void spaces_compare(struct source *s, const struct source_member *m, const struct layout *now)
@@ -65,66 +72,55 @@ void spaces_compare(struct source *s, const struct source_member *m, const struc
 	layout_lost_spaces(m->layout, now, &lost);
 	for (size_t i = 0; i < s->n_spaces; i++)
 		if (ranges_contain(&lost, s->spaces[i].space))
-			s->spaces[i].settled = false;
+			s->spaces[i].lost = true;
 }
 
-/* What is behind its end, where it was longer, goes as a hole. */
-static void add_range(
-	struct outgoing *o, const struct shm_space *sp, const struct range *r, uint64_t gap)
+static void add_range(struct outgoing *o, const struct shm_space *sp, const struct range *r)
 {
 	if (r->start < r->end)
-		outgoing_add_part(o,
-			&(struct shared_part){ sp->space, sp->fd, r->start, r->end - r->start },
-			gap);
-}
-
-static struct err *drop_all(struct source *s, const struct shm_space *sp)
-{
-	struct pages_stats st = { 0 };
-
-	if (!sp->bytes)
-		return NULL;
-	return peer_reason(
-		&s->peer, pages_send_drop(&s->peer.ch, sp->space, 0, PAGE_UP(sp->bytes), &st));
-}
-
-/* Holes stay holes: only what SEEK_DATA finds. */
-static struct err *plan_all(struct outgoing *o, const struct shm_space *sp)
-{
-	off_t data = 0, hole;
-
-	while ((data = lseek(sp->fd, data, SEEK_DATA)) >= 0) {
-		hole = lseek(sp->fd, data, SEEK_HOLE);
-		if (hole < 0)
-			return err_errno(errno, "find holes of shared memory");
-		add_range(o, sp,
-			&(struct range){ PAGE_DOWN((uint64_t)data), PAGE_UP((uint64_t)hole) },
-			OUTGOING_HOLE_BYTES);
-		data = hole;
-	}
-	return errno == ENXIO ? NULL : err_errno(errno, "find data of shared memory");
+		outgoing_add_part(
+			o, &(struct shared_part){ sp->space, sp->fd, r->start, r->end - r->start });
 }
 
 static void plan_ranges(
 	struct outgoing *o, const struct shm_space *sp, const struct ranges *ranges, uint64_t limit)
 {
 	for (size_t i = 0; i < ranges->n; i++)
-		add_range(o, sp,
-			&(struct range){ ranges->v[i].start, MIN(ranges->v[i].end, limit) }, 0);
+		add_range(
+			o, sp, &(struct range){ ranges->v[i].start, MIN(ranges->v[i].end, limit) });
 }
 
-static struct err *plan_tracked(
-	struct source *s, struct space_seen *seen, struct space_work *w, struct outgoing *o)
-{
-	bool first = !seen->sent;
+struct outlining {
+	struct source *s;
+	struct space_work *w;
+};
 
-	if (!stamps_changed(seen, &w->space)) {
-		plan_ranges(o, &w->space, &w->dirty, PAGE_UP(w->space.bytes));
-		return NULL;
-	}
-	if (!first)
-		TRY(drop_all(s, &w->space));
-	return plan_all(o, &w->space);
+static struct err *on_outline(void *arg, uint64_t offset, uint64_t bytes, bool hole)
+{
+	struct outlining *l = arg;
+	struct pages_stats st = { 0 };
+
+	if (hole)
+		return peer_reason(&l->s->peer,
+			pages_send_drop(&l->s->peer.ch, l->w->space.space, offset, bytes, &st));
+	ranges_add(&l->w->dirty, offset, offset + bytes);
+	return NULL;
+}
+
+/* What was written, and where holes have come or gone (MADV_REMOVE): that no tracker sees, but it
+ * changes time stamps. */
+static struct err *plan_tracked(struct source *s, struct space_seen *seen, struct space_work *w,
+	bool changed, struct outgoing *o)
+{
+	struct outlining l = { s, w };
+
+	if (changed)
+		TRY(shm_sums_outline(&seen->sums, w->space.fd, w->space.bytes, on_outline, &l));
+	plan_ranges(o, &w->space, &w->dirty, PAGE_UP(w->space.bytes));
+	/* They are sent as they are then, and may be as they were at the next look. */
+	for (size_t i = 0; i < w->dirty.n; i++)
+		shm_sums_forget(seen->sums, w->dirty.v[i].start, w->dirty.v[i].end);
+	return NULL;
 }
 
 struct comparing {
@@ -156,7 +152,7 @@ static struct err *plan_changed(
 {
 	struct comparing *c = arg;
 
-	add_range(c->o, c->space, &(struct range){ offset, offset + bytes }, 0);
+	add_range(c->o, c->space, &(struct range){ offset, offset + bytes });
 	return NULL;
 }
 
@@ -165,10 +161,6 @@ static struct err *plan_compared(
 {
 	struct comparing c = { s, &w->space, o };
 
-	if (seen->sent && !seen->sums)
-		TRY(drop_all(s, &w->space));
-	/* Should it be closed, time stamps begin anew. */
-	seen->settled = false;
 	return shm_sums_update(&seen->sums, w->space.fd, w->space.bytes,
 		s->task->held ? plan_changed : send_looked_at, &c);
 }
@@ -211,16 +203,8 @@ static void add_space(
 	(*v)[(*n)++] = (struct space_work){ .space = *sp };
 }
 
-/* Whoever writes to an object and ends between two looks was seen by nobody. Where processes come
- * and go, objects are compared, as those are that are open. */
-static bool anybody_may_write(const struct source *s)
-{
-	return s->forks || source_next(s, s->members[0]);
-}
-
 struct err *spaces_open(struct source *s, struct space_work **ret, size_t *n)
 {
-	const bool anybody = anybody_may_write(s);
 	size_t cap = 0;
 
 	*ret = NULL;
@@ -245,9 +229,30 @@ struct err *spaces_open(struct source *s, struct space_work **ret, size_t *n)
 		for (size_t i = 0; i < n_spaces; i++)
 			add_space(s->work_of, ret, n, &cap, &spaces[i]);
 	}
-	for (size_t i = 0; i < *n; i++)
-		(*ret)[i].space.open |= anybody;
 	return NULL;
+}
+
+/* Whose parent has ended is no child of the tree any more, and may have its memory for ever. */
+static struct err *check_left(struct source *s, const struct space_work *w, size_t n)
+{
+	autoarena struct arena *a = arena_new();
+	struct shm_space *v = arena_array(a, n, sizeof(*v));
+	struct capture_priv p;
+	struct capture c;
+
+	for (size_t i = 0; i < n; i++)
+		v[i] = w[i].space;
+	capture_context(&c, &p, s->task, &s->members[0]->layout_of);
+	TRY(shm_check_left(&c, v, n));
+	return source_blocked(s);
+}
+
+struct err *spaces_watch(struct source *s, const struct space_work *w, size_t n)
+{
+	const struct unseen u = n ? unseen_look(s) : (struct unseen){ false, false };
+
+	s->unseen_writers = u.writers;
+	return u.ended && s->round.number && !s->task->held ? check_left(s, w, n) : NULL;
 }
 
 void spaces_add_runs(
@@ -268,8 +273,43 @@ void spaces_add_runs(
 	}
 }
 
+/* What is sent for the first time is summed where that may be needed: of several processes one may
+ * start another at any time. */
+static bool wants_sums(const struct source *s, const struct shm_space *sp)
+{
+	return sp->bytes <= CERTAIN_BYTES || source_next(s, s->members[0]);
+}
+
+/* *certain: bytes that may still be compared for certainty in this round. */
+static bool must_compare(const struct source *s, const struct space_seen *seen,
+	const struct shm_space *sp, bool changed, uint64_t *certain)
+{
+	if (sp->open || seen->lost || s->unseen_writers || seen->bytes != sp->bytes)
+		return true;
+	if (!changed || (!(sp->space & VMA_SYSV) && sp->bytes > *certain))
+		return false;
+	*certain -= MIN(*certain, sp->bytes);
+	return true;
+}
+
+static struct err *plan(struct source *s, struct space_seen *seen, struct space_work *w,
+	uint64_t *certain, struct outgoing *o)
+{
+	const struct shm_space *sp = &w->space;
+	bool changed = stamps_changed(seen, sp);
+	bool compare = seen->sent ? must_compare(s, seen, sp, changed, certain)
+				  : sp->open || wants_sums(s, sp);
+
+	/* What was written through mappings that came and went is not known when it is closed. */
+	seen->lost = sp->open;
+	seen->bytes = sp->bytes;
+	return compare ? plan_compared(s, seen, w, o) : plan_tracked(s, seen, w, changed, o);
+}
+
 struct err *spaces_plan(struct source *s, struct space_work *w, size_t n, struct outgoing *o)
 {
+	uint64_t certain = CERTAIN_BYTES;
+
 	for (size_t i = 0; i < n; i++) {
 		struct space_seen *seen = seen_of(s, w[i].space.space);
 
@@ -277,8 +317,7 @@ struct err *spaces_plan(struct source *s, struct space_work *w, size_t n, struct
 			continue;
 		if (!seen)
 			seen = seen_new(s, w[i].space.space);
-		TRY(w[i].space.open ? plan_compared(s, seen, &w[i], o)
-				    : plan_tracked(s, seen, &w[i], o));
+		TRY(plan(s, seen, &w[i], &certain, o));
 		seen->sent = true;
 	}
 	return NULL;

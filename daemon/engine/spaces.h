@@ -2,9 +2,11 @@
 /*
  * Shared memory objects of the source, round by round. They go by offset, once, whoever maps them.
  *
- * An object that the process has open is compared block by block (kinds/shm_sums.c). One that lives
- * by its mappings alone changes through them: the tracker tells, as long as they stay. When one of
- * them has gone, so may have its last writes: all of the object is sent again.
+ * An object that the process has open is compared page by page (kinds/shm_sums.c). One that lives
+ * by its mappings alone changes through them: the tracker tells. It is compared all the same, when
+ * one of the mappings has gone, and its last writes with it, when somebody who is not tracked may
+ * have written (unseen.h), and when it is small and may have changed. What there are no sums of is
+ * sent again then.
  */
 #pragma once
 
@@ -22,7 +24,8 @@ struct space_seen {
 	bool sent; /* the peer has some of it */
 	struct timespec mtime, ctime;
 	bool settled;          /* its time stamps were old enough to tell a later write */
-	struct shm_sums *sums; /* only of objects that are open */
+	bool lost;             /* it may have been written where no tracker looks */
+	struct shm_sums *sums; /* NULL: it was never compared */
 };
 
 /* What a round has to look at. */
@@ -36,6 +39,9 @@ void spaces_compare(struct source *s, const struct source_member *m, const struc
 /* Somebody who may have written to any of them is gone. */
 void spaces_unsettle(struct source *s);
 struct err *spaces_open(struct source *s, struct space_work **ret, size_t *n) must_check;
+/* Finds out whether others than the tracked processes may have written to them since the last
+ * round. One that has them and has left the tree is an error. */
+struct err *spaces_watch(struct source *s, const struct space_work *w, size_t n) must_check;
 /* Runs that the tracker found in a shared mapping. */
 void spaces_add_runs(
 	struct space_work *w, size_t n, const struct vma *v, const struct page_runs *runs);

@@ -89,6 +89,9 @@ struct shm_space {
 /* All shared memory objects the target maps or has open, with a descriptor each. Works while it
  * runs. */
 struct err *shm_spaces(struct capture *c, struct shm_space **ret, size_t *n) must_check;
+/* Refuses those objects that are in the hands of a process that is none of the target's: one that
+ * has left its tree. It looks at all processes. */
+struct err *shm_check_left(struct capture *c, const struct shm_space *v, size_t n) must_check;
 /* Ids of objects that `old` had mapped, shared, at addresses where `now` has something else or
  * nothing: what was written there last was seen by nobody. Adds [id, id + 1) each. */
 void layout_lost_spaces(const struct layout *old, const struct layout *now, struct ranges *ret);
@@ -101,6 +104,13 @@ typedef struct err *(*shm_changed_fn)(void *arg, uint64_t offset, uint8_t *data,
  * differs. What fn was told counts as known, whatever becomes of it. */
 struct err *shm_sums_update(
 	struct shm_sums **sums, int fd, uint64_t bytes, shm_changed_fn fn, void *arg) must_check;
+typedef struct err *(*shm_outline_fn)(void *arg, uint64_t offset, uint64_t bytes, bool hole);
+/* Tells what has become a hole since the last look, and what is one no more; its contents are not
+ * looked at. The same for an object that was never looked at: all of it was a hole. */
+struct err *shm_sums_outline(
+	struct shm_sums **sums, int fd, uint64_t bytes, shm_outline_fn fn, void *arg) must_check;
+/* What lies there (bytes; whole blocks of it) counts as changed at the next look. */
+void shm_sums_forget(struct shm_sums *s, uint64_t start, uint64_t end);
 void shm_sums_free(struct shm_sums *s);
 /* Whether a LAYOUT has told the peer of this object (it makes those that it does not have yet). */
 bool layout_has_space(const struct layout *l, uint64_t space);

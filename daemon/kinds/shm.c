@@ -368,16 +368,13 @@ static bool is_ours(pid_t pid)
 	       mine.st_dev == other.st_dev;
 }
 
-struct err *shm_check_outside(struct capture *c)
+static struct err *walk_outside(struct finder *f)
 {
-	struct finder found AUTO(finder_fini) = { 0 }, *f = &found;
-	DIR *d = NULL;
+	DIR *d;
 
-	TRY(find_all(c, f));
 	if (!f->n)
 		return NULL;
 	d = opendir("/proc");
-
 	if (!d)
 		return err_errno(errno, "list processes");
 	for (const struct dirent *de; (de = readdir(d));) {
@@ -388,6 +385,25 @@ struct err *shm_check_outside(struct capture *c)
 	}
 	closedir(d);
 	return NULL;
+}
+
+struct err *shm_check_outside(struct capture *c)
+{
+	struct finder f AUTO(finder_fini) = { 0 };
+
+	TRY(find_all(c, &f));
+	return walk_outside(&f);
+}
+
+struct err *shm_check_left(struct capture *c, const struct shm_space *v, size_t n)
+{
+	struct finder f = { .c = c };
+
+	TRY(shm_device(&f.dev_major, &f.dev_minor));
+	f.v = arena_array(c->arena, n, sizeof(*f.v));
+	for (size_t i = 0; i < n; i++)
+		f.v[f.n++] = (struct found){ .id = v[i].space, .path = "shared memory", .fd = -1 };
+	return walk_outside(&f);
 }
 
 /* ---- the kind ---- */
