@@ -181,11 +181,6 @@ static struct err *look(
 	return read_files(s);
 }
 
-struct err *capture_look(const struct tree *t, struct snapshot *s)
-{
-	return look(t, NULL, s);
-}
-
 static bool is_thread(const struct pids *inside, pid_t tid)
 {
 	char path[64];
@@ -346,6 +341,11 @@ static struct err *look_running(
 	}
 }
 
+struct err *capture_look(struct tree *t, struct snapshot *s)
+{
+	return look_running(t, NULL, s);
+}
+
 struct err *capture_running(struct tree *t, const struct capture_choice *which, struct snapshot *s)
 {
 	struct capture_priv p;
@@ -442,7 +442,7 @@ struct err *capture_stopped(const struct tree *t, struct snapshot *s)
 
 struct err *capture_all(const struct tree *t, struct snapshot *s)
 {
-	TRY(capture_look(t, s));
+	TRY(look(t, NULL, s));
 	capture_files(s);
 	return capture_stopped(t, s);
 }

@@ -46,8 +46,8 @@ struct err *capture_running(
 struct err *capture_stopped(const struct tree *t, struct snapshot *s) must_check;
 /* Both, for held tasks. */
 struct err *capture_all(const struct tree *t, struct snapshot *s) must_check;
-/* The descriptors alone, of tasks that run or not. */
-struct err *capture_look(const struct tree *t, struct snapshot *s) must_check;
+/* The descriptors alone, of a tree that runs and may change. */
+struct err *capture_look(struct tree *t, struct snapshot *s) must_check;
 
 /* Late kinds, of held tasks whose descriptors are those of `of`, which lives longer than s. Makes
  * no remote call. The first error ends it. */

@@ -136,18 +136,33 @@ static struct err *decide(
 	return *take || !has_connections(use, &a->ip) ? NULL : not_taken(s, a);
 }
 
-static struct err *others(struct source *s, struct snapshot *snap, const struct net_ip *ip)
-{
-	char text[NET_IP_TEXT], *who;
-	struct capture_priv p;
-	struct capture c;
+/* Does another program use the address? One of its own children may have been born during the look,
+ * so a stranger is looked for again. */
+#define STRANGER_LOOKS 5
 
-	capture_context(&c, &p, s->task, snap);
-	TRY(net_use_others(&c, ip, &who));
-	return who ? err_hint(err_new(ERR_UNSUPPORTED, "%s cannot leave: %s uses it too",
-				      net_ip_text(ip, text), who),
-			     "stop that, or give this program an address of its own")
-		   : NULL;
+static struct err *others(struct source *s, const struct net_ip *ip)
+{
+	char text[NET_IP_TEXT];
+	struct err *e = NULL;
+
+	for (unsigned i = 0; i < STRANGER_LOOKS; i++) {
+		struct snapshot snap AUTO(snapshot_fini);
+		struct capture_priv p;
+		struct capture c;
+		char *who;
+
+		snapshot_init(&snap, &s->out->notes, s->cache);
+		err_free(take(&e));
+		TRY(capture_look(&s->tree, &snap));
+		capture_context(&c, &p, s->task, &snap);
+		TRY(net_use_others(&c, ip, &who));
+		if (!who)
+			return NULL;
+		e = err_hint(err_new(ERR_UNSUPPORTED, "%s cannot leave: %s uses it too",
+				     net_ip_text(ip, text), who),
+			"stop that, or give this program an address of its own");
+	}
+	return e;
 }
 
 static void add_address(struct source_network *w, const struct net_address *a)
@@ -164,8 +179,7 @@ static bool is_listed(const struct net_ip *ip, const struct net_address *v, size
 }
 
 /* Those that come along into the list; blockers to the notes. */
-static struct err *choose_addresses(
-	struct source *s, struct snapshot *snap, const struct net_use *use)
+static struct err *choose_addresses(struct source *s, const struct net_use *use)
 {
 	struct source_network *w = &s->network;
 	struct notes *notes = &s->out->notes;
@@ -185,7 +199,7 @@ static struct err *choose_addresses(
 			is_among(&v[i].ip, s->opt->take_given, s->opt->n_take_given))
 			e = decide(s, use, &v[i], &take);
 		if (!e && take)
-			e = others(s, snap, &v[i].ip);
+			e = others(s, &v[i].ip);
 		if (e)
 			notes_refuse(notes, e);
 		else if (take && w->list.n_addresses < NETWORK_ADDRESSES_MAX)
@@ -286,7 +300,10 @@ struct err *source_network_plan(struct source *s)
 	struct source_network *w = begin(s);
 	struct net_use use;
 
-	TRY(look(s, &s->sent, &use));
+	snapshot_fini(&w->first);
+	snapshot_init(&w->first, &s->out->notes, s->cache);
+	TRY(capture_look(&s->tree, &w->first));
+	TRY(look(s, &w->first, &use));
 	w->planned = use;
 	w->any = use.n_connections || use.n_listeners || use.n_addresses || use.n_datagram ||
 		 use.n_connecting;
@@ -300,7 +317,7 @@ struct err *source_network_plan(struct source *s)
 	keep_connections(w, &use);
 	s->peer.network = &w->list;
 	TRY(check_inner(s, &use));
-	TRY(choose_addresses(s, &s->sent, &use));
+	TRY(choose_addresses(s, &use));
 	return s->io->stream ? tell_plan(s, &use) : NULL;
 }
 
@@ -595,6 +612,7 @@ void source_network_fini(struct source *s)
 	if (w->passes && !e)
 		forget(s);
 	err_free(e);
+	snapshot_fini(&w->first);
 	snapshot_fini(&w->before);
 	snapshot_fini(&w->late);
 	if (!w->arena)

@@ -11,7 +11,8 @@ struct source_network {
 	struct network list;      /* what is written down: addresses that leave, connections */
 	struct net_address *here; /* this host's, in the rehearsal */
 	size_t n_here;
-	struct net_use planned; /* in the rehearsal (s->sent holds it) */
+	struct snapshot first;  /* holds `planned` */
+	struct net_use planned; /* in the rehearsal, of all its processes, the youngest too */
 	struct snapshot before; /* holds `use` */
 	struct net_use use;     /* when nobody new was let in any more */
 	struct snapshot late;   /* connections, as they were captured */

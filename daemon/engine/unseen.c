@@ -52,10 +52,20 @@ static bool has_others(const struct source_member *m, const struct pids *known)
 	return e != NULL;
 }
 
+static struct pids members(struct arena *a, const struct source *s)
+{
+	pid_t *v = arena_array(a, s->n_members, sizeof(*v));
+	size_t n = 0;
+
+	for (struct source_member *m = NULL; (m = source_next(s, m));)
+		v[n++] = m->task->pid;
+	return pids_sort(v, n);
+}
+
 struct unseen unseen_look(struct source *s)
 {
 	autoarena struct arena *a = arena_new();
-	const struct pids known = tree_pids(a, &s->tree, false);
+	const struct pids known = members(a, s);
 	const bool held = s->task->held; /* the tree is what it was when it was held */
 	struct unseen u = { held && s->tree.n_zombies, false };
 
