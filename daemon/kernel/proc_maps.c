@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 
 #include "base/text.h"
+#include "kernel/unlinked_file.h"
 
 static const struct {
 	char word[3];
@@ -138,6 +139,8 @@ static struct err *parse_head(struct arena *a, struct line l, struct vma *ret)
 		v.path = copy_path(a, p, (size_t)(l.p + l.len - p));
 	if (is_sysv(&v))
 		v.inode |= VMA_SYSV;
+	else if (v.inode && proc_unlinked_path(v.path))
+		v.inode = proc_unlinked_id(v.dev_major, v.dev_minor, v.inode);
 	*ret = v;
 	return NULL;
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A descriptor of a memfd. The memory object (name, size, contents) is made by kinds/shm before any
- * descriptor and found by its inode number on the source; here each description of it is opened
- * again through /proc/self/fd, which gives the same link and flags as memfd_create(2).
- * Seals come last, when all contents are in place. (An object made without MFD_ALLOW_SEALING shows
- * F_SEAL_SEAL alone: applying that gives the same.)
+ * A descriptor of a memfd, or of a file that was unlinked. The object (name, size, contents) is
+ * made by kinds/shm before any descriptor and found by its number on the source; here each
+ * description of it is opened again through /proc/self/fd, which gives the same link and flags as
+ * memfd_create(2). Seals come last, when all contents are in place. (An object made without
+ * MFD_ALLOW_SEALING shows F_SEAL_SEAL alone: applying that gives the same.)
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,16 +16,41 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "kernel/proc.h"
 #include "kinds/kind.h"
+#include "kinds/unlinked.h"
 #include "memfd.pb-c.h"
 
-#define KEPT_OPEN_FLAGS (O_ACCMODE | O_APPEND | O_DSYNC | O_SYNC)
-#define STATUS_FLAGS    (O_APPEND | O_NONBLOCK | O_NOATIME | O_ASYNC)
+#define KEPT_OPEN_FLAGS (O_ACCMODE | O_APPEND | O_DSYNC | O_SYNC | O_DIRECT | O_NOATIME)
+#define STATUS_FLAGS    (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_ASYNC)
+
+static bool is_memfd(const struct file *f)
+{
+	return S_ISREG(f->st.st_mode) && strncmp(f->link, "/memfd:", 7) == 0 && f->st.st_nlink == 0;
+}
+
+static bool is_unlinked(const struct file *f)
+{
+	uint64_t id;
+
+	return unlinked_of(f->link, &f->st, &id) && !file_is_queue(f);
+}
 
 static bool memfd_claims(const struct file *f)
 {
-	return S_ISREG(f->st.st_mode) && strncmp(f->link, "/memfd:", 7) == 0 &&
-	       f->st.st_nlink == 0 && !(f->flags & O_PATH);
+	return (is_memfd(f) || is_unlinked(f)) && !(f->flags & O_PATH);
+}
+
+/* Those of the kernel (/proc) forget names, and are still there. */
+static struct err *check_unlinked(const struct file *f, int home)
+{
+	struct statfs fs;
+
+	if (fstatfs(home, &fs) < 0)
+		return err_errno(errno, "statfs");
+	if (fs.f_type == PROC_SUPER_MAGIC || fs.f_type == SYSFS_MAGIC)
+		return err_new(ERR_UNSUPPORTED, "%s was deleted while it was open", f->link);
+	return unlinked_check(f->link, home);
 }
 
 static struct err *memfd_capture(struct capture *c)
@@ -40,10 +65,12 @@ static struct err *memfd_capture(struct capture *c)
 		return err_errno(errno, "statfs");
 	if (fs.f_type == HUGETLBFS_MAGIC)
 		return err_new(ERR_UNSUPPORTED, "a memfd of huge pages (MFD_HUGETLB)");
-	seals = fcntl(home, F_GET_SEALS);
+	m.space = f->st.st_ino;
+	if (unlinked_of(f->link, &f->st, &m.space))
+		TRY(check_unlinked(f, home));
+	seals = is_memfd(f) ? fcntl(home, F_GET_SEALS) : 0;
 	if (seals < 0)
 		return err_errno(errno, "ask for the seals of a memfd");
-	m.space = f->st.st_ino;
 	m.flags = f->flags;
 	m.pos = f->pos;
 	m.seals = (uint32_t)seals;
@@ -91,6 +118,8 @@ static struct err *memfd_finish(
 	const Migrate__Kind__Memfd *m = msg;
 	int space, seals;
 
+	if (!m->seals)
+		return NULL;
 	TRY(find_space(r, m, &space));
 	seals = fcntl(space, F_GET_SEALS);
 	if (seals < 0)

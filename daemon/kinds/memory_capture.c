@@ -12,6 +12,7 @@
  */
 #include "kinds/memory_priv.h"
 #include "kinds/numa.h"
+#include "kinds/unlinked.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -372,6 +373,28 @@ static struct err *region_shm(struct reader *rd, const struct vma *v, struct reg
 	return shm_nowrite(rd, v, &r->attrs);
 }
 
+/* It is found by what maps and stat(2) say of it, which must be the same: on overlayfs it need not
+ * be. */
+static struct err *check_unlinked(struct reader *rd, const struct vma *v)
+{
+	autoclose int fd = -1;
+	char path[96];
+	struct stat st;
+	uint64_t id;
+
+	map_files_path(rd, v, path);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT && !rd->c->stopped)
+		return NULL; /* unmapped meanwhile: region_shm finds that out */
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_errno(errno, "open the file that is mapped at %#" PRIx64, v->start);
+	TRY(unlinked_check(v->path, fd));
+	if (!unlinked_of(v->path, &st, &id) || id != v->inode)
+		return err_new(ERR_UNSUPPORTED,
+			"%s: its file system tells another inode number of a mapping", v->path);
+	return NULL;
+}
+
 /* r->file stays NULL when the mapping is refused or must be read again. */
 static struct err *region_file(struct reader *rd, const struct vma *v, struct region *r)
 {
@@ -409,8 +432,17 @@ static struct err *region_of(struct reader *rd, const struct vma *v, struct regi
 		r->attrs |= strcmp(v->path, "[stack]") ? 0 : ATTR_GROWSDOWN;
 		return NULL;
 	}
-	if (v->inode && v->dev_major == rd->shm_major && v->dev_minor == rd->shm_minor &&
-		shm_path(v->path)) {
+	if (v->inode & VMA_UNLINKED) {
+		bad = check_unlinked(rd, v);
+		*take = !bad;
+		if (bad) {
+			refuse(rd, v, bad);
+			return NULL;
+		}
+	}
+	if (v->inode && shm_path(v->path) &&
+		((v->inode & VMA_UNLINKED) ||
+			(v->dev_major == rd->shm_major && v->dev_minor == rd->shm_minor))) {
 		TRY(region_shm(rd, v, r));
 		*take = !rd->again;
 		return NULL;

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "kernel/arch.h"
+#include "kernel/unlinked_file.h"
 #include "proto/frame.h"
 
 static struct err *nonsense(const char *what, uint64_t at)
@@ -93,6 +94,7 @@ static struct err *unpack_space(
 		return nonsense("mapping of an unknown shared memory object", m->start);
 	/* An attachment begins within its segment, and is shared. */
 	if (segment != sysv_shm_path(s->path, &key) ||
+		!(m->space & VMA_UNLINKED) == proc_unlinked_path(s->path) ||
 		(segment && (!m->shared || m->offset >= s->bytes || s->bytes > SEGMENT_BYTES_MAX)))
 		return nonsense("impossible attachment", m->start);
 	r->space_path = s->path;

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "kinds/unlinked.h"
 #include "shm.pb-c.h"
 
 #define MEMFD_PREFIX "/memfd:"
@@ -49,14 +50,16 @@ bool shm_path(const char *path)
 	uint32_t key;
 
 	return is_memfd(path) || !strcmp(path, ANON_PATH) ||
-	       !strncmp(path, NAMED_PREFIX, strlen(NAMED_PREFIX)) || sysv_shm_path(path, &key);
+	       !strncmp(path, NAMED_PREFIX, strlen(NAMED_PREFIX)) || sysv_shm_path(path, &key) ||
+	       proc_unlinked_path(path);
 }
 
 bool shm_vma_space(const struct vma *v, uint64_t *space)
 {
 	/* The internal tmpfs has a device number without a driver; a file system that a user mounts
 	 * there could not have an unlinked file of such a name in its root. */
-	if (!v->shared || !v->inode || v->dev_major || !shm_path(v->path))
+	if (!v->shared || !v->inode || v->dev_major || !shm_path(v->path) ||
+		((v->inode & VMA_UNLINKED) && !unlinked_is_tracked(v->path)))
 		return false;
 	*space = v->inode;
 	return true;
@@ -123,6 +126,8 @@ static struct err *make_anon(int *fd)
 
 struct err *shm_make(const char *path, int *fd)
 {
+	if (proc_unlinked_path(path))
+		return unlinked_make(path, fd);
 	return is_memfd(path) ? make_memfd(path, fd) : make_anon(fd);
 }
 
@@ -172,6 +177,32 @@ static struct err *found_add(struct finder *f, uint64_t id, const char *path, in
 	return NULL;
 }
 
+static bool other_deleted(const char *maps)
+{
+	for (const char *at = maps; (at = strstr(at, DELETED "\n")); at++)
+		if (at - maps < (ptrdiff_t)strlen("/dev/zero") ||
+			strncmp(at - strlen("/dev/zero"), "/dev/zero", strlen("/dev/zero")) != 0)
+			return true;
+	return false;
+}
+
+/* Is it the kind of object that its path says? */
+static bool on_device(const struct finder *f, const struct vma *v)
+{
+	return (v->inode & VMA_UNLINKED) ||
+	       (v->dev_major == f->dev_major && v->dev_minor == f->dev_minor);
+}
+
+/* Of a descriptor; 0: no object. */
+static uint64_t file_space(const struct finder *f, const char *link, const struct stat *st)
+{
+	uint64_t id;
+
+	if (unlinked_of(link, st, &id))
+		return id;
+	return st->st_dev == makedev(f->dev_major, f->dev_minor) ? st->st_ino : 0;
+}
+
 /* Most processes have none, and reading numbers takes longer than looking for words. The pump's
  * memory looks like one, in two lines. */
 static bool any_object(const struct task *t, const char *maps)
@@ -181,7 +212,7 @@ static bool any_object(const struct task *t, const char *maps)
 	for (const char *at = maps; anon <= 0 && (at = strstr(at, ANON_PATH)); at++)
 		anon++;
 	return anon > 0 || strstr(maps, MEMFD_PREFIX) || strstr(maps, NAMED_PREFIX) ||
-	       strstr(maps, SYSV_PREFIX);
+	       strstr(maps, SYSV_PREFIX) || other_deleted(maps);
 }
 
 static struct err *find_mapped(struct finder *f)
@@ -203,8 +234,7 @@ static struct err *find_mapped(struct finder *f)
 
 		if (task_pump_has(f->c->task, v->start))
 			continue;
-		if (!v->inode || v->dev_major != f->dev_major || v->dev_minor != f->dev_minor ||
-			!shm_path(v->path) || found_by_id(f, v->inode))
+		if (!v->inode || !on_device(f, v) || !shm_path(v->path) || found_by_id(f, v->inode))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid,
 			v->start, v->end);
@@ -230,14 +260,16 @@ static struct err *find_open(struct finder *f)
 	for (size_t i = 0; t && i < t->n; i++) {
 		const struct file *file = &t->v[i];
 		struct found *known;
+		uint64_t id;
 		char path[64];
 		struct err *e;
 		int fd;
 
-		if (!is_memfd(file->link) || major(file->st.st_dev) != f->dev_major ||
-			minor(file->st.st_dev) != f->dev_minor)
+		id = file_space(f, file->link, &file->st);
+		if (!id || (!is_memfd(file->link) && !(id & VMA_UNLINKED)) ||
+			(file->flags & O_PATH))
 			continue;
-		known = found_by_id(f, file->st.st_ino);
+		known = found_by_id(f, id);
 		if (known) {
 			known->open = true;
 			continue;
@@ -252,7 +284,7 @@ static struct err *find_open(struct finder *f)
 		}
 		if (e)
 			return e;
-		TRY(found_add(f, file->st.st_ino, file->link, fd));
+		TRY(found_add(f, id, file->link, fd));
 		f->v[f->n - 1].open = true;
 	}
 	return NULL;
@@ -276,7 +308,8 @@ struct err *shm_spaces(struct capture *c, struct shm_space **ret, size_t *n)
 	for (size_t i = 0; i < f.n; i++)
 		v[i] = (struct shm_space){ .space = f.v[i].id,
 			.fd = take_fd(&f.v[i].fd),
-			.open = f.v[i].open,
+			.open = f.v[i].open ||
+				((f.v[i].id & VMA_UNLINKED) && !unlinked_is_tracked(f.v[i].path)),
 			.bytes = (uint64_t)f.v[i].st.st_size,
 			.mtime = f.v[i].st.st_mtim,
 			.ctime = f.v[i].st.st_ctim };
@@ -313,7 +346,7 @@ static bool outside_maps(struct finder *f, pid_t pid)
 		const struct vma *v = &maps.v[i];
 		const struct found *o = NULL;
 
-		if (v->inode && v->dev_major == f->dev_major && v->dev_minor == f->dev_minor)
+		if (v->inode && on_device(f, v))
 			o = found_by_id(f, v->inode);
 		/* Who has attached a segment kinds/sysv_shm.c finds out. */
 		if (o && !(o->id & VMA_SYSV)) {
@@ -328,7 +361,7 @@ static void outside_opens(struct finder *f, pid_t pid)
 {
 	autoarena struct arena *a = arena_new();
 	autoerr struct err *e = NULL;
-	dev_t dev = makedev(f->dev_major, f->dev_minor);
+	const dev_t dev = makedev(f->dev_major, f->dev_minor);
 	int *fds;
 	size_t n;
 
@@ -339,9 +372,11 @@ static void outside_opens(struct finder *f, pid_t pid)
 		char path[64];
 
 		snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fds[i]);
-		if (stat(path, &st) < 0 || st.st_dev != dev)
+		if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink)
 			continue;
-		o = found_by_id(f, st.st_ino);
+		o = found_by_id(f, st.st_dev == dev ? st.st_ino
+						    : proc_unlinked_id(major(st.st_dev),
+							      minor(st.st_dev), st.st_ino));
 		if (o) {
 			refuse_shared(f, o, pid, "also open");
 			return;
@@ -420,7 +455,12 @@ static struct err *capture(struct capture *c)
 
 		if (o->id & VMA_SYSV)
 			continue;
-		seals = fcntl(o->fd, F_GET_SEALS);
+		if (o->id & VMA_UNLINKED) {
+			seals = 0;
+			TRY(unlinked_check(o->path, o->fd));
+		} else {
+			seals = fcntl(o->fd, F_GET_SEALS);
+		}
 		if (seals < 0)
 			return err_errno(errno, "ask for the seals of %s", o->path);
 		m.seals = (uint32_t)seals;
@@ -443,7 +483,7 @@ static struct err *rebuild(
 	struct stat st;
 
 	if (!o->id || (o->id & VMA_SYSV) || !shm_path(m->path) || m->bytes > INT64_MAX ||
-		m->mode > 07777)
+		m->mode > 07777 || !(o->id & VMA_UNLINKED) == proc_unlinked_path(m->path))
 		return err_new(ERR_PEER, "impossible shared memory object");
 	if (fd < 0) {
 		TRY(shm_make(m->path, &fd));
@@ -466,7 +506,7 @@ static struct err *finish(struct rebuild *r, const struct object *o, const void 
 {
 	const Migrate__Kind__SharedMemory *m = msg;
 	int fd = rebuild_space_get(r, o->id);
-	int have = fcntl(fd, F_GET_SEALS);
+	int have = m->seals ? fcntl(fd, F_GET_SEALS) : 0;
 
 	if (have < 0)
 		return err_errno(errno, "ask for the seals of %s", m->path);

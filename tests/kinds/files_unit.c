@@ -32,8 +32,7 @@
 
 /* ---- grouping ---- */
 
-static int order_tens(
-	void *arg unused_arg, const struct file_look *a, const struct file_look *b)
+static int order_tens(void *arg unused_arg, const struct file_look *a, const struct file_look *b)
 {
 	return (a->number / 10 > b->number / 10) - (a->number / 10 < b->number / 10);
 }
@@ -171,7 +170,7 @@ static void test_simple(void **state unused_arg)
 
 static void make_files(const char *dir)
 {
-	char path[128], buf[5000];
+	char path[128], other[128], buf[5000];
 
 	memset(buf, 'x', sizeof(buf));
 	snprintf(path, sizeof(path), "%s/f", dir);
@@ -194,6 +193,12 @@ static void make_files(const char *dir)
 	dup2(open(path, O_RDONLY | O_CREAT, 0600), 18);
 	unlink(path);
 	close(open(path, O_RDONLY | O_CREAT, 0600));
+	snprintf(path, sizeof(path), "%s/first", dir);
+	snprintf(other, sizeof(other), "%s/other", dir);
+	dup2(open(path, O_RDONLY | O_CREAT, 0600), 19);
+	if (link(path, other) < 0)
+		_exit(1);
+	unlink(path);
 }
 
 static void replace_file(const char *path, const char *with, size_t n)
@@ -218,8 +223,11 @@ static void test_files(void **state unused_arg)
 	child_start(&f, make_files);
 	for (int i = 10; i <= 15; i++)
 		close(round_trip(&f, i));
-	refused(capture_number(&f, 16, &o), "deleted");
-	refused(capture_number(&f, 18, &o), "");
+	ok(capture_number(&f, 16, &o));
+	assert_string_equal(o->kind->name, "memfd");
+	ok(capture_number(&f, 18, &o)); /* its name is another file's now */
+	assert_string_equal(o->kind->name, "memfd");
+	refused(capture_number(&f, 19, &o), "first"); /* it has another name */
 	ok(capture_number(&f, 11, &ro));
 	ok(capture_number(&f, 10, &rw));
 	/* Another file with the same content does for reading only. */

@@ -56,8 +56,8 @@ static const struct {
 	{ "fdinfo", "it_value:", "time passes" },
 };
 /* Besides, where only a part of a line changes: inode numbers of what has no name (sockets, pipes,
- * memfds, anonymous files) and of /proc, also where epoll shows those of its items; and who took a
- * flock(2), which the process does itself there although a parent may have. */
+ * memfds, unlinked and anonymous files) and of /proc, also where epoll shows those of its items;
+ * and who took a flock(2), which the process does itself there although a parent may have. */
 
 /* VmFlags, where `without` is not set too. */
 static const struct {
@@ -238,6 +238,19 @@ static bool is_shared_memory(const char *path)
 	       !strcmp(path, "/dev/zero (deleted)");
 }
 
+/* A file without a name shows the one that it had, or the number that it was made with. */
+static const char *shown_path(const struct look *l, const char *path)
+{
+	static const char deleted[] = " (deleted)";
+	const char *slash = strrchr(path, '/');
+	size_t n = strlen(path), tail = sizeof(deleted) - 1;
+
+	if (path[0] != '/' || is_shared_memory(path) || !strncmp(path, "/SYSV", 5) || n < tail ||
+		strcmp(path + n - tail, deleted) != 0)
+		return path;
+	return arena_printf(l->arena, "%.*s/unlinked", (int)(slash - path), path);
+}
+
 static void add_mapping(const struct look *l, const struct mapping *m)
 {
 	if (m->end)
@@ -268,18 +281,20 @@ static void drop_flags(char *flags)
 }
 
 /* "7f00-7f01 rw-p 00000000 00:01 123   /path" */
-static bool parse_mapping(const char *line, struct mapping *m)
+static bool parse_mapping(const struct look *l, const char *line, struct mapping *m)
 {
 	unsigned long long start, end, offset, inode;
 	char perms[8], dev[16];
+	const char *path;
 	int at = 0;
 
 	if (sscanf(line, "%llx-%llx %7s %llx %15s %llu %n", &start, &end, perms, &offset, dev,
 		    &inode, &at) < 6)
 		return false;
 	*m = (struct mapping){ start, end, offset, .file = inode != 0 };
-	if (is_shared_memory(line + at))
-		snprintf(m->attrs, sizeof(m->attrs), "%s %s", perms, line + at);
+	path = shown_path(l, line + at);
+	if (is_shared_memory(path) || path != line + at)
+		snprintf(m->attrs, sizeof(m->attrs), "%s %s", perms, path);
 	else
 		snprintf(m->attrs, sizeof(m->attrs), "%s %s %llu %s", perms, dev, inode, line + at);
 	return true;
@@ -296,7 +311,7 @@ static void add_smaps(const struct look *l)
 		size_t n = strlen(m.attrs);
 
 		if (strncmp(p, "VmFlags:", 8) != 0) {
-			(void)parse_mapping(p, &m);
+			(void)parse_mapping(l, p, &m);
 			continue;
 		}
 		drop_flags(p + 8);
@@ -377,20 +392,40 @@ static void add_description(const struct look *l, int number, const char *link)
 		}
 }
 
+/* "fe:00:123" of a lock on a file without a name. */
+static void drop_file(char *line)
+{
+	for (char *p = strchr(line, ' '); p; p = strchr(p + 1, ' ')) {
+		unsigned major, minor, inode;
+		int n = 0;
+
+		if (sscanf(p, " %x:%x:%u%n", &major, &minor, &inode, &n) == 3) {
+			memmove(p, p + n, strlen(p + n) + 1);
+			return;
+		}
+	}
+}
+
 static void add_fdinfo(const struct look *l, int number, bool named)
 {
 	char *path = arena_printf(l->arena, "/proc/%d/fdinfo/%d", l->pid, number), *save = NULL;
 	char *text = slurp(l, path, NULL), *ino, access[8];
+	unsigned flags;
 	int at;
 
 	for (char *p = text ? strtok_r(text, "\n", &save) : NULL; p;
 		p = strtok_r(NULL, "\n", &save)) {
 		if (is_volatile("fdinfo", p) || (!named && !strncmp(p, "ino:", 4)))
 			continue;
+		if (!named && !strncmp(p, "lock:", 5))
+			drop_file(p);
 		ino = strncmp(p, "tfd:", 4) ? NULL : strstr(p, " pos:");
 		if (ino)
 			*ino = '\0';
-		if (sscanf(p, "lock: %*d: FLOCK ADVISORY %7s %*d %n", access, &at) == 1)
+		if (sscanf(p, "flags: %o", &flags) == 1 && (flags & O_TMPFILE) == O_TMPFILE)
+			text_addf(l->t, "fdinfo %d: flags:\t0%o\n", number,
+				flags & ~(unsigned)O_TMPFILE);
+		else if (sscanf(p, "lock: %*d: FLOCK ADVISORY %7s %*d %n", access, &at) == 1)
 			text_addf(l->t, "fdinfo %d: flock %s %s\n", number, access, p + at);
 		else
 			text_addf(l->t, "fdinfo %d: %s\n", number, p);
@@ -416,13 +451,15 @@ static void add_fd(struct look *l, int number)
 {
 	const char *link = link_of(
 		l, arena_printf(l->arena, "%d/fd", l->pid), arena_printf(l->arena, "%d", number));
-	bool named = link[0] == '/' && !is_shared_memory(link) && !is_queue(link) &&
-		     strncmp(link, "/proc/", 6);
+	const char *shown = shown_path(l, link);
+	bool named = link[0] == '/' && shown == link && !is_shared_memory(link) &&
+		     !is_queue(link) && strncmp(link, "/proc/", 6);
 
 	if (l->restless && comes_and_goes(link))
 		return;
 	text_addf(l->t, "fd %d: %.*s\n", number,
-		(int)(named || link[0] == '/' ? strlen(link) : strcspn(link, "0123456789")), link);
+		(int)(named || link[0] == '/' ? strlen(shown) : strcspn(link, "0123456789")),
+		shown);
 	add_fdinfo(l, number, named);
 	add_description(l, number, link);
 	l->seen = arena_grow(l->arena, l->seen, &l->cap_seen, l->n_seen + 1, sizeof(*l->seen));
