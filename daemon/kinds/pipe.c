@@ -8,11 +8,15 @@
  * rebuilt together: two ends by pipe2(2), the others by opening them again. Only the latter have
  * the kernel's O_LARGEFILE in their flags, which tells them apart.
  *
+ * What was written in packet mode keeps its bounds, whatever mode the ends are in by now: a read(2)
+ * from the copy ends where a packet does.
+ *
  * An end without a counterpart in the process must be closed everywhere (POLLHUP, POLLERR), else
  * somebody outside has it.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,7 +39,7 @@
 #define GROUP_OF_PIPES ((uint64_t)PIPE_KIND_ID << 56)
 /* Where the library has it as 0, the kernel's value (x86). */
 #define KERNEL_O_LARGEFILE 0100000
-#define STATUS_FLAGS       SETFL_FLAGS
+#define STATUS_FLAGS       (SETFL_FLAGS | O_DIRECT)
 
 enum { STASH_READ, STASH_WRITE };
 
@@ -104,13 +108,60 @@ static struct err *check_outside(struct capture *c, const struct ends *e, int ho
 	return NULL;
 }
 
-/* Copies what is in the pipe; home is an end that can read. */
-static struct err *copy_data(
-	struct capture *c, int home, unsigned capacity, ProtobufCBinaryData *ret)
+/* All that is in the pipe, into one of ours; home is an end that can read. */
+static struct err *copy_pipe(struct capture *c, int home, unsigned capacity, int want, int into)
+{
+	ssize_t n;
+
+	/* As many slots as there, and one: every slot is taken over as it is, full or not. */
+	if (fcntl(into, F_SETPIPE_SZ, capacity + (unsigned)PAGE_BYTES) < 0)
+		return err_errno(errno, "make a pipe of %u bytes", capacity);
+	n = tee(home, into, capacity, SPLICE_F_NONBLOCK);
+	if (n < 0 && errno != EAGAIN)
+		return err_errno(errno, "copy what is in a pipe");
+	if (c->stopped && n != want)
+		return err_new(ERR_KERNEL, "copied %zd of %d bytes in a pipe", n, want);
+	return NULL;
+}
+
+/* The end of one read(2) after the other. A byte that is no packet, behind all others, tells
+ * whether the last of them is one. */
+static struct err *read_packets(
+	struct capture *c, int out, int in, size_t room, Migrate__Kind__Pipe *m)
+{
+	size_t cap = 0;
+	int more;
+
+	m->data.data = arena_alloc(c->arena, room + 1);
+	if (write(in, "", 1) != 1)
+		return err_errno(errno, "mark the end of the copy of a pipe");
+	for (;;) {
+		size_t left = room + 1 - m->data.len;
+		ssize_t n = read(out, m->data.data + m->data.len, left);
+
+		if (n <= 0)
+			return err_errno(n ? errno : EIO, "read the copy of a pipe");
+		m->data.len += (size_t)n;
+		if (ioctl(out, FIONREAD, &more) < 0)
+			return err_errno(errno, "ask how much is in a pipe");
+		if (!more)
+			break;
+		if (n > PIPE_BUF)
+			return err_new(ERR_UNSUPPORTED,
+				"a pipe with packets (O_DIRECT) between other bytes");
+		m->packets = arena_grow(
+			c->arena, m->packets, &cap, m->n_packets + 1, sizeof(*m->packets));
+		m->packets[m->n_packets++] = (uint32_t)n;
+	}
+	m->data.len--;
+	return NULL;
+}
+
+/* Copies what is in the pipe. */
+static struct err *copy_data(struct capture *c, int home, Migrate__Kind__Pipe *m)
 {
 	autoclose int out = -1, in = -1;
-	int ends[2], want;
-	ssize_t n;
+	int want, ends[2];
 
 	if (ioctl(home, FIONREAD, &want) < 0)
 		return err_errno(errno, "ask how much is in a pipe");
@@ -122,19 +173,9 @@ static struct err *copy_data(
 		return err_errno(errno, "make a pipe");
 	out = ends[0];
 	in = ends[1];
-	/* As many slots as there: every slot is taken over as it is, full or not. */
-	if (fcntl(in, F_SETPIPE_SZ, capacity) < 0)
-		return err_errno(errno, "make a pipe of %u bytes", capacity);
-	n = tee(home, in, capacity, SPLICE_F_NONBLOCK);
-	if (n < 0 && errno != EAGAIN)
-		return err_errno(errno, "copy what is in a pipe");
-	if (n <= 0)
-		n = 0;
-	if (c->stopped && n != want)
-		return err_new(ERR_KERNEL, "copied %zd of %d bytes in a pipe", n, want);
-	ret->data = arena_alloc(c->arena, (size_t)n);
-	ret->len = (size_t)n;
-	return io_read_full(out, ret->data, ret->len, "the copy of a pipe");
+	TRY(copy_pipe(c, home, m->capacity, want, in));
+	/* While it runs there may be more by now. */
+	return read_packets(c, out, in, MIN(m->capacity, PIPE_BYTES_MAX), m);
 }
 
 static struct err *pipe_capture(struct capture *c)
@@ -145,8 +186,6 @@ static struct err *pipe_capture(struct capture *c)
 	int home, capacity;
 	struct object *o;
 
-	if (f->flags & O_DIRECT)
-		return err_new(ERR_UNSUPPORTED, "a pipe in packet mode (O_DIRECT)");
 	TRY(capture_home(c, &home));
 	TRY(check_outside(c, &e, home));
 	capacity = fcntl(home, F_GETPIPE_SZ);
@@ -158,7 +197,7 @@ static struct err *pipe_capture(struct capture *c)
 	m.gid = f->st.st_gid;
 	m.mode = f->st.st_mode & 07777;
 	if (f == e.carrier && e.read)
-		TRY(copy_data(c, home, m.capacity, &m.data));
+		TRY(copy_data(c, home, &m));
 	o = capture_emit(c, f->id, &m.base);
 	/* Inode numbers of sockets come from the same counter. */
 	o->group = GROUP_OF_PIPES ^ f->st.st_ino;
@@ -169,6 +208,7 @@ static struct err *pipe_capture(struct capture *c)
 static struct err *pipe_check(struct rebuild *r unused_arg, const struct object *o, const void *msg)
 {
 	const Migrate__Kind__Pipe *m = msg;
+	size_t left = m->data.len;
 
 	if ((o->group & GROUP_MASK) != GROUP_OF_PIPES || m->capacity > CAPACITY_MAX ||
 		m->mode > 07777)
@@ -176,7 +216,31 @@ static struct err *pipe_check(struct rebuild *r unused_arg, const struct object 
 	/* More would wait for a reader for ever. */
 	if (m->data.len > m->capacity || m->data.len > PIPE_BYTES_MAX)
 		return err_new(ERR_PEER, "%zu bytes in a pipe of %u", m->data.len, m->capacity);
+	for (size_t i = 0; i < m->n_packets; i++) {
+		if (m->packets[i] == 0 || m->packets[i] > PIPE_BUF || m->packets[i] > left)
+			return err_new(ERR_PEER, "impossible packets in a pipe");
+		left -= m->packets[i];
+	}
 	return NULL;
+}
+
+/* Through a description of its own: the mode belongs to that. */
+static struct err *write_data(int end, const Migrate__Kind__Pipe *m)
+{
+	const uint8_t *at = m->data.data;
+	autoclose int fd = -1;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", end);
+	TRY(io_open(path, O_WRONLY | O_NONBLOCK, &fd));
+	if (m->n_packets && fcntl(fd, F_SETFL, O_NONBLOCK | O_DIRECT) < 0)
+		return err_errno(errno, "write packets to a pipe");
+	for (size_t i = 0; i < m->n_packets; at += m->packets[i++])
+		TRY(io_write_full(fd, at, m->packets[i], "what was in a pipe"));
+	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+		return err_errno(errno, "write to a pipe");
+	return io_write_full(
+		fd, at, m->data.len - (size_t)(at - m->data.data), "what was in a pipe");
 }
 
 static struct err *make_pipe(
@@ -215,8 +279,7 @@ static struct err *pipe_rebuild(struct rebuild *r, const struct object *o, const
 	if (made < 0)
 		return err_errno(errno, "open the end of a pipe");
 	if (m->data.len)
-		TRY(io_write_full(rebuild_stash_get(r, o->group, STASH_WRITE), m->data.data,
-			m->data.len, "what was in a pipe"));
+		TRY(write_data(rebuild_stash_get(r, o->group, STASH_WRITE), m));
 	if (fcntl(made, F_SETFL, (int)(m->flags & STATUS_FLAGS)) < 0)
 		return err_errno(errno, "set the flags of a pipe");
 	*fd = take_fd(&made);

@@ -279,8 +279,13 @@ static void make_pipes(const char *dir unused_arg)
 	dup2(p[1], 21);
 	close(p[0]);
 	close(p[1]);
-	if (pipe2(p, O_DIRECT) < 0)
+	/* 22: a packet behind so many other bytes that nobody can tell where it begins */
+	if (pipe(p) < 0 || write(p[1], buf, 8192) != 8192 || fcntl(p[1], F_SETFL, O_DIRECT) < 0 ||
+		write(p[1], "packet", 6) != 6)
 		_exit(1);
+	dup2(p[0], 22);
+	close(p[0]);
+	close(p[1]);
 }
 
 static void check_pipe_group(struct fixture *f)
@@ -337,11 +342,7 @@ static void test_pipes(void **state unused_arg)
 	assert_int_equal(poll(&p, 1, 0), 1);
 	assert_true(p.revents & POLLERR);
 	close(p.fd);
-	for (size_t i = 0; i < f.files.n; i++) {
-		f.c.file = &f.files.v[i];
-		if (f.c.file->flags & O_DIRECT)
-			refused(capture_number(&f, f.c.file->slots[0].number, &o), "packet mode");
-	}
+	refused(capture_number(&f, 22, &o), "packets");
 	child_end(&f);
 }
 

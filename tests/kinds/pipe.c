@@ -3,6 +3,7 @@
 #include "subject.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -36,7 +37,7 @@ static void *owner_thread(void *arg)
 int main(void)
 {
 	pthread_t thread;
-	int a[2], b[2], c[2], d[2], again, both, same;
+	int a[2], b[2], c[2], d[2], e[2], f[2], g[2], again, both, same;
 	struct stat s1, s2;
 	char path[64];
 
@@ -62,7 +63,23 @@ int main(void)
 	CHECK(fcntl(d[0], F_SETSIG, SIGUSR1) == 0 && fcntl(d[0], F_SETOWN_EX, &owner) == 0);
 	CHECK(fcntl(d[1], F_SETOWN, getpid()) == 0);
 	subject_odd_flags(d[1]);
+	/* e: packets, and bytes that are none behind them; f: packets, by somebody who has closed
+	 * it; g: no packets yet */
+	CHECK(pipe2(e, O_DIRECT | O_NONBLOCK) == 0 && write(e[1], "one", 3) == 3);
+	CHECK(write(e[1], "three", 5) == 5 && fcntl(e[1], F_SETFL, O_NONBLOCK) == 0);
+	CHECK(write(e[1], "plain", 5) == 5 && write(e[1], "er", 2) == 2);
+	CHECK(pipe2(f, O_DIRECT) == 0 && write(f[1], buf, PIPE_BUF) == PIPE_BUF);
+	CHECK(write(f[1], "x", 1) == 1 && close(f[1]) == 0);
+	CHECK(pipe2(g, O_DIRECT) == 0);
 	subject_wait_moved();
+
+	CHECK(read(e[0], path, sizeof(path)) == 3 && read(e[0], path, 2) == 2);
+	CHECK(read(e[0], path, sizeof(path)) == 7 && !memcmp(path, "plainer", 7));
+	CHECK(read(e[0], path, sizeof(path)) < 0 && errno == EAGAIN);
+	CHECK(read(f[0], buf, DATA) == PIPE_BUF && read(f[0], buf, DATA) == 1 &&
+		read(f[0], buf, 1) == 0);
+	CHECK(write(g[1], "a", 1) == 1 && write(g[1], "bc", 2) == 2);
+	CHECK(read(g[0], path, sizeof(path)) == 1 && read(g[0], path, sizeof(path)) == 2);
 
 	CHECK(fstat(a[0], &s1) == 0 && fstat(both, &s2) == 0 && s1.st_ino == s2.st_ino);
 	CHECK(fcntl(again, F_GETPIPE_SZ) == 1 << 18);
