@@ -13,9 +13,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "base/text.h"
 #include "file.pb-c.h"
 #include "kinds/cache.h"
@@ -51,6 +53,32 @@ static bool writes(uint64_t flags)
 static bool reads_content(const Migrate__Kind__File *m)
 {
 	return S_ISREG(m->type) && !writes(m->flags);
+}
+
+/* /proc/PID/fdinfo/N and /proc/PID/task/TID/fdinfo/N are there when the descriptor is. */
+static bool about_descriptor(const char *path)
+{
+	const char *p = path;
+	uint64_t number;
+
+	if (!text_scan_lit(&p, "/proc/") || !text_scan_u64(&p, 10, &number) ||
+		!text_scan_lit(&p, "/"))
+		return false;
+	if (text_scan_lit(&p, "task/") &&
+		(!text_scan_u64(&p, 10, &number) || !text_scan_lit(&p, "/")))
+		return false;
+	return text_scan_lit(&p, "fdinfo/");
+}
+
+/* It is opened by the process itself, in which its descriptors are then. */
+static struct err *check_alone(const struct file *f, const char *path)
+{
+	for (size_t i = 1; about_descriptor(path) && i < f->n_slots; i++)
+		if (f->slots[i].pid != f->slots[0].pid)
+			return err_hint(
+				err_new(ERR_UNSUPPORTED, "%s is open in several processes", path),
+				"let the programs close it");
+	return NULL;
 }
 
 static bool file_claims(const struct file *f)
@@ -122,6 +150,7 @@ static struct err *file_capture(struct capture *c)
 	generated = is_generated((unsigned long)fs.f_type);
 	m.path = (char *)path_of(c, generated);
 	TRY(file_process_check(c->task->pid, m.path));
+	TRY(check_alone(f, m.path));
 	TRY(file_path_check(home, m.path));
 	if (!S_ISLNK(f->st.st_mode)) /* a place: its path would be followed */
 		TRY(file_mount_check(home, m.path));
@@ -281,6 +310,11 @@ static struct err *file_rebuild(
 
 	if (!m->identity)
 		TRY(file_process_check(r->task->pid, m->path));
+	if (!m->identity && about_descriptor(m->path)) {
+		TRY(check_message(m));
+		/* For file_link to replace. */
+		return io_open("/proc/self/status", O_RDONLY, fd);
+	}
 	TRY(find(m, &found));
 	TRY(check_identity(r, m, found));
 	TRY(open_found(m, found, flags, &made));
@@ -297,6 +331,33 @@ static struct err *file_rebuild(
 	}
 	*fd = take_fd(&made);
 	return NULL;
+}
+
+static struct err *open_there(struct rebuild *r, const Migrate__Kind__File *m, int64_t *fd)
+{
+	const uint64_t flags = (m->flags & KEPT_OPEN_FLAGS) | O_CLOEXEC | O_NOCTTY;
+
+	if (writes(m->flags) || strlen(m->path) >= REMOTE_SCRATCH_BYTES)
+		return err_new(ERR_PEER, "impossible file of a descriptor");
+	TRY(remote_put(r->task, 0, m->path, strlen(m->path) + 1));
+	return REMOTE(r->task, r->thread, fd, m->path, SYS_openat, (uint64_t)AT_FDCWD,
+		remote_scratch(r->task).v, flags, 0);
+}
+
+static struct err *file_link(struct rebuild *r, const struct object *o, const void *msg)
+{
+	const Migrate__Kind__File *m = msg;
+	int64_t fd;
+
+	if (m->identity || !about_descriptor(m->path))
+		return NULL;
+	TRY(open_there(r, m, &fd));
+	TRY(REMOTE(r->task, r->thread, NULL, "set the position", SYS_lseek, (uint64_t)fd, m->pos,
+		SEEK_SET));
+	for (size_t i = 0; i < o->n_slots; i++)
+		TRY(REMOTE(r->task, r->thread, NULL, "give it its number", SYS_dup3, (uint64_t)fd,
+			(uint64_t)o->slots[i].number, o->slots[i].cloexec ? O_CLOEXEC : 0));
+	return REMOTE(r->task, r->thread, NULL, "close a descriptor", SYS_close, (uint64_t)fd);
 }
 
 /* The last look: all that the process wrote must be here (others may have appended more). */
@@ -328,5 +389,6 @@ const struct kind kind_file = {
 	.capture = file_capture,
 	.check = file_check,
 	.rebuild = file_rebuild,
+	.link = file_link,
 	.finish = file_finish,
 };

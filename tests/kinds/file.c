@@ -19,8 +19,9 @@ int main(void)
 	int sync = open("f", O_RDWR | O_SYNC), place = open("f", O_PATH);
 	int proc = open("/proc/self/stat", O_RDONLY);
 	int net = open("/proc/net/dev", O_RDONLY), link, fifo, device = open("/dev/null", O_PATH);
+	int info, infos;
 	struct stat a, b;
-	char c[4];
+	char c[4], path[64];
 
 	CHECK(rw >= 0 && other >= 0 && append >= 0 && sync >= 0 && place >= 0 && high >= HIGH);
 	CHECK(write(rw, "0123456789", 10) == 10);
@@ -31,7 +32,15 @@ int main(void)
 	link = open("link", O_PATH | O_NOFOLLOW);
 	fifo = open("fifo", O_PATH);
 	CHECK(proc >= 0 && net >= 0 && link >= 0 && fifo >= 0 && device >= 0);
+	/* What /proc says about a descriptor, by one that has a lower number and one that has a
+	 * higher. */
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", high);
+	info = open(path, O_RDONLY | O_CLOEXEC);
+	infos = fcntl(info, F_DUPFD, HIGH + 5);
+	CHECK(info >= 0 && infos > HIGH && read(info, c, 3) == 3 && !memcmp(c, "pos", 3));
 	subject_wait_moved();
+	CHECK(read(infos, c, 3) == 3 && !memcmp(c, ":\t4", 3) && lseek(info, 0, SEEK_CUR) == 6);
+	CHECK(fcntl(info, F_GETFD) == FD_CLOEXEC && fcntl(infos, F_GETFD) == 0);
 	CHECK(read(same, c, 2) == 2 && c[0] == '4');
 	CHECK(lseek(rw, 0, SEEK_CUR) == 6 && lseek(high, 0, SEEK_CUR) == 6);
 	CHECK(fcntl(high, F_GETFD) == FD_CLOEXEC && fcntl(same, F_GETFD) == 0);
