@@ -194,13 +194,18 @@ static bool on_device(const struct finder *f, const struct vma *v)
 }
 
 /* Of a descriptor; 0: no object. */
-static uint64_t file_space(const struct finder *f, const char *link, const struct stat *st)
+static uint64_t file_space(const struct finder *f, const struct file *file)
 {
+	const struct stat *st = &file->st;
 	uint64_t id;
 
-	if (unlinked_of(link, st, &id))
+	if ((file->flags & O_PATH) || file_is_queue(file))
+		return 0;
+	if (unlinked_of(file->link, st, &id))
 		return id;
-	return st->st_dev == makedev(f->dev_major, f->dev_minor) ? st->st_ino : 0;
+	return is_memfd(file->link) && st->st_dev == makedev(f->dev_major, f->dev_minor)
+		       ? st->st_ino
+		       : 0;
 }
 
 /* Most processes have none, and reading numbers takes longer than looking for words. The pump's
@@ -265,9 +270,8 @@ static struct err *find_open(struct finder *f)
 		struct err *e;
 		int fd;
 
-		id = file_space(f, file->link, &file->st);
-		if (!id || (!is_memfd(file->link) && !(id & VMA_UNLINKED)) ||
-			(file->flags & O_PATH))
+		id = file_space(f, file);
+		if (!id)
 			continue;
 		known = found_by_id(f, id);
 		if (known) {

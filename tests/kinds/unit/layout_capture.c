@@ -216,6 +216,9 @@ static void flags_are_carried(unused_arg void **state)
 	target_end(&t);
 }
 
+/* A file that is unlinked, but has another name still. */
+static char other_name[TMP_BYTES + 8];
+
 static void step_refused(int n)
 {
 	char path[TMP_BYTES];
@@ -227,18 +230,24 @@ static void step_refused(int n)
 	if (ftruncate(fd, P) < 0)
 		_exit(9);
 	map_at(AT, 1, PROT_READ, MAP_PRIVATE, fd);
+	if (link(path, other_name) < 0)
+		_exit(9);
 	unlink(path);
 }
 
 static void refusals_name_the_place(unused_arg void **state)
 {
+	char path[TMP_BYTES];
 	struct target t;
 
+	snprintf(other_name, sizeof(other_name), "%s.%d", tmp_template(path, "layout"),
+		(int)getpid());
 	target_start(&t, step_refused);
 	capture(&t, true, NULL);
+	assert_int_equal(unlink(other_name), 0);
 	assert_int_equal(t.priv.n_refused, 1);
 	assert_non_null(strstr(t.priv.refused[0], "memory at 0x200000000000-0x200000001000"));
-	assert_non_null(strstr(t.priv.refused[0], "deleted"));
+	assert_non_null(strstr(t.priv.refused[0], "has another name"));
 	target_end(&t);
 }
 
