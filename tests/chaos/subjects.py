@@ -279,8 +279,10 @@ class Connected(Subject):
         self.ip("c", "ip", "neighbour", "flush", "dev", "eth0")
 
     def forget_network(self, host):
-        """As a new boot has it."""
+        """As a new boot has it: no connections either that an ended process has left half closed. Without the
+        address first, so that their clients hear nothing of it."""
         self.ip(host, "ip", "address", "del", self.address + "/32", "dev", "eth0")
+        self.ip(host, "ss", "-K", "-t", "-a", "src", self.address)
         self.ip(host, "nft", "flush", "ruleset")
 
     def goes_on(self, where):
