@@ -175,6 +175,7 @@ static void warn_of_others(const struct snapshot *all, const struct held *h, str
 static struct err *undo(const struct undo_spec *spec, struct snapshot *all, struct notes *notes)
 {
 	struct held h AUTO(held_fini) = { NULL, 0 };
+	struct freezer group = { .dir = (char *)(uintptr_t)spec->group };
 	struct err *e = NULL;
 
 	TRY(read_list(all, spec));
@@ -185,6 +186,8 @@ static struct err *undo(const struct undo_spec *spec, struct snapshot *all, stru
 		e = undo_one(spec, all, h.v[i], notes);
 	if (!e)
 		spec->on_undone(spec->arg);
+	else if (spec->group[0]) /* it must not run without what it had: another try comes */
+		err_free(freezer_set(&group, true, false));
 	for (size_t i = 0; i < h.n; i++) {
 		struct err *let = task_let_go(h.v[i]);
 

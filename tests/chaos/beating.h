@@ -30,6 +30,7 @@ enum wrong {
 	WRONG_SHARED = 8,
 	WRONG_PARENT = 16,
 	WRONG_CHILD = 32,
+	WRONG_LOCK = 64,
 };
 
 /* One thread. Its pages hold the beat of their last writing, 0 at first. */

@@ -5,7 +5,7 @@ import struct
 
 BEAT = struct.Struct("<QQIHBB8x")
 WRONG = {1: "a page", 2: "a number from a pipe or socket", 4: "a call", 8: "shared memory", 16: "its parent or group",
-         32: "its children"}
+         32: "its children", 64: "a lock"}
 
 
 class Beats:

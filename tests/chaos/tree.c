@@ -6,11 +6,13 @@
  * A turn begins at the root, every TICK_NS. Everyone passes the turn's number to its children, beats,
  * waits until they have answered with the same number, and answers its parent. In memory that all
  * share is a word for each, which its parent looks at after the answer, and one to which all add:
- * when the turn is over, the root finds there one for each process and turn.
+ * when the turn is over, the root finds there one for each process and turn. Each has a record lock, on its
+ * byte of DIR/locks, and its parent looks who has it.
  *
  * If one of them ends, its parent ends too, and who has no parent any more: no part of it goes on alone.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -75,7 +77,7 @@ struct shared {
 
 struct member {
 	unsigned number;
-	int log_fd;
+	int log_fd, lock_fd;
 	struct beater beaters[THREADS];
 	struct relative parent, children[CHILDREN];
 	unsigned n_children;
@@ -159,6 +161,22 @@ static uint8_t look_at_children(void)
 	return me.n_children ? 0 : WRONG_CHILD;
 }
 
+static struct flock byte_lock(unsigned number)
+{
+	return (struct flock){
+		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = number, .l_len = 1
+	};
+}
+
+static uint8_t look_at_lock(const struct relative *child)
+{
+	struct flock l = byte_lock(child->number);
+
+	if (fcntl(me.lock_fd, F_GETLK, &l) < 0)
+		return WRONG_CALL;
+	return l.l_type == F_WRLCK && l.l_pid == child->pid ? 0 : WRONG_LOCK;
+}
+
 static uint8_t answers(uint64_t turn)
 {
 	uint8_t wrong = 0;
@@ -170,6 +188,7 @@ static uint8_t answers(uint64_t turn)
 			wrong |= WRONG_LINK;
 		if (shared->of[c->number].turn != turn)
 			wrong |= WRONG_SHARED;
+		wrong |= look_at_lock(c);
 	}
 	return wrong;
 }
@@ -284,6 +303,7 @@ static void make_children(void)
 
 static int live(void)
 {
+	struct flock lock = byte_lock(me.number);
 	char path[4096];
 	pthread_t t;
 	uint8_t wrong = 0;
@@ -294,7 +314,7 @@ static int live(void)
 	if (snprintf(path, sizeof(path), "%s/beats.%u", dir, me.number) >= (int)sizeof(path))
 		return 2;
 	me.log_fd = beating_open(path);
-	if (me.log_fd < 0)
+	if (me.log_fd < 0 || fcntl(me.lock_fd, F_SETLK, &lock) < 0)
 		return 2;
 	for (unsigned i = 1; i < places[me.number].threads; i++)
 		if (pthread_create(&t, NULL, beat_alone, &me.beaters[i]) != 0)
@@ -306,12 +326,16 @@ static int live(void)
 int main(int argc, char **argv)
 {
 	size_t bytes = argc > 2 ? (size_t)atoi(argv[2]) << 10 : 0;
+	char path[4096];
 
 	if (!bytes || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
 		return 2;
 	dir = argv[1];
+	if (snprintf(path, sizeof(path), "%s/locks", dir) >= (int)sizeof(path))
+		return 2;
+	me.lock_fd = open(path, O_RDWR | O_CREAT, 0644);
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (shared == MAP_FAILED)
+	if (shared == MAP_FAILED || me.lock_fd < 0)
 		return 2;
 	for (unsigned i = 0; i < THREADS; i++) {
 		void *p;
