@@ -25,6 +25,7 @@ for side, marks in (("source", ("intent", "commit", "moved")),
 # States that a move passes only when it fails: it is cancelled, or its peer dies after COMMIT.
 FAILING = {"source.resumed": "cancel", "destination.discarded": "cancel",
            "source.in_doubt": "doubt"}
+UNDO = "source.undo-held"
 POINTS = tuple("source." + s for s in SOURCE) + tuple("destination." + s for s in DESTINATION)
 
 # Where the source can have sent COMMIT, and need not have heard RUNNING: there it may be in doubt.
@@ -109,6 +110,14 @@ def members():
     """What only a tree has: one of its processes is killed that is not its root."""
     return [Cell(point, side, r, "kill") for point in POINTS + tuple(FAILING) for side in "SD"
             for r in MEMBERS if r != "process" and there_yet(point, side, r)]
+
+
+def undone():
+    """The worker that takes back what a dead one has given up (locks, which the tree has): all of it stands, held by
+    that worker alone."""
+    return [Cell(UNDO, "S", r, t) for r, t in (("worker", "kill"), ("worker", "pause"), ("worker", "stop"),
+                                               ("monitor", "kill"), ("all", "kill"), ("process", "kill"),
+                                               ("grandchild", "kill"), ("host", "reboot"))]
 
 
 def matrix():
@@ -199,4 +208,4 @@ def fast(tree=False):
         cells.append(Cell(point, "", "link", "moment"))
         cells.append(Cell(point, "SD"[n % 2], STOPPED[n % 3], "pause"))
         cells.append(Cell(point, "SD"[n % 2], "monitor", "replace"))
-    return cells + [c for c in members() if tree and c.point in points]
+    return cells + ([c for c in members() if c.point in points] + undone() if tree else [])

@@ -12,6 +12,7 @@ import faults
 from world import OTHER, Command, Missed, expect, process, read, wait_for
 
 MOMENT_S = 0.3
+UNDO_S = 14       # longer than an undo may take in such a build
 LONG_S = 8        # longer than the limits of a build with faults: 6 s, 2 s while frozen
 END_S = 45        # of migratectl
 SETTLE_S = 20
@@ -185,11 +186,11 @@ class Round:
         if self.cell.trouble in ("moment", "pause"):
             wait_for(MOMENT_S, lambda: self.client.over() and self.workers_gone(), 0.02)
         elif self.cell.trouble in ("long", "stop", "full"):
-            wait_for(LONG_S, lambda: self.client.over() and self.workers_gone(), 0.02)
+            wait_for(UNDO_S if self.cell.point == cells.UNDO else LONG_S, lambda: self.client.over() and self.workers_gone(), 0.02)
 
     def provoke(self):
         """Leads the move to a state that only a failing one has."""
-        how = cells.FAILING.get(self.cell.point)
+        how = "orphan" if self.cell.point == cells.UNDO else cells.FAILING.get(self.cell.point)
         if how == "cancel":
             at = self.src.faults.pause("source.final")
             wait_for(10, lambda: at.reached or self.client.over())
@@ -198,6 +199,10 @@ class Round:
                 h.close()
             time.sleep(0.05)
             at.go = 1
+        elif how == "orphan":
+            at = self.src.faults.pause("source.offered")
+            wait_for(10, lambda: at.reached or self.client.over())
+            self.trouble.kill([self.src], "worker")
         elif how == "doubt":
             at = self.dst.faults.pause("destination.commit")
             wait_for(10, lambda: at.reached or self.client.over())
