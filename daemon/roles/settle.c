@@ -317,7 +317,7 @@ static void drop_asides(const struct doubt *d)
 		journal_drop_aside(d->monitor->state.dir, d->id, d->destination, what);
 }
 
-/* It was thawed for the undoer, which alone held it. */
+/* Should it have been thawed, for a call that the undoer had it make. */
 static void hold_again(const struct doubt *d)
 {
 	struct freezer f = { .dir = d->group };
