@@ -175,8 +175,8 @@ static struct err *layout_with_flags(struct source *s, struct source_member *m)
 	return source_layout(s, m, true);
 }
 
-/* Without those that may be gone soon. But what hinders it may be just that one of them is missing (the
- * other end of a socketpair or pipe): then they are looked at, too. */
+/* Without those that may be gone soon. But what hinders it may be just that one of them is
+ * missing (the other end of a socketpair or pipe): then they are looked at, too. */
 static struct err *rehearse_running(struct source *s)
 {
 	const struct capture_choice settled = { source_has_settled, s };

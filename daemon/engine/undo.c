@@ -104,8 +104,8 @@ static struct err *hold_all(struct held *h, const struct undo_spec *spec)
 	return NULL;
 }
 
-/* A frozen process makes no calls. While the group is thawed ptrace holds them all; but should we die then,
- * they run: so it is frozen again as soon as may be. */
+/* A frozen process makes no calls. While the group is thawed ptrace holds them all; but should
+ * we die then, they run: so it is frozen again as soon as may be. */
 static struct err *let_call(const struct undo_spec *spec, bool may)
 {
 	struct freezer f = { .dir = (char *)(uintptr_t)spec->group };

@@ -328,8 +328,8 @@ static struct err *move_home(const struct freezer *f, pid_t pid)
 	return NULL;
 }
 
-/* What it has started between its coming and its stop is there, too, and in a group below ours whom somebody
- * has moved there. */
+/* What it has started between its coming and its stop is there, too, and in a group below ours
+ * whom somebody has moved there. */
 static struct err *empty(const struct freezer *f, const char *dir)
 {
 	autoarena struct arena *a = arena_new();

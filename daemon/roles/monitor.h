@@ -37,8 +37,7 @@ struct move {
 	bool kernel_tls;     /* stream_fd is the connection itself: see Connected */
 	int interrupt_fd;    /* ours; a byte cancels */
 	uint64_t connection; /* net's number; 0: none */
-	bool dialling, cancelled, over;
-	bool told; /* hooks: how it has ended */
+	bool dialling, cancelled, over, told; /* told: to hooks, how it has ended */
 	struct child *worker;
 	struct hook_job *hooks;  /* running, not yet answered */
 	Migrate__Progress *last; /* owned; what the worker said last */
@@ -138,10 +137,6 @@ void move_check_end(struct move *v);
 void move_hook_asked(void *move, struct ipc_msg *msg);
 void move_hook_stop(void *move, struct ipc_msg *msg);
 void move_hooks_fini(struct move *v);
-/* Tells hooks how a migration has ended, in place of its worker; nothing waits for them. `p` and `why`
- * (NULL: no error) are borrowed. */
-void monitor_hooks_tell(struct monitor *m, const char *event, const Migrate__Progress *p,
-	const struct err *why);
 void monitor_hooks_fini(struct monitor *m);
 void moves_remember(struct monitor *m, const Migrate__Done *d);
 /* From net; when it has died, what it was dialling will not come. */

@@ -130,8 +130,8 @@ void monitor_hooks_tell(struct monitor *m, const char *event, const Migrate__Pro
 	job = xcalloc(1, sizeof(*job));
 	*job = (struct hook_job){ .next = m->answered, .monitor = m };
 	m->answered = job;
-	e = child_start(m->base, (struct child_spec){ ROLE_HOOKS, monitor_debug(m), &hooks_ops }, job,
-		&job->child);
+	e = child_start(m->base, (struct child_spec){ ROLE_HOOKS, monitor_debug(m), &hooks_ops },
+		job, &job->child);
 	if (e) {
 		autofree char *line = err_line(e);
 

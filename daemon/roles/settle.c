@@ -14,6 +14,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "kernel/freezer.h"
+#include "roles/hooks.h"
 #include "roles/policy.h"
 #include "roles/recover.h"
 #include "wire/err_wire.h"
@@ -44,8 +45,8 @@ struct doubt {
 	unsigned tries;
 	bool asking, told;
 	bool peer_at_it; /* its last answer: it may run it any moment */
-	bool found;      /* in the journal, when the daemon started: of its worker nothing is known */
-	Migrate__Progress *hooks; /* owned: what they are to be told in the end; NULL: nothing (more) */
+	bool found;      /* in the journal, when the daemon started: its worker is unknown */
+	Migrate__Progress *hooks; /* owned: what they are to be told in the end; NULL: nothing */
 	int64_t since_us;
 };
 
@@ -135,14 +136,17 @@ static Migrate__Done *done_of(const struct journal_record *r)
 
 /* ---- hooks, which its worker has not told ---- */
 
-/* Who has found it in the journal does not know what the worker told before it died: then they are told
- * again. A destination keeps its journal until the source knows, and finds it at each start. */
+/* Who has found it in the journal does not know what the worker told before it died: then they
+ * are told again. A destination keeps its journal until the source knows, and finds it at each
+ * start. */
 static void note_for_hooks(struct doubt *d)
 {
 	const struct journal_record *r = &d->journal.last;
 	Migrate__Progress p = progress_of(r);
 
-	if (d->found && !d->hooks && (!d->destination || (r->mark < MARK_CONFIRMED && same_boot(d))))
+	if (!d->found || d->hooks)
+		return;
+	if (!d->destination || (r->mark < MARK_CONFIRMED && same_boot(d)))
 		d->hooks = ipc_copy(&p.base);
 }
 
@@ -623,7 +627,8 @@ void settle_net_died(struct monitor *m)
 void settle_poke(struct monitor *m, const char *peer)
 {
 	for (struct doubt *d = m->doubts; d; d = d->next) {
-		if (d->destination || d->asking || d->undoer || strcmp(d->journal.last.peer, peer) != 0)
+		if (d->destination || d->asking || d->undoer ||
+			strcmp(d->journal.last.peer, peer) != 0)
 			continue;
 		d->tries = MIN(d->tries, 1U);
 		rearm(d, 0);

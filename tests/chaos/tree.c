@@ -3,13 +3,14 @@
  * A tree of processes that can be counted from outside: tree DIR KIB. Each has a file of its own in
  * DIR, beats.0 for the root (see beating.h), and for each of its beats it looks at all that it has.
  *
- * A turn begins at the root, every TICK_NS. Everyone passes the turn's number to its children, beats,
- * waits until they have answered with the same number, and answers its parent. In memory that all
- * share is a word for each, which its parent looks at after the answer, and one to which all add:
- * when the turn is over, the root finds there one for each process and turn. Each has a record lock, on its
- * byte of DIR/locks, and its parent looks who has it.
+ * A turn begins at the root, every TICK_NS. Everyone passes the turn's number to its children,
+ * beats, waits until they have answered with the same number, and answers its parent. In memory
+ * that all share is a word for each, which its parent looks at after the answer, and one to which
+ * all add: when the turn is over, the root finds there one for each process and turn. Each has a
+ * record lock, on its byte of DIR/locks, and its parent looks who has it.
  *
- * If one of them ends, its parent ends too, and who has no parent any more: no part of it goes on alone.
+ * If one of them ends, its parent ends too, and who has no parent any more: no part of it goes on
+ * alone.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -116,8 +117,8 @@ static uint8_t give(const struct ends *link, uint64_t number)
 	return n == sizeof(number) ? 0 : WRONG_LINK;
 }
 
-/* Its parent has ended, if nobody has the other end: the process that has another parent now has lost it
- * otherwise. */
+/* Its parent has ended, if nobody has the other end: the process that has another parent now has
+ * lost it otherwise. */
 static uint8_t look_at_parent(void)
 {
 	struct pollfd p = { .fd = me.parent.link.in, .events = POLLRDHUP };
@@ -334,7 +335,8 @@ int main(int argc, char **argv)
 	if (snprintf(path, sizeof(path), "%s/locks", dir) >= (int)sizeof(path))
 		return 2;
 	me.lock_fd = open(path, O_RDWR | O_CREAT, 0644);
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		-1, 0);
 	if (shared == MAP_FAILED || me.lock_fd < 0)
 		return 2;
 	for (unsigned i = 0; i < THREADS; i++) {

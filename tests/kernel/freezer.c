@@ -132,8 +132,8 @@ static void make_below(const char *dir, const char *name, char path[512])
 	assert_int_equal(mkdir(path, 0755), 0);
 }
 
-/* Somebody makes groups below ours, and moves the process into one of them: it goes home all the same, and
- * they go with ours. */
+/* Somebody makes groups below ours, and moves the process into one of them: it goes home all the
+ * same, and they go with ours. */
 static void test_groups_below(void **state)
 {
 	volatile uint64_t *n =

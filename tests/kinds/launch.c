@@ -3,16 +3,17 @@
  * Moves a subject between two hosts of one program: two pid, mount, network, IPC and time
  * namespaces, joined by a socketpair, with the real engine on both sides and no daemon around it.
  *
- *     launch [--moves N] [--cancel STATE [--retaken NAME]] [--dawdle STATE] [--streams N] SUBJECT [ARG...]
+ *     launch [--moves N] [--cancel STATE [--retaken NAME]] [--dawdle STATE] [--streams N]
+ *            SUBJECT [ARG...]
  *
  * Exit: 0 the subject verified itself after N moves, 1 not, 77 it cannot run here.
  * --signal N: somebody sends that signal to the original when it stands still already; the source
  * must say that it is lost.
  * After every move the kernel must say the same about it as before (fixpoint.h).
- * --cancel STATE: every move is cancelled when the source enters STATE; that, and nothing else, must
- * be what ends it, and the subject must stay and be unharmed. --retaken NAME: the original takes back
- * at once objects of that kind, which the destination may be about to take, so that it may fail before
- * it hears of the cancel.
+ * --cancel STATE: every move is cancelled when the source enters STATE; that, and nothing else,
+ * must be what ends it, and the subject must stay and be unharmed. --retaken NAME: the original
+ * takes back at once objects of that kind, which the destination may be about to take, so that it
+ * may fail before it hears of the cancel.
  * Memory goes by reference on the first move, by copies on the second, and so on in turns
  * (LAUNCH_PAGES, LAUNCH_SINK: always so); with LAUNCH_PIECES the stream's bytes come in pieces of
  * that size at most.
@@ -570,12 +571,14 @@ static bool sink_is(const struct what *w, const char *text)
 /* The kind of what the original has taken back is named, and that somebody has it. */
 static bool found_retaken(const struct what *w, const struct answer_msg *destination)
 {
-	return w->retaken && destination->code == ERR_KERNEL && strstr(destination->text, w->retaken) &&
-	       strstr(destination->text, strerror(EAGAIN));
+	const char *text = destination->text;
+
+	return w->retaken && destination->code == ERR_KERNEL && strstr(text, w->retaken) &&
+	       strstr(text, strerror(EAGAIN));
 }
 
-/* A move that was refused is kept as well, and then nothing has been tried. The destination is told,
- * or finds the connection closed. */
+/* A move that was refused is kept as well, and then nothing has been tried. The destination is
+ * told, or finds the connection closed. */
 static bool cancelled(const struct what *w, const struct answer_msg *source,
 	const struct answer_msg *destination)
 {

@@ -282,12 +282,14 @@ static void put_pages(const struct pages *p, struct task *t)
 
 /* ---- comparison ---- */
 
-/* A sleep that was over when it was made again: its call has returned 0. There must have been the time. */
+/* A sleep that was over when it was made again: its call has returned 0. There must have been
+ * the time. */
 static void level_slept(Migrate__Kind__Thread *x, const Migrate__Kind__Thread *y)
 {
 	struct arch_state s = { .regs_len = x->regs.len };
 
-	if (!x->sleep || x->sleep->left_ns > clock_ns() - captured_ns || x->regs.len > ARCH_REGS_MAX)
+	if (!x->sleep || x->sleep->left_ns > clock_ns() - captured_ns ||
+		x->regs.len > ARCH_REGS_MAX)
 		fail("thread %d sleeps in one of two captures only", y->tid);
 	memcpy(s.regs, x->regs.data, s.regs_len);
 	arch_syscall_finish(&s, 0);
