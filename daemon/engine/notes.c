@@ -24,6 +24,12 @@ void notes_refuse(struct notes *n, struct err *e)
 			err_in(n->blockers[NOTES_MAX - 1], "and more; the last one shown is");
 }
 
+void notes_forget_blockers(struct notes *n, size_t keep)
+{
+	while (n->n_blockers > keep)
+		err_free(n->blockers[--n->n_blockers]);
+}
+
 void notes_warn(struct notes *n, const char *text)
 {
 	if (n->n_warnings == NOTES_MAX)

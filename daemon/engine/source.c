@@ -175,13 +175,29 @@ static struct err *layout_with_flags(struct source *s, struct source_member *m)
 	return source_layout(s, m, true);
 }
 
+/* Without those that may be gone soon. But what hinders it may be just that one of them is
+ * missing (the other end of a socketpair or pipe): then they are looked at, too. */
+static struct err *rehearse_running(struct source *s)
+{
+	const struct capture_choice settled = { source_has_settled, s };
+	struct notes *notes = &s->out->notes;
+	const size_t blockers = notes->n_blockers;
+
+	TRY(capture_running(&s->tree, &settled, &s->sent));
+	if (notes->n_blockers == blockers || s->sent.seen.n == s->sent.inside.n)
+		return NULL;
+	notes_forget_blockers(notes, blockers);
+	snapshot_fini(&s->sent);
+	snapshot_init(&s->sent, notes, s->cache);
+	return capture_running(&s->tree, NULL, &s->sent);
+}
+
 static struct err *rehearse(void *ctx)
 {
 	struct source *s = ctx;
-	const struct capture_choice settled = { source_has_settled, s };
 	struct object_set none = { .sorted = true };
 
-	TRY(capture_running(&s->tree, &settled, &s->sent));
+	TRY(rehearse_running(s));
 	TRY(rehearse_stopped(s));
 	source_check_groups(s);
 	TRY(source_network_plan(s));

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "kernel/remote.h"
 #include "kernel/task.h"
 #include "kinds/cache.h"
@@ -100,8 +101,16 @@ static struct err *hold_all(struct held *h, const struct undo_spec *spec)
 	for (size_t i = 0; i < in.n; i++)
 		if (in.v[i] > 1)
 			TRY(add_held(h, spec, in.v[i]));
-	/* ptrace holds them: thawing the group does not let them run, but calls do. */
-	return spec->group[0] && h->n ? freezer_set(&f, false, false) : NULL;
+	return NULL;
+}
+
+/* A frozen process makes no calls. While the group is thawed ptrace holds them all; but should
+ * we die then, they run: so it is frozen again as soon as may be. */
+static struct err *let_call(const struct undo_spec *spec, bool may)
+{
+	struct freezer f = { .dir = (char *)(uintptr_t)spec->group };
+
+	return spec->group[0] ? freezer_set(&f, !may, false) : NULL;
 }
 
 /* The worker may have died in the middle of a remote call, which is over as soon as the process
@@ -145,12 +154,20 @@ static struct err *undo_one(const struct undo_spec *spec, const struct snapshot 
 	struct snapshot s;
 	struct err *e;
 
+	struct err *again;
+
 	snapshot_init(&s, notes, all->cache);
 	only_of(&s, all, t);
-	e = s.objects.n ? until_calls(t, spec) : NULL;
+	e = s.objects.n ? let_call(spec, true) : NULL;
+	if (!e && s.objects.n)
+		e = until_calls(t, spec);
 	if (!e)
 		capture_release(&s, s.objects.n, OUTCOME_KEPT);
+	again = s.objects.n ? let_call(spec, false) : NULL;
 	snapshot_fini(&s);
+	if (!e)
+		return again;
+	err_free(again);
 	return e;
 }
 
@@ -181,6 +198,7 @@ static struct err *undo(const struct undo_spec *spec, struct snapshot *all, stru
 	TRY(hold_all(&h, spec));
 	if (!h.n)
 		return err_new(ERR_GONE, "process %d has ended", spec->pid);
+	FAULT("source.undo-held");
 	for (size_t i = 0; i < h.n && !e; i++)
 		e = undo_one(spec, all, h.v[i], notes);
 	if (!e)

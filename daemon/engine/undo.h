@@ -16,8 +16,8 @@ struct err *undo_note(const struct engine_io *io, const struct snapshot *s, bool
 struct undo_spec {
 	pid_t pid;
 	uint64_t start_time;
-	/* That holds it frozen: thawed while ptrace holds it. "": none; it may have been stopped.
-	 */
+	/* That holds it frozen: thawed for single calls, while ptrace holds it. "": none; it may
+	 * have been stopped. */
 	const char *group;
 	const uint8_t *list;
 	size_t len;
@@ -25,9 +25,9 @@ struct undo_spec {
 	void (*on_undone)(void *arg);
 	void *arg;
 };
-/* Takes back everything in the list; can be repeated until it has called on_undone. Afterwards the
- * process runs, or stands in its group if that is frozen again by the caller. What cannot be taken
- * back is warned of in *notes. */
+/* Takes back everything in the list; can be repeated until it has called on_undone. Afterwards
+ * the process stands in its group, also on error; without one it runs. What cannot be taken back
+ * is warned of in *notes. */
 struct err *engine_undo(const struct undo_spec *spec, struct notes *notes) must_check;
 /* It was moved, and the original is ended: what must not stay here without it goes (System V
  * objects). Only pid, list and len count. */

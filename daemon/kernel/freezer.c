@@ -275,6 +275,33 @@ struct err *freezer_kill(const struct freezer *f)
 	return write_in(f->dir, "cgroup.kill", 1);
 }
 
+/* The next group below that `d` lists, or NULL; the caller frees it. */
+static char *next_below(DIR *d, const char *dir)
+{
+	for (const struct dirent *de; d && (de = readdir(d));) {
+		autotext struct text path = { 0 };
+
+		if (de->d_type != DT_DIR || de->d_name[0] == '.')
+			continue;
+		text_addf(&path, "%s/%s", dir, de->d_name);
+		return xstrdup(text_str(&path));
+	}
+	return NULL;
+}
+
+/* Groups that somebody else has made in ours; those in use stay. */
+static void remove_below(const char *dir)
+{
+	DIR *d = opendir(dir);
+
+	for (char *sub; (sub = next_below(d, dir)); free(sub)) {
+		remove_below(sub);
+		(void)rmdir(sub);
+	}
+	if (d)
+		closedir(d);
+}
+
 /* A group is busy until its last process has been reaped or moved, all of it. */
 struct err *freezer_remove(const struct freezer *f)
 {
@@ -285,6 +312,7 @@ struct err *freezer_remove(const struct freezer *f)
 			return NULL;
 		if (errno != EBUSY || deadline_passed(d))
 			return err_errno(errno, "remove control group %s", f->dir);
+		remove_below(f->dir);
 		usleep(1000);
 	}
 	return NULL;
@@ -300,17 +328,26 @@ static struct err *move_home(const struct freezer *f, pid_t pid)
 	return NULL;
 }
 
-/* What it has started between its coming and its stop is there, too. */
-static struct err *empty(const struct freezer *f)
+/* What it has started between its coming and its stop is there, too, and in a group below ours
+ * whom somebody has moved there. */
+static struct err *empty(const struct freezer *f, const char *dir)
 {
 	autoarena struct arena *a = arena_new();
+	const struct freezer here = { .dir = (char *)(uintptr_t)dir };
+	struct err *e = NULL;
 	struct pids in;
+	DIR *d;
 
-	TRY(freezer_members(a, f, &in));
+	TRY(freezer_members(a, &here, &in));
 	for (size_t i = 0; i < in.n; i++)
 		if (in.v[i] > 1) /* 0: not visible from our pid namespace */
 			TRY(move_home(f, in.v[i]));
-	return NULL;
+	d = opendir(dir);
+	for (char *sub; !e && (sub = next_below(d, dir)); free(sub))
+		e = empty(f, sub);
+	if (d)
+		closedir(d);
+	return e;
 }
 
 struct err *freezer_undo(struct freezer *f, pid_t pid)
@@ -318,7 +355,7 @@ struct err *freezer_undo(struct freezer *f, pid_t pid)
 	struct err *e = f->home && pid > 1 ? move_home(f, pid) : NULL;
 
 	if (!e && f->home)
-		err_free(empty(f)); /* should it fail, removing says so */
+		err_free(empty(f, f->dir)); /* should it fail, removing says so */
 	if (!e)
 		e = freezer_remove(f);
 	/* A home that takes nobody any more (its children have controllers) is no reason to stand.

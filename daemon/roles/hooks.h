@@ -17,3 +17,9 @@ size_t hooks_count(const char *dir);
  * came by stop_fd (-1: none can). network_fd: a JSON object whose members are told, too (-1: none).
  */
 struct err *hooks_run(const Migrate__HookRun *run, int stop_fd, int network_fd) must_check;
+
+struct monitor;
+/* The monitor tells them how a migration has ended, in place of its worker; nothing waits for them.
+ * `p` and `why` (NULL: no error) are borrowed. */
+void monitor_hooks_tell(struct monitor *m, const char *event, const Migrate__Progress *p,
+	const struct err *why);

@@ -37,7 +37,7 @@ struct move {
 	bool kernel_tls;     /* stream_fd is the connection itself: see Connected */
 	int interrupt_fd;    /* ours; a byte cancels */
 	uint64_t connection; /* net's number; 0: none */
-	bool dialling, cancelled, over;
+	bool dialling, cancelled, over, told; /* told: to hooks, how it has ended */
 	struct child *worker;
 	struct hook_job *hooks;  /* running, not yet answered */
 	Migrate__Progress *last; /* owned; what the worker said last */

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Hooks that a worker asks for, in the monitor. */
+/* Hooks that a worker asks for, or would have asked for had it lived, in the monitor. */
 #include <stdlib.h>
 
+#include "base/log.h"
+#include "roles/hooks.h"
 #include "roles/monitor.h"
 #include "wire/err_wire.h"
 
@@ -91,6 +93,7 @@ void move_hook_asked(void *arg, struct ipc_msg *msg)
 	run.limit_us = (uint64_t)v->monitor->config.hook_limit_us;
 	ipc.body_case = MIGRATE__IPC__BODY_HOOK_RUN;
 	ipc.hook_run = &run;
+	v->told |= run.told_only;
 	job = v->hooks = xcalloc(1, sizeof(*job));
 	job->move = v;
 	job->monitor = v->monitor;
@@ -103,6 +106,41 @@ void move_hook_asked(void *arg, struct ipc_msg *msg)
 		return;
 	}
 	child_post(job->child, &ipc, msg->fds, MIN(msg->n_fds, (size_t)1));
+}
+
+void monitor_hooks_tell(struct monitor *m, const char *event, const Migrate__Progress *p,
+	const struct err *why)
+{
+	autoarena struct arena *a = arena_new();
+	Migrate__HookRun run = MIGRATE__HOOK_RUN__INIT;
+	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
+	struct hook_job *job;
+	struct err *e;
+
+	if (!hooks_count(m->config.hooks_dir))
+		return;
+	run.event = (char *)(uintptr_t)event;
+	run.told_only = true;
+	run.progress = (Migrate__Progress *)(uintptr_t)p;
+	run.error = why ? err_to_wire(a, why, p->side, p->state) : NULL;
+	run.hooks_dir = m->config.hooks_dir;
+	run.limit_us = (uint64_t)m->config.hook_limit_us;
+	ipc.body_case = MIGRATE__IPC__BODY_HOOK_RUN;
+	ipc.hook_run = &run;
+	job = xcalloc(1, sizeof(*job));
+	*job = (struct hook_job){ .next = m->answered, .monitor = m };
+	m->answered = job;
+	e = child_start(m->base, (struct child_spec){ ROLE_HOOKS, monitor_debug(m), &hooks_ops },
+		job, &job->child);
+	if (e) {
+		autofree char *line = err_line(e);
+
+		log_error("hooks id=%s event=%s error=\"%s\"", p->id, event, line);
+		err_free(e);
+		forget(job);
+		return;
+	}
+	child_post(job->child, &ipc, NULL, 0);
 }
 
 void move_hook_stop(void *arg, struct ipc_msg *msg)

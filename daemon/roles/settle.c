@@ -6,15 +6,21 @@
  */
 #include "roles/settle.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/log.h"
+#include "kernel/freezer.h"
+#include "roles/hooks.h"
 #include "roles/policy.h"
 #include "roles/recover.h"
 #include "wire/err_wire.h"
 
+/* To take back what was given up; then its worker hangs, and another one tries. */
+#define UNDO_MS  ((unsigned)(FAULT_LIMIT_US(60000000) / 1000))
 #define FIRST_MS 250   /* between two tries, doubled each time */
 #define MOST_MS  60000 /* up to this */
 /* Who waits for a migration is told that it is in doubt when the peer could not say for so long. */
@@ -34,12 +40,20 @@ struct doubt {
 		*done; /* owned; source: what was last said of it, or will be; NULL: nothing */
 	struct event *again;
 	struct child *undoer; /* takes back what was given up */
+	char *group;          /* owned: that holds the process meanwhile; NULL: none */
 	struct err *why;      /* decided: what is told with it */
 	unsigned tries;
 	bool asking, told;
 	bool peer_at_it; /* its last answer: it may run it any moment */
+	bool found;      /* in the journal, when the daemon started: its worker is unknown */
+	Migrate__Progress *hooks; /* owned: what they are to be told in the end; NULL: nothing */
 	int64_t since_us;
 };
+
+static bool same_boot(const struct doubt *d)
+{
+	return strcmp(d->journal.last.boot_id, d->monitor->boot_id) == 0;
+}
 
 /* ---- what is told ---- */
 
@@ -89,24 +103,74 @@ static void tell_progress(struct doubt *d)
 	post(d->monitor, &ipc);
 }
 
+static char *mutable(const char *text)
+{
+	return (char *)(uintptr_t)text;
+}
+
 /* From the journal alone, when the daemon has been started anew. */
+static Migrate__Progress progress_of(const struct journal_record *r)
+{
+	Migrate__Progress p = MIGRATE__PROGRESS__INIT;
+
+	p.id = mutable(r->id);
+	p.side = mutable(r->destination ? "destination" : "source");
+	p.state = mutable("in_doubt");
+	p.owner = mutable("unknown");
+	p.pid = r->pid;
+	p.comm = mutable(r->comm);
+	p.peer = mutable(r->peer);
+	p.asker = r->asker;
+	return p;
+}
+
 static Migrate__Done *done_of(const struct journal_record *r)
 {
 	Migrate__Done d = MIGRATE__DONE__INIT;
-	Migrate__Progress p = MIGRATE__PROGRESS__INIT;
-	char unknown[] = "unknown", state[] = "in_doubt", side[] = "source";
+	Migrate__Progress p = progress_of(r);
 
-	p.id = (char *)(uintptr_t)r->id;
-	p.side = side;
-	p.state = state;
-	p.owner = unknown;
-	p.pid = r->pid;
-	p.comm = (char *)(uintptr_t)r->comm;
-	p.peer = (char *)(uintptr_t)r->peer;
-	p.asker = r->asker;
 	d.last = &p;
-	d.outcome = state;
+	d.outcome = p.state;
 	return ipc_copy(&d.base);
+}
+
+/* ---- hooks, which its worker has not told ---- */
+
+/* Who has found it in the journal does not know what the worker told before it died: then they
+ * are told again. A destination keeps its journal until the source knows, and finds it at each
+ * start. */
+static void note_for_hooks(struct doubt *d)
+{
+	const struct journal_record *r = &d->journal.last;
+	Migrate__Progress p = progress_of(r);
+
+	if (!d->found || d->hooks)
+		return;
+	if (!d->destination || (r->mark < MARK_CONFIRMED && same_boot(d)))
+		d->hooks = ipc_copy(&p.base);
+}
+
+static void tell_hooks(struct doubt *d, enum verdict v)
+{
+	static const struct {
+		const char *event, *state, *owner;
+	} ends[2][2] = {
+		{ { "failed", "resumed", "source" }, { "committed", "done", "destination" } },
+		{ { "failed", "discarded", "source" }, { "running", "running", "destination" } },
+	};
+	Migrate__Progress p;
+
+	if (!d->hooks || v == VERDICT_DOUBT)
+		return;
+	/* It has run here, and is no news any more. */
+	if (d->found && d->destination && v == VERDICT_MOVED &&
+		!recover_alive(&d->journal.last, d->monitor->boot_id))
+		return;
+	p = *d->hooks;
+	p.state = mutable(ends[d->destination][v == VERDICT_MOVED].state);
+	p.owner = mutable(ends[d->destination][v == VERDICT_MOVED].owner);
+	monitor_hooks_tell(d->monitor, ends[d->destination][v == VERDICT_MOVED].event, &p,
+		v == VERDICT_MOVED ? NULL : d->why);
 }
 
 /* ---- the end of a doubt ---- */
@@ -121,9 +185,12 @@ static void doubt_free(struct doubt *d)
 	event_free(d->again);
 	child_free(d->undoer);
 	err_free(d->why);
+	free(d->group);
 	journal_close(&d->journal);
 	if (d->done)
 		migrate__done__free_unpacked(d->done, NULL);
+	if (d->hooks)
+		migrate__progress__free_unpacked(d->hooks, NULL);
 	free(d);
 }
 
@@ -149,6 +216,7 @@ static bool to_be_kept(const struct doubt *d, enum verdict v)
 
 static void finish(struct doubt *d, enum verdict v)
 {
+	tell_hooks(d, v);
 	if (d->journal.fd >= 0 && to_be_kept(d, v))
 		keep_answer(d);
 	else
@@ -160,11 +228,6 @@ static void finish(struct doubt *d, enum verdict v)
 		tell(d);
 	}
 	doubt_free(d);
-}
-
-static bool same_boot(const struct doubt *d)
-{
-	return strcmp(d->journal.last.boot_id, d->monitor->boot_id) == 0;
 }
 
 /* ---- trying ---- */
@@ -258,6 +321,17 @@ static void drop_asides(const struct doubt *d)
 		journal_drop_aside(d->monitor->state.dir, d->id, d->destination, what);
 }
 
+/* Should it have been thawed, for a call that the undoer had it make. */
+static void hold_again(const struct doubt *d)
+{
+	struct freezer f = { .dir = d->group };
+	autoerr struct err *e = d->group ? freezer_set(&f, true, false) : NULL;
+	autofree char *line = e ? err_line(e) : NULL;
+
+	if (line && err_sysno(e) != ENOENT)
+		log_warn("undo id=%s error=\"%s\"", d->id, line);
+}
+
 /* On failure it is tried again: the process must not run without what it had. */
 static void on_undone(void *arg, int status, bool heard unused_arg)
 {
@@ -265,12 +339,20 @@ static void on_undone(void *arg, int status, bool heard unused_arg)
 
 	d->undoer = NULL;
 	if (status) {
+		hold_again(d);
 		log_error("undo id=%s status=%#x", d->id, (unsigned)status);
 		back_off(d);
 		return;
 	}
 	drop_asides(d); /* where it is gone */
 	go_on(d);
+}
+
+static void end_undo(struct doubt *d)
+{
+	log_error("undo id=%s ended after %u ms", d->id, UNDO_MS);
+	hold_again(d);
+	child_kill(d->undoer);
 }
 
 static const struct child_ops undo_ops = { .ended = on_undone };
@@ -287,11 +369,11 @@ static struct err *start_undo(struct doubt *d, enum left left)
 	const struct journal_record *r = &d->journal.last;
 	Migrate__Work work = MIGRATE__WORK__INIT;
 	Migrate__Ipc ipc = MIGRATE__IPC__INIT;
-	autofree char *group = NULL;
 	char none[] = "";
 
+	free(take(&d->group));
 	if (!d->destination)
-		TRY(recover_group(r, &group));
+		TRY(recover_group(r, &d->group));
 	TRY(child_start(d->monitor->base,
 		(struct child_spec){ ROLE_WORKER, monitor_debug(d->monitor), &undo_ops }, d,
 		&d->undoer));
@@ -303,10 +385,11 @@ static struct err *start_undo(struct doubt *d, enum left left)
 	work.state_dir = d->monitor->state.dir;
 	work.start_time = r->start_time;
 	work.undo_pid = r->pid;
-	work.undo_group = group ? group : none;
+	work.undo_group = d->group ? d->group : none;
 	ipc.body_case = MIGRATE__IPC__BODY_WORK;
 	ipc.work = &work;
 	child_post(d->undoer, &ipc, NULL, 0);
+	rearm(d, UNDO_MS);
 	return NULL;
 }
 
@@ -355,6 +438,7 @@ static struct err *look(struct doubt *d, enum verdict *v, bool *over)
 		TRY(journal_open(d->monitor->state.dir, d->id, d->destination, &d->journal));
 	if (d->journal.fd < 0)
 		return NULL;
+	note_for_hooks(d);
 	/* What they speak of went with that boot. */
 	if (!same_boot(d))
 		drop_asides(d);
@@ -405,7 +489,12 @@ static void go_on(struct doubt *d)
 
 static void on_again(evutil_socket_t fd unused_arg, short what unused_arg, void *arg)
 {
-	go_on(arg);
+	struct doubt *d = arg;
+
+	if (d->undoer)
+		end_undo(d);
+	else
+		go_on(d);
 }
 
 static struct doubt *doubt_new(struct monitor *m, const char *id, bool destination)
@@ -538,7 +627,8 @@ void settle_net_died(struct monitor *m)
 void settle_poke(struct monitor *m, const char *peer)
 {
 	for (struct doubt *d = m->doubts; d; d = d->next) {
-		if (d->destination || d->asking || strcmp(d->journal.last.peer, peer) != 0)
+		if (d->destination || d->asking || d->undoer ||
+			strcmp(d->journal.last.peer, peer) != 0)
 			continue;
 		d->tries = MIN(d->tries, 1U);
 		rearm(d, 0);
@@ -578,8 +668,12 @@ struct err *settle_start(struct monitor *m)
 	size_t n;
 
 	TRY(journal_names(a, m->state.dir, &names, &n));
-	for (size_t i = 0; i < n; i++)
-		go_on(doubt_new(m, names[i].id, names[i].destination));
+	for (size_t i = 0; i < n; i++) {
+		struct doubt *d = doubt_new(m, names[i].id, names[i].destination);
+
+		d->found = true;
+		go_on(d);
+	}
 	return start_sweep(m);
 }
 
@@ -590,6 +684,9 @@ void settle_move(struct move *v, const struct err *e, enum verdict *ret)
 	char none[] = "";
 	bool over;
 
+	/* One that has said how it ended has told them itself. */
+	if (!v->over && !v->told && v->last)
+		d->hooks = ipc_copy(&v->last->base);
 	if (!v->receive) {
 		done.last = v->last;
 		done.outcome = none;

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a subject (beat.c) has written: every beat exactly once, by one copy after the other."""
+"""What a subject (beating.h) has written: every beat exactly once, by one copy after the other."""
 import os
 import struct
 
 BEAT = struct.Struct("<QQIHBB8x")
-THREADS = 3
-WRONG = {1: "a page", 2: "the pipe", 4: "a call"}
+WRONG = {1: "a page", 2: "a number from a pipe or socket", 4: "a call", 8: "shared memory", 16: "its parent or group",
+         32: "its children", 64: "a lock"}
 
 
 class Beats:
-    def __init__(self, path):
-        self.path, self.at = path, 0
-        self.last = [0] * THREADS     # number
-        self.where = [""] * THREADS   # host
+    """Of one process."""
+
+    def __init__(self, path, threads, name=""):
+        self.path, self.name, self.at = path, name, 0
+        self.pid = 0                  # as it says itself, always the same
+        self.last = [0] * threads     # number
+        self.where = [""] * threads   # host
         self.when = 0                 # of the newest, ns
         self.again = ""               # a host on which it goes on from before what was read
 
@@ -24,16 +27,19 @@ class Beats:
         data = data[:len(data) - len(data) % BEAT.size]
         self.at += len(data)
         hosts, wrong = [], []
-        for number, when, _, thread, host, bad in BEAT.iter_unpack(data):
+        for number, when, pid, thread, host, bad in BEAT.iter_unpack(data):
             host = chr(host)
+            self.pid = self.pid or pid
+            if pid != self.pid:
+                wrong.append("%sits number is %d, and was %d" % (self.name, pid, self.pid))
             if host == self.again and self.where[thread] != host and number <= self.last[thread]:
                 self.last[thread] = number - 1
             if number != self.last[thread] + 1:
-                wrong.append("thread %d beats %d on %s after %d on %s" % (
-                    thread, number, host, self.last[thread], self.where[thread] or "-"))
+                wrong.append("%sthread %d beats %d on %s after %d on %s" % (
+                    self.name, thread, number, host, self.last[thread], self.where[thread] or "-"))
             if bad:
-                wrong.append("thread %d finds %s wrong at beat %d on %s" % (
-                    thread, " and ".join(t for b, t in WRONG.items() if bad & b), number, host))
+                wrong.append("%sthread %d finds %s wrong at beat %d on %s" % (
+                    self.name, thread, " and ".join(t for b, t in WRONG.items() if bad & b), number, host))
             self.last[thread], self.where[thread], self.when = number, host, when
             hosts.append(host)
         if self.again and set(self.where) == {self.again}:

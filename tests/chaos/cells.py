@@ -25,6 +25,7 @@ for side, marks in (("source", ("intent", "commit", "moved")),
 # States that a move passes only when it fails: it is cancelled, or its peer dies after COMMIT.
 FAILING = {"source.resumed": "cancel", "destination.discarded": "cancel",
            "source.in_doubt": "doubt"}
+UNDO = "source.undo-held"
 POINTS = tuple("source." + s for s in SOURCE) + tuple("destination." + s for s in DESTINATION)
 
 # Where the source can have sent COMMIT, and need not have heard RUNNING: there it may be in doubt.
@@ -48,6 +49,8 @@ SYNCED = {
 }
 
 ROLES = ("worker", "net-child", "net", "monitor", "control", "all", "process")
+# Processes of the subject, by their places in it: its root, and of a tree others (tree.c).
+MEMBERS = {"process": 0, "child": 1, "grandchild": 4}
 STOPPED = ("worker", "net-child", "monitor")
 CUTS = ("moment", "long", "reset")
 
@@ -94,13 +97,27 @@ def name(cell):
 
 def there_yet(point, side, role):
     """Whether the victim exists at that point."""
-    if (side, role) == ("D", "process"):
+    if side == "D" and role in MEMBERS:
         return point not in ("source.hello", "source.rehearse", "destination.hello",
                              "destination.check", "destination.discarded", "source.resumed",
                              "source.in_doubt")
-    if (side, role) == ("S", "process"):
+    if side == "S" and role in MEMBERS:
         return point != "source.original-ended"
     return True
+
+
+def members():
+    """What only a tree has: one of its processes is killed that is not its root."""
+    return [Cell(point, side, r, "kill") for point in POINTS + tuple(FAILING) for side in "SD"
+            for r in MEMBERS if r != "process" and there_yet(point, side, r)]
+
+
+def undone():
+    """The worker that takes back what a dead one has given up (locks, which the tree has): all of it stands, held by
+    that worker alone."""
+    return [Cell(UNDO, "S", r, t) for r, t in (("worker", "kill"), ("worker", "pause"), ("worker", "stop"),
+                                               ("monitor", "kill"), ("all", "kill"), ("process", "kill"),
+                                               ("grandchild", "kill"), ("host", "reboot"))]
 
 
 def matrix():
@@ -138,11 +155,18 @@ def disks():
     return [Cell(p, side, "disk", "full") for p in points for side in "SD"]
 
 
-def at_random(count, seed):
-    return [plan(seed, n) for n in range(count)]
+def at_random(count, seed, tree=False):
+    return [plan(seed, n, tree) for n in range(count)]
 
 
-def plan(seed, number):
+def of_tree(p):
+    """The same, where it is one of the tree's processes that is killed, not always its root."""
+    rnd = random.Random("tree %d %d" % (p.seed, p.number))
+    return p._replace(actions=tuple((at, side, rnd.choice(sorted(MEMBERS)) if role == "process" else role, trouble)
+                                    for at, side, role, trouble in p.actions))
+
+
+def plan(seed, number, tree=False):
     """Round `number` of a seed, whatever was before it."""
     rnd = random.Random("%d %d" % (seed, number))
     options = rnd.choice(((), (), ("--bandwidth", "40M"), ("--streams", "2"), ("--max-rounds", "2",
@@ -166,10 +190,11 @@ def plan(seed, number):
         if role == "monitor" and trouble == "kill" and rnd.random() < 0.5:
             trouble = "replace"
         actions.append((at, "S" if role == "client" else rnd.choice("SD"), role, trouble))
-    return Plan(seed, number, options, point, tuple(sorted(actions)))
+    p = Plan(seed, number, options, point, tuple(sorted(actions)))
+    return of_tree(p) if tree else p
 
 
-def fast():
+def fast(tree=False):
     """A cell of each sort, most of them where it is hardest."""
     points = ("source.precopy", "source.final", "source.commit-due", "source.commit",
               "source.commit-sent", "source.done", "destination.building-synced",
@@ -183,4 +208,4 @@ def fast():
         cells.append(Cell(point, "", "link", "moment"))
         cells.append(Cell(point, "SD"[n % 2], STOPPED[n % 3], "pause"))
         cells.append(Cell(point, "SD"[n % 2], "monitor", "replace"))
-    return cells
+    return cells + ([c for c in members() if c.point in points] + undone() if tree else [])

@@ -12,6 +12,7 @@ import faults
 from world import OTHER, Command, Missed, expect, process, read, wait_for
 
 MOMENT_S = 0.3
+UNDO_S = 14       # longer than an undo may take in such a build
 LONG_S = 8        # longer than the limits of a build with faults: 6 s, 2 s while frozen
 END_S = 45        # of migratectl
 SETTLE_S = 20
@@ -29,8 +30,8 @@ class Trouble:
         self.missing = False  # a victim was not there any more
 
     def victims(self, host, role):
-        if role == "process":
-            p = host.subject()
+        if role in cells.MEMBERS:
+            p = host.subject(cells.MEMBERS[role])
             return [p] if p else []
         if role == "client":
             return [p for p in (process(pid) for pid in host.pids() if
@@ -116,7 +117,7 @@ class Round:
         c = self.cell
         if self.rebooted("S") and self.rebooted("D"):
             return True
-        if c.role != "host" and (c.trouble, c.role) != ("kill", "process"):
+        if c.role != "host" and (c.trouble != "kill" or c.role not in cells.MEMBERS):
             return False
         if self.rebooted("S") and c.point == "source.commit-sent":
             return True  # net had not passed it on
@@ -128,8 +129,7 @@ class Round:
     def sigcont(self):
         """Whoever stands still must go on standing still."""
         for h in (self.src, self.dst):
-            p = h.subject()
-            if p:
+            for p in h.members():
                 p.signal(signal.SIGCONT)
                 p.close()
 
@@ -186,11 +186,11 @@ class Round:
         if self.cell.trouble in ("moment", "pause"):
             wait_for(MOMENT_S, lambda: self.client.over() and self.workers_gone(), 0.02)
         elif self.cell.trouble in ("long", "stop", "full"):
-            wait_for(LONG_S, lambda: self.client.over() and self.workers_gone(), 0.02)
+            wait_for(UNDO_S if self.cell.point == cells.UNDO else LONG_S, lambda: self.client.over() and self.workers_gone(), 0.02)
 
     def provoke(self):
         """Leads the move to a state that only a failing one has."""
-        how = cells.FAILING.get(self.cell.point)
+        how = "orphan" if self.cell.point == cells.UNDO else cells.FAILING.get(self.cell.point)
         if how == "cancel":
             at = self.src.faults.pause("source.final")
             wait_for(10, lambda: at.reached or self.client.over())
@@ -199,6 +199,10 @@ class Round:
                 h.close()
             time.sleep(0.05)
             at.go = 1
+        elif how == "orphan":
+            at = self.src.faults.pause("source.offered")
+            wait_for(10, lambda: at.reached or self.client.over())
+            self.trouble.kill([self.src], "worker")
         elif how == "doubt":
             at = self.dst.faults.pause("destination.commit")
             wait_for(10, lambda: at.reached or self.client.over())
@@ -261,9 +265,9 @@ class Round:
 
     def one_runs(self):
         copies = self.world.copies()
-        running = [n for n, c in copies.items() if c == "runs"]
+        running = [n for n, c in copies.items() if c.startswith("runs")]
         expect(len(running) < 2, "two copies run: %s", copies)
-        return copies if len(copies) == 1 and running else None
+        return copies if list(copies.values()) == ["runs"] else None
 
     def none_left(self):
         return self.may_end() and not self.world.copies()
@@ -331,11 +335,12 @@ class Round:
             raise Missed("left behind: " + ", ".join(left()))
 
     def untouched(self, where):
-        base = self.world.host[where].proc(self.world.pid)
-        expect(wait_for(2, lambda: "TracerPid:\t0\n" in read(base + "/status")),
-               "it is still traced")
-        expect(wait_for(2, lambda: len(os.listdir(base + "/task")) == self.world.threads),
-               "it has %d threads, not %d", len(os.listdir(base + "/task")), self.world.threads)
+        for pid, threads in self.world.threads.items():
+            base = self.world.host[where].proc(pid)
+            expect(wait_for(2, lambda: "TracerPid:\t0\n" in read(base + "/status")),
+                   "%d is still traced", pid)
+            expect(wait_for(2, lambda: len(os.listdir(base + "/task")) == threads),
+                   "%d has %d threads, not %d", pid, len(os.listdir(base + "/task")), threads)
 
     def judge(self):
         expect(wait_for(SETTLE_S, lambda: self.workers_gone() or any(
@@ -457,7 +462,7 @@ class AtRandom(Round):
         return True
 
     def may_end(self):
-        return (self.has("S", "process") or self.has("D", "process") or self.rebooted("S") or
+        return (any(self.has(s, r) for s in "SD" for r in cells.MEMBERS) or self.rebooted("S") or
                 self.rebooted("D"))
 
 

@@ -28,6 +28,20 @@ SIGCONT was sent to every copy before and after the fault.
 Points: a name without a dash is a state, held when it is entered; the others lie between two states.
 """
 
+TREE = "\n## A tree of processes\n"
+TREE_TEXT = """
+All of the above again with a tree (`tests/chaos/run --matrix --subject tree`): a root, two children and three of
+theirs, two of them with a process group and one with a session of its own, one with three threads, joined by pipes,
+socketpairs and memory that all share. Each of the six numbers its beats in a file of its own, and looks each time
+at its parent, its group, its session, its children, its private memory and the shared one; in all cells there was
+exactly one copy of each, and none without the others. If one of them ends, so does the program (**e**).
+
+Of {all} cells {k} were k, {m} m, {e} e, {gone} -, and {broken} broke the promise; migratectl could not say so in time (K, M) in
+{slow}. Besides the cells of the other tables there are these, in which a process is killed (-9) that is not the root:
+its end counts as the root's does.
+
+"""
+
 
 def doubtful(v):
     return v.doubt_s > 0.5 or v.status == 3
@@ -69,13 +83,20 @@ def table(rows, columns, get):
     return "\n".join(lines) + "\n"
 
 
+def read(path):
+    """What is written there, without the part about trees, and that part."""
+    if not os.path.exists(path):
+        return "", ""
+    with open(path) as f:
+        text, mark, tree = f.read().partition(TREE)
+    return text, mark + tree
+
+
 def write(path, verdicts):
     """What was not tried this time stays as it is."""
     found = {tuple(c): sign(v) for c, v in verdicts.items()}
-    old, calls = {}, []
-    if os.path.exists(path):
-        with open(path) as f:
-            old, calls = parse(f.read())
+    before, tree = read(path)
+    old, calls = parse(before)
     section = ""
 
     def get(point, column, key):
@@ -117,7 +138,26 @@ def write(path, verdicts):
     lines = ["| %s | %s | %s |" % line for line in failures(found)]
     text += "\n".join(lines if len(lines) >= len(calls) else calls) + "\n"
     with open(path, "w") as f:
-        f.write(text)
+        f.write(text + tree)
+
+
+def write_tree(path, verdicts):
+    """The part about trees, which only a whole matrix can write. Where the number of a call is another for
+    several processes, another sign says nothing."""
+    before, _ = read(path)
+    members = [c for c in verdicts if c.role in cells.MEMBERS and c.role != "process"]
+    signs = {c: sign(v) for c, v in verdicts.items()}
+    count = {s: sum(v.upper() == s for v in signs.values()) for s in "KME-!"}
+    text = TREE + TREE_TEXT.format(
+        all=len(signs), k=count["K"], m=count["M"], e=count["E"], gone=count["-"], broken=count["!"],
+        slow=sum(v in "KM" for v in signs.values()))
+    rows = [p for p in list(cells.POINTS) + list(cells.FAILING) if any(c.point == p for c in members)]
+    columns = [("%s %s" % (where, r), cells.Cell("", side, r, "kill"))
+               for side, where in (("S", "source"), ("D", "destination"))
+               for r in cells.MEMBERS if r != "process"]
+    text += table(rows, columns, lambda row, _, c: signs.get(c._replace(point=row), ""))
+    with open(path, "w") as f:
+        f.write(before + text)
 
 
 def failures(found):

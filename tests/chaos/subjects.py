@@ -44,6 +44,10 @@ class Subject:
             shutil.copy(os.path.join(BUILD, path), to)
         return to
 
+    def pids(self, root):
+        """Of all its processes, once it has started; the root's first."""
+        return [root]
+
     def began(self, test):
         if not wait_for(20, test):
             raise RuntimeError("the subject does not start: " + read(self.out))
@@ -72,32 +76,65 @@ class Subject:
         pass
 
 
-class Beat(Subject):
-    def start(self):
-        path = os.path.join(self.dir, "beats")
-        self.beats = Beats(path)
-        pid = self.launch(self.program("tests/chaos/chaos-beat"), path, "1")
-        self.began(lambda: os.path.exists(path) and os.path.getsize(path) > 4096)
-        return pid
+class Counted(Subject):
+    """Each of its processes numbers its beats."""
+
+    def made(self, *beats):
+        self.beats = beats
+        self.began(lambda: all(os.path.exists(b.path) and os.path.getsize(b.path) > 4096 for b in beats))
 
     def wrong(self):
-        return "; ".join(self.beats.read()[1][:4])
+        return "; ".join([w for b in self.beats for w in b.read()[1]][:4])
 
     def goes_on(self, where):
-        found = []
+        found = [[] for _ in self.beats]
 
         def enough():
-            hosts, wrong = self.beats.read()
-            found.extend(hosts)
-            return "; ".join(wrong[:4]) or found[-6:] == [where] * 6
+            wrong = []
+            for b, have in zip(self.beats, found):
+                hosts, bad = b.read()
+                have.extend(hosts)
+                wrong += bad
+            return "; ".join(wrong[:4]) or all(have[-6:] == [where] * 6 for have in found)
         result = wait_for(GOES_ON_S, enough, 0.005)
-        return result if isinstance(result, str) else "" if result else "it does not go on"
+        if isinstance(result, str):
+            return result
+        idle = [b.name for b, have in zip(self.beats, found) if have[-6:] != [where] * 6]
+        return "" if result else "it does not go on: " + " ".join(idle)
 
     def forget(self):
-        self.beats.forget()
+        for b in self.beats:
+            b.forget()
 
     def rewind(self, host):
-        self.beats.again = host
+        for b in self.beats:
+            b.again = host
+
+
+class Beat(Counted):
+    def start(self):
+        path = os.path.join(self.dir, "beats")
+        pid = self.launch(self.program("tests/chaos/chaos-beat"), path, "1")
+        self.made(Beats(path, 3))
+        return pid
+
+
+class Tree(Counted):
+    """A root, two children, and three of theirs, in sessions and groups of their own, with pipes, sockets and
+    memory that they share (tree.c). None goes on without the others."""
+    threads = (1, 1, 3, 1, 1, 1)
+
+    def start(self):
+        pid = self.launch(self.program("tests/chaos/chaos-tree"), self.dir, "256")
+        self.made(*(Beats(os.path.join(self.dir, "beats.%d" % n), t, "process %d " % n)
+                    for n, t in enumerate(self.threads)))
+        return pid
+
+    def pids(self, root):
+        wrong = self.wrong()
+        if wrong or self.beats[0].pid != root:
+            raise RuntimeError("the subject starts wrong: " + wrong)
+        return [b.pid for b in self.beats]
 
 
 class Threads(Subject):
@@ -242,8 +279,10 @@ class Connected(Subject):
         self.ip("c", "ip", "neighbour", "flush", "dev", "eth0")
 
     def forget_network(self, host):
-        """As a new boot has it."""
+        """As a new boot has it: no connections either that an ended process has left half closed. Without the
+        address first, so that their clients hear nothing of it."""
         self.ip(host, "ip", "address", "del", self.address + "/32", "dev", "eth0")
+        self.ip(host, "ss", "-K", "-t", "-a", "src", self.address)
         self.ip(host, "nft", "flush", "ruleset")
 
     def goes_on(self, where):
@@ -272,5 +311,5 @@ class Connected(Subject):
             self.clients.wait()
 
 
-KINDS = {"beat": Beat, "threads": Threads, "verifier": Verifier, "redis": Redis,
+KINDS = {"beat": Beat, "tree": Tree, "threads": Threads, "verifier": Verifier, "redis": Redis,
          "connected": Connected}

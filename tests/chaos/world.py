@@ -203,10 +203,15 @@ class Host:
     def proc(self, pid):
         return "%s/proc/%d" % (self.root, pid)
 
-    def subject(self):
-        """The copy of the subject that is here, as a Process, or None."""
-        pid = self.outer(self.world.pid)
+    def subject(self, member=0):
+        """The copy of the subject that is here (of its root, or of another of its processes), as a Process, or
+        None."""
+        pid = self.outer(self.world.pids[member]) if member < len(self.world.pids) else 0
         return process(pid) if pid else None
+
+    def members(self):
+        """All of its processes that are here."""
+        return [p for p in (self.subject(n) for n in range(len(self.world.pids))) if p]
 
     def outer(self, inner):
         """Number here of a process of the host."""
@@ -232,15 +237,22 @@ class Host:
         return 0
 
     def copy(self):
-        """What the subject's copy here does: "", "runs", "frozen", "stopped"."""
-        base = self.proc(self.world.pid)
+        """What the subject's copy here does: "", "runs", "frozen", "stopped". Of several processes, when not all
+        do the same: "runs, in part" if one of them does, else "in parts"."""
+        states = [self.copy_of(pid) for pid in self.world.pids]
+        if len(set(states)) == 1:
+            return states[0]
+        return "runs, in part" if "runs" in states else "in parts"
+
+    def copy_of(self, pid):
+        base = self.proc(pid)
         stat = read(base + "/stat").rsplit(")", 1)[-1].split()
         if len(stat) < 7 or stat[0] in "ZX" or int(stat[6]) & 0x4:
             return ""
         pending = [l for l in read(base + "/status").splitlines() if l.startswith("ShdPnd")]
         if pending and int(pending[0].split()[1], 16) & 0x100:
             return ""  # killed, not buried yet
-        if "frozen 1" in read(self.group_of(self.world.pid) + "/cgroup.events"):
+        if "frozen 1" in read(self.group_of(pid) + "/cgroup.events"):
             return "frozen"
         return "stopped" if stat[0] in "Tt" else "runs"
 
@@ -421,7 +433,7 @@ def rmdir(path):
 
 class World:
     def __init__(self, name, kind, small_disk=False):
-        self.name, self.kind, self.dir, self.pid = name, kind, None, 0
+        self.name, self.kind, self.dir, self.pid, self.pids = name, kind, None, 0, []
         self.small_disk = small_disk
         self.where, self.subjects = "a", 0
 
@@ -474,17 +486,19 @@ class World:
         self.subjects += 1
         self.subject = self.kind(self, self.subjects)
         self.where, self.pid = "a", self.subject.start()
-        self.threads = len(os.listdir(self.host["a"].proc(self.pid) + "/task"))
+        self.pids = self.subject.pids(self.pid)
+        self.threads = {p: len(os.listdir(self.host["a"].proc(p) + "/task")) for p in self.pids}
 
     def end_subject(self):
         for h in self.host.values():
-            p = h.subject() if self.pid else None
-            if p:
+            found = h.members()
+            for p in found:
                 p.signal(signal.SIGKILL)
+            for p in found:
                 p.gone(5)
                 p.close()
         self.subject.end()
-        self.pid = 0
+        self.pid, self.pids = 0, []
 
     def renew(self):
         """After something went wrong: nothing of it stays."""

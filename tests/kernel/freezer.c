@@ -126,6 +126,52 @@ static void test_undo_without_it(void **state)
 	free(parent);
 }
 
+static void make_below(const char *dir, const char *name, char path[512])
+{
+	assert_true(snprintf(path, 512, "%s/%s", dir, name) < 512);
+	assert_int_equal(mkdir(path, 0755), 0);
+}
+
+/* Somebody makes groups below ours, and moves the process into one of them: it goes home all the
+ * same, and they go with ours. */
+static void test_groups_below(void **state)
+{
+	volatile uint64_t *n =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t pid = counter(n);
+	char *parent, *now, below[512], deep[512];
+	struct freezer f, foreign;
+	struct err *e;
+
+	(void)state;
+	e = freezer_current(pid, &parent);
+	if (e && err_code(e) == ERR_UNSUPPORTED) {
+		err_free(e);
+		skip();
+	}
+	ok(e);
+	ok(freezer_make(parent, group_name(), &f));
+	ok(freezer_join(&f, pid));
+	ok(freezer_set(&f, true, true));
+	make_below(f.dir, "empty", below);
+	make_below(f.dir, "used", below);
+	make_below(below, "deep", deep);
+	foreign = (struct freezer){ .dir = deep };
+	ok(freezer_join(&foreign, pid));
+	free(foreign.home);
+	assert_true(stands(n));
+	ok(freezer_undo(&f, 0));
+	ok(freezer_current(pid, &now));
+	assert_string_equal(now, parent);
+	free(now);
+	assert_false(stands(n));
+	assert_int_equal(access(f.dir, F_OK), -1);
+	free(parent);
+	freezer_fini(&f);
+	kill_one(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
 /* A group that holds nobody, or more than its process, is noticed; all of them go home. */
 static void test_who_is_in_it(void **state)
 {
@@ -217,6 +263,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hold_by_group),
 		cmocka_unit_test(test_undo_without_it),
+		cmocka_unit_test(test_groups_below),
 		cmocka_unit_test(test_who_is_in_it),
 		cmocka_unit_test(test_seedling_born_in_group),
 	};

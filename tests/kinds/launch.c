@@ -3,14 +3,17 @@
  * Moves a subject between two hosts of one program: two pid, mount, network, IPC and time
  * namespaces, joined by a socketpair, with the real engine on both sides and no daemon around it.
  *
- *     launch [--moves N] [--cancel STATE] [--dawdle STATE] [--streams N] SUBJECT [ARG...]
+ *     launch [--moves N] [--cancel STATE [--retaken NAME]] [--dawdle STATE] [--streams N]
+ *            SUBJECT [ARG...]
  *
  * Exit: 0 the subject verified itself after N moves, 1 not, 77 it cannot run here.
  * --signal N: somebody sends that signal to the original when it stands still already; the source
  * must say that it is lost.
  * After every move the kernel must say the same about it as before (fixpoint.h).
- * --cancel STATE: every move is cancelled when the source enters STATE; the subject must stay and
- * be unharmed.
+ * --cancel STATE: every move is cancelled when the source enters STATE; that, and nothing else,
+ * must be what ends it, and the subject must stay and be unharmed. --retaken NAME: the original
+ * takes back at once objects of that kind, which the destination may be about to take, so that it
+ * may fail before it hears of the cancel.
  * Memory goes by reference on the first move, by copies on the second, and so on in turns
  * (LAUNCH_PAGES, LAUNCH_SINK: always so); with LAUNCH_PIECES the stream's bytes come in pieces of
  * that size at most.
@@ -73,6 +76,7 @@ struct order_msg {
 struct answer_msg {
 	int result; /* enum engine_result, or -1: the subject ended with `status` */
 	int status;
+	int code; /* enum err_code; 0: no error */
 	char text[1500];
 };
 
@@ -220,6 +224,7 @@ static void run_engine(const struct order_msg *m, const int *fds, int reply)
 				.sink = sink ? sink : turn },
 			&out);
 	a.result = out.result;
+	a.code = out.error ? (int)err_code(out.error) : 0;
 	describe(&out, &a);
 	engine_outcome_fini(&out);
 	stream_close(&carrier);
@@ -525,7 +530,7 @@ static int wait_ready(struct host *h)
 struct what {
 	int moves, signal;
 	unsigned streams;
-	const char *cancel, *dawdle;
+	const char *cancel, *dawdle, *retaken;
 	bool copying; /* this one */
 };
 
@@ -563,6 +568,35 @@ static bool sink_is(const struct what *w, const char *text)
 	return asprintf(&words, ", sink %s,", want) > 0 && strstr(text, words);
 }
 
+/* The kind of what the original has taken back is named, and that somebody has it. */
+static bool found_retaken(const struct what *w, const struct answer_msg *destination)
+{
+	const char *text = destination->text;
+
+	return w->retaken && destination->code == ERR_KERNEL && strstr(text, w->retaken) &&
+	       strstr(text, strerror(EAGAIN));
+}
+
+/* A move that was refused is kept as well, and then nothing has been tried. The destination is
+ * told, or finds the connection closed. */
+static bool cancelled(const struct what *w, const struct answer_msg *source,
+	const struct answer_msg *destination)
+{
+	return source->code == ERR_CANCELLED &&
+	       (destination->code == ERR_CANCELLED || destination->code == ERR_PEER ||
+		       found_retaken(w, destination));
+}
+
+static bool as_wanted(
+	const struct what *w, const struct answer_msg *source, const struct answer_msg *destination)
+{
+	int want = w->cancel ? RESULT_KEPT : RESULT_MOVED;
+
+	if (source->result != want || destination->result != want)
+		return false;
+	return w->cancel ? cancelled(w, source, destination) : sink_is(w, destination->text);
+}
+
 /* One move; true if it ended as it should. */
 static bool move(struct host *from, struct host *to, const struct what *w)
 {
@@ -574,14 +608,12 @@ static bool move(struct host *from, struct host *to, const struct what *w)
 		.copying = w->copying,
 	};
 	struct answer_msg a = { .result = -2 }, b = { .result = -2 };
-	int want = w->cancel ? RESULT_KEPT : RESULT_MOVED;
 
 	snprintf(send.id, sizeof(send.id), "test-%d", getpid());
 	snprintf(send.cancel, sizeof(send.cancel), "%s", w->cancel ? w->cancel : "");
 	snprintf(send.dawdle, sizeof(send.dawdle), "%s", w->dawdle ? w->dawdle : "");
 	connect_and_order(from, &send, to);
-	if (!answer(from, END_MS, &a) || !answer(to, END_MS, &b) || a.result != want ||
-		b.result != want || (want == RESULT_MOVED && !sink_is(w, b.text))) {
+	if (!answer(from, END_MS, &a) || !answer(to, END_MS, &b) || !as_wanted(w, &a, &b)) {
 		fprintf(stderr, "source %s: %sdestination %s: %s", from->name, a.text, to->name,
 			b.text);
 		if (a.result == -1)
@@ -701,6 +733,8 @@ int main(int argc, char **argv)
 			w.signal = atoi(argv[i + 1]);
 		else if (!strcmp(argv[i], "--cancel"))
 			w.cancel = argv[i + 1];
+		else if (!strcmp(argv[i], "--retaken"))
+			w.retaken = argv[i + 1];
 		else if (!strcmp(argv[i], "--streams"))
 			w.streams = (unsigned)MIN(MAX(atoi(argv[i + 1]), 1), ENGINE_STREAMS_MAX);
 		else if (!strcmp(argv[i], "--dawdle"))

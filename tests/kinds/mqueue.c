@@ -3,10 +3,12 @@
  * waits for a message. */
 #include <mqueue.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "subject.h"
 
+static atomic_int begun;
 static mqd_t both, in, out, gone, blocking;
 
 static void look(mqd_t q, long max, long bytes, long flags)
@@ -32,6 +34,7 @@ static void *wait_there(void *arg)
 {
 	char text[100];
 
+	atomic_store(&begun, 1);
 	CHECK(mq_receive(blocking, text, sizeof(text), NULL) == 7);
 	return arg;
 }
@@ -53,6 +56,9 @@ int main(void)
 	pass(out, in, 10);
 	CHECK(mq_unlink("/gone") == 0);
 	CHECK(pthread_create(&t, NULL, wait_there, NULL) == 0);
+	/* The C library has made its thread what it is to be. */
+	while (!atomic_load(&begun))
+		subject_sleep_ms(1);
 	subject_wait_moved();
 	look(both, 5, 100, O_NONBLOCK);
 	look(in, 5, 100, 0);
