@@ -12,6 +12,7 @@ import time
 
 OUT = sys.argv[1]
 CHILDREN = int(sys.argv[2]) if len(sys.argv) > 2 else 4
+PAUSE = float(sys.argv[3]) if len(sys.argv) > 3 else 0
 SHARED = mmap.mmap(-1, 1 << 20)  # a word for each
 
 
@@ -89,6 +90,7 @@ def main():
                 stop("the shared word of %d is wrong" % n)
         count += 1
         os.pwrite(1, b"%d\n" % count, 0)
+        time.sleep(PAUSE)
     if place().split()[0] != want.split()[0]:
         stop("is %s and was %s" % (place(), want))
     pid, status = os.waitpid(zombie, 0)

@@ -4,6 +4,7 @@ all the time and checks what it has written, one that changes its memory in ever
 a redis-server whose keys expire while it moves.
 """
 import json
+import os
 import re
 
 from verify import verify
@@ -11,6 +12,7 @@ from vm import OTHER, Vm, expect, say_move, wait_for
 
 PORT, REDIS_PORT = "7500", "6379"
 MIB = 16
+FAMILY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e/family.py")
 KEYS, KEY_BYTES, SHORT_KEYS = 16384, 4096, 30000
 
 # Filled from inside: `DEBUG POPULATE` writes fewer bytes than a client could here.
@@ -130,6 +132,23 @@ def worker_dies(vm, pid, side):
     expect(want in said[OTHER[side]], "on %s: %s", OTHER[side], said[OTHER[side]])
 
 
+def family(vm, tracker):
+    """A tree of processes that check each other: what they share, who is whose child."""
+    with open(FAMILY) as f:
+        pid = vm.start("a", "python3", "-c", f.read(), "/tmp/said", "2", "0.02")
+    going = wait_for("the family", 60, lambda: vm.exec("a", "cat", "/tmp/said", check=False).stdout)
+    for n, host in enumerate(("a", "b")):
+        done = vm.send(host, pid)
+        say_move(n, done, ", family of %d processes, tracker %s" % (done["processes"], done["tracker"]))
+        expect(done["tracker"] == tracker and done["processes"] > 3, "it was moved so: %s", done)
+        for h in ("a", "b"):
+            failed = vm.exec(h, "cat", "/tmp/said.failed", check=False).stdout
+            expect(not failed, "on %s: %s", h, failed)
+    vm.exec("a", "kill", "-TERM", str(pid))
+    wait_for("its end", 60, lambda: vm.exec("a", "cat", "/tmp/said").stdout.startswith("ended"))
+    print("         " + going.strip())
+
+
 def trackers(vm):
     """Their contract. It is about single pages, and the kernel may move any page at any time, which reads as written:
     so a failure counts when it comes three times."""
@@ -159,6 +178,8 @@ def there_and_back(kernel, tracker, moves=2, relay_on_b=False):
             rounds = check_writer(vm, host, rounds)
         vm.exec(host, "kill", "-9", str(writer))
         verify(vm, tracker)
+        if kernel == "6.1":
+            family(vm, tracker)
         redis = start_redis(vm)
         want, size = digest(vm, "a")
         for n, host in enumerate(("a", "b")):
