@@ -196,6 +196,7 @@ static void add_space(
 		if ((*v)[i].space.space != sp->space)
 			continue;
 		(*v)[i].space.open |= sp->open;
+		(*v)[i].space.shared |= sp->shared;
 		close(sp->fd);
 		return;
 	}

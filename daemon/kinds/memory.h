@@ -84,6 +84,7 @@ struct shm_space {
 	uint64_t bytes;               /* size */
 	bool open;                    /* the target has a descriptor of it: it can be mapped and
 				       * unmapped at any time, and such writes show nowhere */
+	bool shared;                  /* it has a mapping that others could see change */
 	struct timespec mtime, ctime; /* write(2) and ftruncate show here, mapped writes do not */
 };
 /* All shared memory objects the target maps or has open, with a descriptor each. Works while it

@@ -137,7 +137,8 @@ struct found {
 	uint64_t id;
 	const char *path;
 	int fd;
-	bool open; /* the target has a descriptor */
+	bool open;   /* the target has a descriptor */
+	bool shared; /* or a mapping by which it can change, or be changed by others */
 	struct stat st;
 };
 
@@ -234,13 +235,19 @@ static struct err *find_mapped(struct finder *f)
 	for (size_t i = 0; i < maps.n; i++) {
 		const struct vma *v = &maps.v[i];
 		const char *object_path;
+		struct found *known;
 		struct err *e;
 		int fd;
 
 		if (task_pump_has(f->c->task, v->start))
 			continue;
-		if (!v->inode || !on_device(f, v) || !shm_path(v->path) || found_by_id(f, v->inode))
+		if (!v->inode || !on_device(f, v) || !shm_path(v->path))
 			continue;
+		known = found_by_id(f, v->inode);
+		if (known) {
+			known->shared |= v->shared;
+			continue;
+		}
 		snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid,
 			v->start, v->end);
 		fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -254,6 +261,7 @@ static struct err *find_mapped(struct finder *f)
 			return e;
 		}
 		TRY(found_add(f, v->inode, object_path, fd));
+		f->v[f->n - 1].shared = v->shared;
 	}
 	return NULL;
 }
@@ -302,6 +310,12 @@ static struct err *find_all(struct capture *c, struct finder *f)
 	return find_open(f);
 }
 
+/* Its mappings are those of an ordinary file. */
+static bool is_untracked(const struct found *o)
+{
+	return (o->id & VMA_UNLINKED) && !unlinked_is_tracked(o->path);
+}
+
 struct err *shm_spaces(struct capture *c, struct shm_space **ret, size_t *n)
 {
 	struct finder f AUTO(finder_fini) = { 0 };
@@ -312,8 +326,8 @@ struct err *shm_spaces(struct capture *c, struct shm_space **ret, size_t *n)
 	for (size_t i = 0; i < f.n; i++)
 		v[i] = (struct shm_space){ .space = f.v[i].id,
 			.fd = take_fd(&f.v[i].fd),
-			.open = f.v[i].open ||
-				((f.v[i].id & VMA_UNLINKED) && !unlinked_is_tracked(f.v[i].path)),
+			.open = f.v[i].open || (f.v[i].shared && is_untracked(&f.v[i])),
+			.shared = f.v[i].shared,
 			.bytes = (uint64_t)f.v[i].st.st_size,
 			.mtime = f.v[i].st.st_mtim,
 			.ctime = f.v[i].st.st_ctim };
@@ -326,6 +340,12 @@ struct err *shm_spaces(struct capture *c, struct shm_space **ret, size_t *n)
 }
 
 /* ---- sharing with processes that stay behind ---- */
+
+/* Many processes have the same unlinked library mapped, each for itself. */
+static bool may_change(const struct found *o)
+{
+	return o->open || o->shared || !(o->id & VMA_UNLINKED);
+}
 
 static void refuse_shared(struct finder *f, const struct found *o, pid_t pid, const char *how)
 {
@@ -353,7 +373,7 @@ static bool outside_maps(struct finder *f, pid_t pid)
 		if (v->inode && on_device(f, v))
 			o = found_by_id(f, v->inode);
 		/* Who has attached a segment kinds/sysv_shm.c finds out. */
-		if (o && !(o->id & VMA_SYSV)) {
+		if (o && may_change(o) && !(o->id & VMA_SYSV)) {
 			refuse_shared(f, o, pid, "also mapped");
 			return true;
 		}
@@ -381,7 +401,7 @@ static void outside_opens(struct finder *f, pid_t pid)
 		o = found_by_id(f, st.st_dev == dev ? st.st_ino
 						    : proc_unlinked_id(major(st.st_dev),
 							      minor(st.st_dev), st.st_ino));
-		if (o) {
+		if (o && may_change(o)) {
 			refuse_shared(f, o, pid, "also open");
 			return;
 		}
@@ -441,7 +461,11 @@ struct err *shm_check_left(struct capture *c, const struct shm_space *v, size_t 
 	TRY(shm_device(&f.dev_major, &f.dev_minor));
 	f.v = arena_array(c->arena, n, sizeof(*f.v));
 	for (size_t i = 0; i < n; i++)
-		f.v[f.n++] = (struct found){ .id = v[i].space, .path = "shared memory", .fd = -1 };
+		f.v[f.n++] = (struct found){ .id = v[i].space,
+			.path = "shared memory",
+			.fd = -1,
+			.open = v[i].open,
+			.shared = v[i].shared };
 	return walk_outside(&f);
 }
 

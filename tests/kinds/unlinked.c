@@ -8,6 +8,7 @@
 
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #define PAGES 64UL
 #define FAR   (1L << 30)
@@ -61,6 +62,27 @@ static void check_sparse(int fd)
 	CHECK((st.st_mode & 07777) == 0640);
 }
 
+/* Somebody else has the same file, too, and neither can change it by that: as of a library. */
+static void mapped_by_another(const char *p)
+{
+	int in[2];
+	char c;
+
+	CHECK(pipe2(in, O_CLOEXEC) == 0);
+	if (fork() > 0) {
+		CHECK(wait(NULL) > 0 && read(in[0], &c, 1) == 1);
+		CHECK(close(in[0]) == 0 && close(in[1]) == 0);
+		return;
+	}
+	CHECK(setsid() > 0);
+	if (fork() > 0)
+		_exit(0);
+	CHECK(write(in[1], p, 1) == 1 && close_range(0, ~0U, 0) == 0);
+	while (access("go", F_OK) < 0)
+		subject_sleep_ms(5);
+	_exit(0);
+}
+
 int main(void)
 {
 	static const char *const dirs[] = { ".", "/dev/shm" };
@@ -80,6 +102,11 @@ int main(void)
 		CHECK(again[i] >= 0 && lseek(again[i], 4711, SEEK_SET) == 4711);
 		CHECK(lseek(sparse[i], 42, SEEK_SET) == 42);
 	}
+	for (int i = 0; i < 2; i++)
+		CHECK(munmap(shared[i], PAGES * PAGE) == 0);
+	mapped_by_another(own[0]);
+	for (int i = 0; i < 2; i++)
+		shared[i] = mapped(dirs[i], MAP_SHARED, 10);
 	never = open(".", O_TMPFILE | O_RDWR | O_APPEND | O_CLOEXEC, 0600);
 	CHECK(never >= 0 && write(never, "nameless", 8) == 8);
 	held = without_name(".");
