@@ -487,6 +487,8 @@ struct err *site_check(struct site *s)
 		struct err *e;
 
 		TRY(still_wanted(s));
+		if (o->stale) /* it has ended since, and may come again */
+			continue;
 		e = call_object(s, o, o->kind->check, 0, "check");
 		if (e)
 			notes_refuse(s->spec.notes, e);
@@ -518,15 +520,16 @@ struct err *site_build(struct site *s)
 	struct objects_plan p = { all, all };
 
 	TRY(site_tree_make(s));
-	memset(all, true, s->objects.n);
 	objects_sort(&s->objects);
+	for (size_t i = 0; i < s->objects.n; i++)
+		all[i] = !s->objects.v[i]->stale;
 	s->built = true;
 	/* Shared memory objects first: the layout maps them. */
 	TRY(build_stage(s, &p, STAGE_MEMORY));
 	for (size_t i = 0; i < s->n_members; i++)
 		TRY(build_layouts(s, s->members[i]));
 	for (size_t i = 0; i < s->objects.n; i++)
-		all[i] = s->objects.v[i]->kind->stage != STAGE_MEMORY;
+		all[i] = all[i] && s->objects.v[i]->kind->stage != STAGE_MEMORY;
 	return run_plan(s, &p);
 }
 

@@ -210,6 +210,7 @@ static struct err *rehearse(void *ctx)
 		TRY(peer_reason(&s->peer,
 			objects_send_diff(&s->peer.ch, &none, &s->sent.objects, &changed)));
 		TRY(each_layout(s, layout_with_flags));
+		TRY(source_tree_tell_ended(s));
 		TRY(take_checked(s));
 	}
 	TRY(hook(s, "check"));

@@ -10,6 +10,7 @@
 #include "engine/outgoing.h"
 #include "engine/peer.h"
 #include "engine/precopy.h"
+#include "engine/process_list.h"
 #include "engine/source_network.h"
 #include "engine/source_tree.h"
 #include "engine/spaces.h"
@@ -32,7 +33,8 @@ struct source {
 	size_t n_members, cap_members;
 	uint32_t generations;       /* of all of them */
 	struct source_member *main; /* whose pages go by the fastest way */
-	const uint8_t *list;        /* of processes, as the peer has it; in list_of */
+	struct process_list told;   /* processes, as the peer has them; in list_of */
+	const uint8_t *list;        /* the same, as it went; NULL: it was told of the root alone */
 	size_t list_len;
 	struct arena *list_of;
 	struct kind_cache *cache;

@@ -132,12 +132,12 @@ bool source_member_ended(struct source *s, struct source_member *m)
 }
 
 /* Its parent has ended, and it has become a child of somebody outside. */
-static struct err *has_left(const struct source_member *m)
+static struct err *has_left(pid_t pid)
 {
 	return err_hint(err_new(ERR_GONE,
 				"process %d is a child of this tree no more: its parent has ended "
 				"meanwhile",
-				m->task->pid),
+				pid),
 		"send it again, and that process by itself");
 }
 
@@ -158,7 +158,7 @@ struct err *source_tree_sync(struct source *s)
 		if (m->gone || tree_task(&s->tree, m->task->pid) == m->task)
 			continue;
 		if (!source_member_ended(s, m) && m->told)
-			return has_left(m);
+			return has_left(m->task->pid);
 		if (!m->gone)
 			lose(s, m);
 	}
@@ -396,27 +396,114 @@ static struct err *make_list(struct source *s, struct arena *a, bool late, struc
 	return check_makers(ret);
 }
 
-/* A tree of one needs no list: BEGIN has said it all. */
-struct err *source_tree_tell(struct source *s, bool late)
+/* A tree of one needs no list: BEGIN has said it all. Takes `of`, which holds the list. */
+static struct err *tell_list(struct source *s, struct arena *of, const struct process_list *l)
 {
-	autoarena struct arena *a = arena_new();
-	struct process_list l;
 	const uint8_t *bytes;
 	size_t len;
 
-	TRY(make_list(s, a, late, &l));
-	processes_pack(a, &l, &bytes, &len);
-	if ((l.n == 1 && !s->list) ||
-		(s->list && len == s->list_len && memcmp(bytes, s->list, len) == 0))
+	processes_pack(of, l, &bytes, &len);
+	if ((l->n == 1 && !s->list) ||
+		(s->list && len == s->list_len && memcmp(bytes, s->list, len) == 0)) {
+		arena_free(of);
 		return NULL;
+	}
 	if (s->list_of)
 		arena_free(s->list_of);
-	s->list_of = arena_new();
-	s->list = arena_dup(s->list_of, bytes, len);
+	s->list_of = of;
+	s->told = *l;
+	s->list = bytes;
 	s->list_len = len;
 	return s->io->stream
 		       ? peer_reason(&s->peer, channel_send(&s->peer.ch, FRAME_TREE, 0, bytes, len))
 		       : NULL;
+}
+
+struct err *source_tree_tell(struct source *s, bool late)
+{
+	struct arena *of = arena_new();
+	struct process_list l;
+	struct err *e = make_list(s, of, late, &l);
+
+	if (!e)
+		return tell_list(s, of, &l);
+	arena_free(of);
+	return e;
+}
+
+static bool has_ended(const struct source *s, pid_t pid)
+{
+	for (size_t i = 0; i < s->n_members; i++)
+		if (s->members[i]->task->pid == pid && !s->members[i]->gone)
+			return false;
+	return true;
+}
+
+/* Of those in the list. */
+static const struct process *child_of(const struct process_list *l, pid_t pid)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (l->v[i].parent == pid && l->v[i].life == MIGRATE__LIFE__LIVE)
+			return &l->v[i];
+	return NULL;
+}
+
+static bool leads(const struct process_list *l, pid_t pid)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (l->v[i].pid != pid && (l->v[i].session == pid || l->v[i].group == pid))
+			return true;
+	return false;
+}
+
+/* Without it; who leads others' session or group is told as somebody who has ended. */
+static void drop_process(struct process_list *l, size_t i)
+{
+	const struct process was = l->v[i];
+
+	if (leads(l, was.pid)) {
+		l->v[i] = (struct process){ .pid = was.pid,
+			.parent = was.parent,
+			.group = was.group,
+			.session = was.session,
+			.life = MIGRATE__LIFE__GONE };
+		return;
+	}
+	memmove(&l->v[i], &l->v[i + 1], (l->n - i - 1) * sizeof(*l->v));
+	l->n--;
+}
+
+struct err *source_tree_tell_ended(struct source *s)
+{
+	struct arena *of;
+	struct process_list l = s->told;
+	bool any = false;
+
+	for (size_t i = 0; s->list && i < l.n; i++)
+		any |= l.v[i].life == MIGRATE__LIFE__LIVE && has_ended(s, l.v[i].pid);
+	if (!any)
+		return NULL;
+	of = arena_new();
+	l.v = arena_dup(of, l.v, l.n * sizeof(*l.v));
+	for (size_t i = 0; i < l.n; i++)
+		if (l.v[i].n_tids)
+			l.v[i].tids =
+				arena_dup(of, l.v[i].tids, l.v[i].n_tids * sizeof(*l.v[i].tids));
+	for (size_t i = l.n; i-- > 0;) {
+		const struct process *p = &l.v[i], *child = child_of(&l, p->pid);
+
+		if (p->life != MIGRATE__LIFE__LIVE || !has_ended(s, p->pid))
+			continue;
+		if (child) {
+			struct err *e = has_left(child->pid);
+
+			arena_free(of);
+			return e;
+		}
+		drop_process(&l, i);
+	}
+	l.main = s->main->task->pid;
+	return tell_list(s, of, &l);
 }
 
 /* ---- other programs ---- */

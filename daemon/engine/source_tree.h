@@ -47,6 +47,8 @@ void source_choose_main(struct source *s);
 /* Held: tells the peer who there is, if that is not what it knows. With `late`: those too that came
  * after the rehearsal. */
 struct err *source_tree_tell(struct source *s, bool late) must_check;
+/* Not held: tells the peer that some of those have ended meanwhile. */
+struct err *source_tree_tell_ended(struct source *s) must_check;
 /* Held, before source_tree_tell: those that have become other programs begin anew. */
 struct err *source_tree_renew(struct source *s) must_check;
 /* As its memory is called on the wire. */
