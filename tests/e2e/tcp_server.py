@@ -35,6 +35,16 @@ def stream(host, port):
     print(tcp_client.Stream(s, 2, 1).run(lambda: False), flush=True)
 
 
+def answered(s):
+    """False at the end, also that of a client that was killed; one that lives says itself that it was reset."""
+    try:
+        data = s.recv(65536)
+        s.sendall(data)
+        return bool(data)
+    except ConnectionError:
+        return False
+
+
 def echo(host, port, door=None):
     door = door or listen(host, port)
     poll = selectors.DefaultSelector()
@@ -45,10 +55,7 @@ def echo(host, port, door=None):
             if s is door:
                 poll.register(s.accept()[0], selectors.EVENT_READ)
                 continue
-            data = s.recv(65536)
-            if data:
-                s.sendall(data)
-            else:
+            if not answered(s):
                 poll.unregister(s)
                 s.close()
 

@@ -259,7 +259,7 @@ static void take_pages(struct arena *a, struct pages *p, struct task *t, struct 
 		ok(kind_unpack(a, &c->v[i], &msg), "unpack");
 		m = msg;
 		take_page(p, t, m->rseq->addr);
-		take_page(p, t, m->rseq->addr + m->rseq->bytes);
+		take_page(p, t, m->rseq->addr + MAX(m->rseq->bytes, 1) - 1);
 		if (!m->sleep)
 			continue;
 		take_page(p, t, m->sleep->remainder_addr);
