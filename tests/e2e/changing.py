@@ -46,10 +46,13 @@ def live(name, until=None):
     """Writes down its number, its parent's and whether its memory is right, again and again."""
     lock("lock." + name)
     fill()
+    out = os.open(path("live." + name + ".new"), os.O_WRONLY | os.O_CREAT)
+    first = True
     while not (until and os.path.exists(path("do." + until))):
-        with open(path("live." + name + ".new"), "w") as f:
-            f.write("%d %d %d %f" % (os.getpid(), os.getppid(), check(), time.monotonic()))
-        os.rename(path("live." + name + ".new"), path("live." + name))
+        os.pwrite(out, b"%-60s\n" % (b"%d %d %d %f" % (os.getpid(), os.getppid(), check(), time.monotonic())), 0)
+        if first:  # from now on it is complete, and its name stays
+            os.rename(path("live." + name + ".new"), path("live." + name))
+        first = False
         time.sleep(0.005)
 
 

@@ -27,11 +27,11 @@ def longest_gaps(gaps, times):
 
 
 class Client:
-    """A program on c that is told to end by its stdin, and says how it went."""
+    """A program on c, or another host, that is told to end by its stdin, and says how it went."""
 
-    def __init__(self, lab, *argv):
+    def __init__(self, lab, *argv, host="c"):
         self.lab = lab
-        self.p = subprocess.Popen([HOSTS, "exec", "c", *map(str, argv)], env=lab.env, text=True,
+        self.p = subprocess.Popen([HOSTS, "exec", host, *map(str, argv)], env=lab.env, text=True,
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def line(self):

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import resource
+import select
 import socket
 import ssl
 import struct
@@ -240,8 +241,8 @@ def storm(address, source):
             kept.pop(0).close()
 
 
-def memory():
-    """Processes of the daemon on this host, and their KiB; what they share is counted once."""
+def sizes_of_ours():
+    """KiB of each process of the daemon on this host; what they share is counted once."""
     sizes = []
     for p in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -250,8 +251,22 @@ def memory():
                     sizes.append(int(re.search(r"^Pss: +(\d+) kB", f.read(), re.M)[1]))
         except (OSError, TypeError):
             pass  # it has ended
+    return sizes
+
+
+def memory():
+    sizes = sizes_of_ours()
     report(processes=len(sizes), kib=sum(sizes))
 
 
-{"memory": memory, "say": say, "key": with_key, "hello": versions, "replay": replay, "hold": hold,
+def watch():
+    """The most that it is until stdin ends."""
+    processes = kib = 0
+    while not select.select([sys.stdin], [], [], 0.01)[0]:
+        sizes = sizes_of_ours()
+        processes, kib = max(processes, len(sizes)), max(kib, sum(sizes))
+    report(processes=processes, kib=kib)
+
+
+{"memory": memory, "watch": watch, "say": say, "key": with_key, "hello": versions, "replay": replay, "hold": hold,
  "storm": storm}[sys.argv[1]](*sys.argv[2:])
