@@ -36,6 +36,10 @@ struct err *arch_set_regs(pid_t tid, const struct arch_state *s) must_check;
 struct err *arch_get_regs(pid_t tid, struct arch_state *s) must_check;
 struct err *arch_put_regs(pid_t tid, const struct arch_state *s) must_check;
 
+/* Where the agent, when it lies at `code`, makes its calls (behind the instruction). */
+uint64_t arch_agent_pc(uint64_t code);
+/* AUDIT_ARCH_*, by which seccomp filters tell the ABI of a call. */
+uint32_t arch_audit(void);
 uint64_t arch_pc(const struct arch_state *s);
 uint64_t arch_sp(const struct arch_state *s);
 void arch_set_pc(struct arch_state *s, uint64_t pc);

@@ -222,6 +222,7 @@ static struct err *queue_again(struct task *t, struct thread *th, const siginfo_
 		c = (struct call){ .nr = SYS_rt_tgsigqueueinfo,
 			.args = { (uint64_t)t->pid, (uint64_t)th->tid, (uint64_t)info->si_signo,
 				at } };
+	TRY(remote_judge(t, th, &c, 1));
 	TRY(task_write(t, r->calls, &c, sizeof(c)));
 	TRY(task_write(t, at, info, sizeof(*info)));
 	TRY(load(t, th, 1, &run));
@@ -278,6 +279,7 @@ static struct err *load_batch(
 	stop.args[2] = (uint64_t)run->sig;
 	memcpy(list, calls, n * sizeof(list[0]));
 	list[n] = stop;
+	TRY(remote_judge(t, th, list, n + 1));
 	TRY(task_write(t, t->remote->calls, list, (n + 1) * sizeof(list[0])));
 	return load(t, th, n + (run->sig != 0), run);
 }
@@ -378,6 +380,7 @@ struct err *remote_run_around(struct task *t, struct thread *th, struct call *ca
 	TRY(ensure_place(t));
 	if (r->place == PLACE_SEALED || !n || n > REMOTE_CALLS_MAX)
 		return err_new(ERR_BUG, "%zu remote calls around something", n);
+	TRY(remote_judge(t, th, calls, n));
 	TRY(task_write(t, r->calls, calls, n * sizeof(calls[0])));
 	TRY(load(t, th, n, &run));
 	TRY(drive_to(t, th, &run, 2 * (n - 1)));
@@ -479,6 +482,7 @@ static struct err *await_arrival(struct task *t, pid_t tid, uint64_t *area)
 
 struct err *remote_launch(struct task *t, const struct remote_launch *l, pid_t *tid, uint64_t *area)
 {
+	const struct seccomp_filters *filters;
 	const uint64_t nothing = 0;
 	struct err *e, *back;
 
@@ -487,6 +491,9 @@ struct err *remote_launch(struct task *t, const struct remote_launch *l, pid_t *
 	TRY(remote_put(t, IMAGE_AT, l->image, l->image_len));
 	if (t->remote->place != PLACE_GUEST)
 		return err_new(ERR_BUG, "a thread of ours in a process of ours");
+	TRY(remote_filters(task_leader(t), &filters));
+	if (filters->n) /* it would be judged by them, as nobody traces it */
+		return err_new(ERR_UNSUPPORTED, "process %d has seccomp filters", (int)t->pid);
 	/* No thread may have the agent's registers while its code is not there. */
 	TRY(remote_clear_frame(t));
 	TRY(remote_write_code(t, arch_launch_code));

@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "kernel/filters.h"
 #include "kernel/task.h"
 
 /* An address inside the task; a type of its own, so that it is never dereferenced here. */
@@ -59,6 +60,11 @@ struct err *remote_get(struct task *t, size_t offset, void *buf, size_t n) must_
 /* Source: puts the target's bytes back before its memory is read for the last time. The next remote
  * call places the agent anew. task_let_go does it too. */
 struct err *remote_put_back(struct task *t) must_check;
+
+/* Source: the seccomp filters of a held thread; valid until it is let go. */
+struct err *remote_filters(struct thread *th, const struct seccomp_filters **ret) must_check;
+/* UNSUPPORTED if one of them would end the thread for a call that is made in every thread. */
+struct err *remote_judge_usual(struct thread *th) must_check;
 
 /* Descriptors. Home: a copy of the task's descriptor in our process (pidfd_getfd). */
 struct err *remote_fd_home(struct task *t, int number, int *fd) must_check;
@@ -124,6 +130,13 @@ struct err *seedling_reserve(struct task *t, int above) must_check;
 struct err *seedling_lend(struct task *t, unsigned which, int fd) must_check;
 int seedling_lent(const struct task *t, unsigned which); /* its number now; -1: none */
 struct err *seedling_take_back(struct task *t) must_check;
+/* Its threads' seccomp filters, also those that they get later, are suspended until it is let go.
+ * An error where the kernel or the daemon's own rights do not allow that. */
+struct err *seedling_suspend_filters(struct task *t) must_check;
+/* One more filter for this thread; `all`: for all threads of the process, which share it then. The
+ * filters are suspended already. */
+struct err *seedling_filter(struct task *t, struct thread *th, const struct seccomp_filter *f,
+	bool all) must_check;
 /* Last step before the registers: closes our socket in it and unmaps the agent's area. After it no
  * batch can run; remote calls are made one by one with the vdso's own instruction. */
 struct err *seedling_seal(struct task *t) must_check;

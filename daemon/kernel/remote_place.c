@@ -11,6 +11,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -262,14 +263,21 @@ static struct err *look_at_status(struct task *t)
 {
 	struct remote *r = t->remote;
 	autoarena struct arena *a = arena_new();
+	const struct seccomp_filters *filters;
 	struct proc_status status;
 
 	TRY(proc_status(a, t->pid, 0, &status));
 	if (status.ns_depth > 1)
 		return err_new(ERR_UNSUPPORTED, "process %d lives in a pid namespace of its own",
 			(int)t->pid);
-	if (status.seccomp != 0)
-		return err_new(ERR_UNSUPPORTED, "process %d is restricted by seccomp", (int)t->pid);
+	if (status.seccomp == SECCOMP_MODE_STRICT)
+		return err_new(ERR_UNSUPPORTED, "process %d is in the strict mode of seccomp",
+			(int)t->pid);
+	TRY(remote_filters(task_leader(t), &filters));
+	if (status.seccomp && !filters->n)
+		return err_new(ERR_UNSUPPORTED,
+			"the kernel does not tell the seccomp filters of process %d", (int)t->pid);
+	TRY(remote_judge_usual(task_leader(t)));
 	/* not caught: then ignored, also if we die just before it is dropped */
 	r->signals[0] =
 		status.sig_caught & MASK_BIT(SIGURG) && !(status.sig_caught & MASK_BIT(SIGWINCH))

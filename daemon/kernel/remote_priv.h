@@ -5,6 +5,10 @@
 #include <signal.h>
 
 #include "kernel/remote.h"
+#include "kernel/filters.h"
+
+/* How a target is traced. */
+#define TASK_OPTIONS PTRACE_O_TRACESYSGOOD
 
 /* Bytes of the target under ours: what was there before. */
 struct saved_bytes {
@@ -53,7 +57,7 @@ struct remote {
 	int sock_number;             /* its other end's descriptor in the seedling, -1 */
 	int lent[SEEDLING_LENT_ALL]; /* of the descriptors that seedling_lend put there, -1 */
 };
-#define SEEDLING_PRIVATE_BYTES (16u << 10)
+#define SEEDLING_PRIVATE_BYTES (48u << 10)
 #define LEAVE_BYTES            16
 
 struct remote *remote_new(void) must_check;
@@ -64,6 +68,11 @@ struct err *remote_place(struct task *t) must_check;
 struct err *remote_write_code(struct task *t, const void *(*which)(size_t *)) must_check;
 /* The thread whose context is in the frame gets its own registers back. */
 struct err *remote_clear_frame(struct task *t) must_check;
+/* UNSUPPORTED if the thread's own filters let one of these calls end it, should we die meanwhile.
+ * Afterwards they are suspended. */
+struct err *remote_judge(
+	struct task *t, struct thread *th, const struct call *calls, size_t n) must_check;
+void remote_forget_filters(struct thread *th);
 /* One call without the agent: SYSCALL stops around the vdso's instruction. Needs nothing in the
  * task but that. Seedlings only: if we die in it a target would be lost. */
 struct err *remote_single(struct task *t, struct thread *th, struct call *c) must_check;

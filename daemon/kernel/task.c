@@ -106,10 +106,16 @@ struct err *task_open(pid_t pid, struct task **ret)
 	return NULL;
 }
 
+static void free_thread(struct thread *th)
+{
+	remote_forget_filters(th);
+	free(th);
+}
+
 static void forget_threads(struct task *t)
 {
 	for (size_t i = 0; i < t->n_threads; i++)
-		free(t->threads[i]);
+		free_thread(t->threads[i]);
 	free(t->threads);
 	t->threads = NULL;
 	t->n_threads = 0;
@@ -200,7 +206,7 @@ void task_drop(struct task *t, struct thread *th)
 			t->n_threads--;
 			memmove(&t->threads[i], &t->threads[i + 1],
 				(t->n_threads - i) * sizeof(t->threads[0]));
-			free(th);
+			free_thread(th);
 			return;
 		}
 }
@@ -244,7 +250,7 @@ static struct err *why_not_seized(struct task *t, pid_t tid, bool *ours)
 
 static struct err *seize(struct task *t, pid_t tid, bool *ended)
 {
-	const long options = PTRACE_O_TRACESYSGOOD;
+	const long options = TASK_OPTIONS;
 	bool ours = false;
 
 	*ended = false;

@@ -26,6 +26,7 @@ struct thread {
 	bool touched;            /* private: the kernel's registers are not those of `state` */
 	bool masked;             /* private: the kernel's mask is not that of `state` but this */
 	uint64_t mask;
+	struct thread_filters *filters; /* private to remote_filter.c */
 };
 
 /* A thread of ours in the process and its memory (pump.h): no part of what is held or captured. */

@@ -3,6 +3,7 @@
 #include "kinds/thread_facts.h"
 
 #include <linux/prctl.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -148,13 +149,26 @@ static const char *refusal(const struct call calls[CALLS], const struct scratch 
 
 static struct err *find_out(struct capture *c, struct thread *th, struct thread_facts *f)
 {
+	const struct seccomp_filters *filters;
+	autoerr struct err *e = NULL;
 	struct call calls[CALLS];
 	struct scratch s;
 
 	TRY(proc_status(c->arena, c->task->pid, th->tid, &f->status));
-	/* A filter would judge our calls, and may kill for them. */
-	if (f->status.seccomp) {
-		f->refusal = "it is under seccomp";
+	if (f->status.seccomp == SECCOMP_MODE_STRICT) {
+		f->refusal = "it is in the strict mode of seccomp";
+		return NULL;
+	}
+	TRY(remote_filters(th, &filters));
+	if (f->status.seccomp && !filters->n) {
+		f->refusal = "the kernel does not tell its seccomp filters";
+		return NULL;
+	}
+	e = remote_judge_usual(th);
+	if (e) {
+		autofree char *text = err_line(e);
+
+		f->refusal = arena_strdup(c->arena, text);
 		return NULL;
 	}
 	TRY(ask(c->task, th, calls, &s));

@@ -10,11 +10,11 @@ CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "redis_client.
 
 
 class Server:
-    def __init__(self, lab, say=print, options=()):
+    def __init__(self, lab, say=print, options=(), wrapper=()):
         if not shutil.which("redis-server"):
             skip("redis-server is not installed")
         self.lab, self.where, self.say, self.options = lab, "a", say, options
-        self.pid = lab.start("a", "redis-server", "--port", "6379", "--bind", "127.0.0.1", "::1",
+        self.pid = lab.start("a", *wrapper, "redis-server", "--port", "6379", "--bind", "127.0.0.1", "::1",
                              "--save", "", "--enable-debug-command", "local", "--dir", lab.dir,
                              out="redis.log")
         wait_for("redis-server", 20, lambda: "Ready to accept" in lab.read("redis.log"))
@@ -45,8 +45,8 @@ class Server:
         time.sleep(0.2)
 
 
-def run(lab, keys, size, moves=2, options=()):
-    s = Server(lab, options=options)
+def run(lab, keys, size, moves=2, options=(), wrapper=()):
+    s = Server(lab, options=options, wrapper=wrapper)
     s.client("fill", keys, size)
     before = s.client("digest").strip()
     s.expiring(3, 40, 0.5)

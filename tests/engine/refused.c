@@ -68,13 +68,48 @@ static bool more_signals(void)
 	return setrlimit(RLIMIT_SIGPENDING, &few) == 0;
 }
 
-static bool filter(void)
+static bool filter(unsigned nr, unsigned action)
 {
-	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	struct sock_fprog prog = { 1, &allow };
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, action),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { ARRAY_LEN(code), code };
 
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
 	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0;
+}
+
+static bool filter_fails(void)
+{
+	return filter(SYS_prctl, SECCOMP_RET_ERRNO | EPERM);
+}
+
+static bool filter_kills(void)
+{
+	return filter(SYS_prctl, SECCOMP_RET_KILL_PROCESS);
+}
+
+static bool filter_kills_on_return(void)
+{
+	return filter(SYS_rt_sigreturn, SECCOMP_RET_KILL_THREAD);
+}
+
+static bool filter_signals(void)
+{
+	return filter(SYS_get_mempolicy, SECCOMP_RET_TRAP);
+}
+
+static bool filter_asks(void)
+{
+	return filter(1000, SECCOMP_RET_USER_NOTIF);
+}
+
+static bool strict(void)
+{
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) == 0;
 }
 
 static bool network(void)
@@ -447,7 +482,7 @@ static bool thread_cgroup(void)
 
 static bool thread_filter(void)
 {
-	return make_thread(filter);
+	return make_thread(filter_kills);
 }
 
 /* It stands in vfork until its child, which we are asked about, ends. */
@@ -462,7 +497,13 @@ static const struct row {
 	const char *blocker; /* NULL: none */
 } rows[] = {
 	{ "an ordinary process", nothing, NULL },
-	{ "seccomp", filter, "seccomp" },
+	{ "a filter that lets our calls fail", filter_fails, NULL },
+	{ "a filter that ends it for our calls", filter_kills, "seccomp filter of thread" },
+	{ "a filter that ends it behind our calls", filter_kills_on_return,
+		"end it for rt_sigreturn" },
+	{ "a filter that signals", filter_signals, "end it for get_mempolicy" },
+	{ "a filter that asks somebody", filter_asks, "SECCOMP_RET_USER_NOTIF" },
+	{ "strict seccomp", strict, "strict mode of seccomp" },
 	{ "a network namespace", network, "net namespace" },
 	{ "a uts namespace", uts, "uts namespace" },
 	{ "a pid namespace for children", pid_for_children, "pid_for_children" },
@@ -500,7 +541,7 @@ static const struct row {
 	{ "a thread with a directory of its own", thread_fs, "working directory of its own" },
 	{ "a thread with descriptors of its own", thread_files, "descriptor table of its own" },
 	{ "a thread in another network", thread_network, "net namespace" },
-	{ "a thread under seccomp", thread_filter, "seccomp" },
+	{ "a thread with such a filter", thread_filter, "seccomp filter of thread" },
 	{ "more signals than it may have", more_signals, "3 real-time signals wait" },
 	{ "memory bound to a NUMA node", bound_memory, "NUMA policy of its own" },
 	{ "a vfork child", shared_memory, "shares its memory" },

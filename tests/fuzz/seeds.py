@@ -247,6 +247,11 @@ def attacks(kinds):
         one(20, 0, field(1, path) + field(2, 0o100000) + field(5, identity), "content" + path.decode().replace("/", "-"))
     one(24, 2, field(1, 2) + field(2, 65536) + field(6, b"x" * 100), "pipe-of-sockets")
     one(24, 4, field(1, 2) + field(2, 4096) + field(6, b"x" * 70000), "pipe-too-full")
+    allow = field(1, struct.pack("<HBBI", 6, 0, 0, 0x7fff0000))
+    for name, filters, indices in (("one", [allow], b"\0"), ("none", [], b"\0"), ("odd", [field(1, b"x" * 9)], b"\0"),
+                                   ("long", [field(1, bytes(8 * 4097))], b"\0"), ("deep", [allow], b"\0" * 40000)):
+        threads = field(2, field(1, 4) + field(2, indices))
+        one(19, 0, b"".join(field(1, f) for f in filters) + threads, "filters-" + name)
     for i in range(len(kinds)):
         put("kinds", bytes([i, 0, 4, 0]) + b"\x12\0" * 3000, "attack-empties-%d" % kinds[i])
 

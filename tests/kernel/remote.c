@@ -2,10 +2,13 @@
 /* Holding and remote calls in a running process, and that it notices nothing. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -182,13 +185,10 @@ static void test_error(void **state)
 }
 
 /* The tracer is a child that is killed at a random moment while it makes calls. */
-static void test_tracer_killed(void **state)
+static void kill_tracers(pid_t pid, struct target_shared *s)
 {
-	struct target_shared *s;
-	pid_t pid = target_start(&s);
 	unsigned seed = 1;
 
-	(void)state;
 	for (int i = 0; i < 100; i++) {
 		int ready[2];
 		pid_t tracer;
@@ -222,6 +222,87 @@ static void test_tracer_killed(void **state)
 	unharmed(pid, s);
 	/* all that it may notice: a call that the kernel had to end with EINTR */
 	print_message("100 tracers killed, %u system calls ended with EINTR\n", s->eintr);
+}
+
+static void test_tracer_killed(void **state)
+{
+	struct target_shared *s;
+	pid_t pid = target_start(&s);
+
+	(void)state;
+	kill_tracers(pid, s);
+	target_end(pid, s);
+}
+
+static void put_filter(unsigned nr, unsigned action)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, action),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { ARRAY_LEN(code), code };
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
+		_exit(1);
+}
+
+static void let_fail(void)
+{
+	put_filter(SYS_getpid, SECCOMP_RET_ERRNO | EACCES);
+}
+
+static void let_end(void)
+{
+	put_filter(SYS_getpid, SECCOMP_RET_KILL_PROCESS);
+}
+
+/* Its filters do not judge our calls as long as we live; and when we die they let them fail. */
+static void test_filtered(void **state)
+{
+	struct target_shared *s;
+	pid_t pid = target_start_as(let_fail, &s);
+	autotask struct task *t = NULL;
+	int64_t got;
+
+	(void)state;
+	ok(task_open(pid, &t));
+	for (int i = 0; i < 3; i++) {
+		ok(task_hold(t, DEADLINE));
+		for (size_t k = 0; k < t->n_threads; k++) {
+			ok(REMOTE(t, t->threads[k], &got, "ask", SYS_getpid));
+			assert_int_equal(got, pid);
+		}
+		ok(task_let_go(t));
+	}
+	unnoticed(pid, s);
+	kill_tracers(pid, s);
+	target_end(pid, s);
+}
+
+/* No call is made that could be its end. */
+static void test_dangerous_filter(void **state)
+{
+	struct target_shared *s;
+	pid_t pid = target_start_as(let_end, &s);
+	autotask struct task *t = NULL;
+	autofree char *text = NULL;
+	struct err *e;
+
+	(void)state;
+	ok(task_open(pid, &t));
+	ok(task_hold(t, DEADLINE));
+	ok(REMOTE(t, task_leader(t), NULL, "ask something else", SYS_getppid));
+	e = REMOTE(t, task_leader(t), NULL, "ask", SYS_getpid);
+	assert_non_null(e);
+	assert_int_equal(err_code(e), ERR_UNSUPPORTED);
+	text = err_line(e);
+	assert_non_null(strstr(text, "getpid"));
+	err_free(e);
+	ok(task_let_go(t));
+	unnoticed(pid, s);
 	target_end(pid, s);
 }
 
@@ -387,6 +468,8 @@ int main(void)
 		cmocka_unit_test(test_full_stack),
 		cmocka_unit_test(test_error),
 		cmocka_unit_test(test_tracer_killed),
+		cmocka_unit_test(test_filtered),
+		cmocka_unit_test(test_dangerous_filter),
 		cmocka_unit_test(test_around),
 		cmocka_unit_test(test_tracer_killed_around),
 		cmocka_unit_test(test_descriptors_of_the_dead),

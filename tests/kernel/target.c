@@ -201,13 +201,15 @@ static void target_main(struct target_shared *s)
 	}
 }
 
-pid_t target_start(struct target_shared **ret)
+pid_t target_start_as(void (*prepare)(void), struct target_shared **ret)
 {
 	struct target_shared *s =
 		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid_t pid = fork();
 
 	if (pid == 0) {
+		if (prepare)
+			prepare();
 		target_main(s);
 		_exit(0);
 	}
@@ -216,6 +218,11 @@ pid_t target_start(struct target_shared **ret)
 	usleep(5000);
 	*ret = s;
 	return pid;
+}
+
+pid_t target_start(struct target_shared **ret)
+{
+	return target_start_as(NULL, ret);
 }
 
 void target_end(pid_t pid, struct target_shared *s)

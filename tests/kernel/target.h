@@ -24,6 +24,8 @@ struct target_shared {
 
 /* Starts one; the shared page stays valid after its end. */
 pid_t target_start(struct target_shared **ret);
+/* It calls this before all else. */
+pid_t target_start_as(void (*prepare)(void), struct target_shared **ret);
 void target_end(pid_t pid, struct target_shared *s);
 /* Every thread makes progress, the waiting ones are woken. False when one does not within 20 s. */
 bool target_alive(pid_t pid, struct target_shared *s);

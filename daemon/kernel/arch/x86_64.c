@@ -16,6 +16,7 @@
 #include <cpuid.h>
 #include <elf.h>
 #include <errno.h>
+#include <linux/audit.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -157,6 +158,11 @@ struct err *arch_set_state(pid_t tid, const struct arch_state *s)
 	return arch_set_regs(tid, s);
 }
 
+uint32_t arch_audit(void)
+{
+	return AUDIT_ARCH_X86_64;
+}
+
 uint64_t arch_pc(const struct arch_state *s)
 {
 	return const_regs(s)->rip;
@@ -284,10 +290,14 @@ const void *arch_agent_code(size_t *len)
 	return agent_x86_64;
 }
 
+uint64_t arch_agent_pc(uint64_t code)
+{
+	return code + (uint64_t)(agent_x86_64_after - agent_x86_64);
+}
+
 bool arch_agent_done(const struct arch_state *s, uint64_t code)
 {
-	return const_regs(s)->rip == code + (uint64_t)(agent_x86_64_after - agent_x86_64) &&
-	       const_regs(s)->r12 == 1;
+	return const_regs(s)->rip == arch_agent_pc(code) && const_regs(s)->r12 == 1;
 }
 
 int64_t arch_find_syscall(const void *code, size_t len)
