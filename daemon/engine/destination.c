@@ -13,16 +13,12 @@
 
 #include "base/io.h"
 #include "base/text.h"
-#include "engine/facts.h"
+#include "engine/destination.h"
 #include "engine/hook.h"
-#include "engine/lanes.h"
 #include "engine/machine.h"
-#include "engine/network_site.h"
 #include "engine/patience.h"
-#include "engine/peer.h"
 #include "engine/process_list.h"
 #include "engine/rebuild.h"
-#include "engine/sinks.h"
 #include "engine/source.h"
 #include "pages/pages.h"
 #include "session.pb-c.h"
@@ -42,34 +38,7 @@ enum destination_state {
 
 #define ROUND_BYTES_SLACK (64u << 20)
 
-struct destination {
-	const struct engine_io *io;
-	const struct receive_options *opt;
-	struct engine_outcome *out;
-	struct peer peer;
-	struct arena *arena;
-	Migrate__Begin *begin;
-	char scratch[256];
-	int scratch_fd; /* holds the lock; -1: none */
-	struct site *site;
-	struct network_site network;
-	bool network_ready;
-	struct sinks sinks;
-	unsigned streams; /* agreed on at most */
-	struct lanes lanes;
-	uint64_t lanes_seen; /* bytes, when it was last told that they move */
-	struct lane_end {
-		struct destination *d;
-		struct placer *placer;
-	} ends[ENGINE_STREAMS_MAX];
-	/* A header of the control stream that came while the page streams were at work. */
-	struct frame_head ahead;
-	bool is_ahead;
-	int64_t frozen_at_ns; /* when FINAL came: the freeze is a little older */
-	int64_t first_ns;
-	struct notes notes; /* what this side found; sent to the source */
-	uint64_t told_bytes;
-};
+#define CHECKS_MAX 8          /* more than any source asks for */
 #define TELL_BYTES (16 << 20) /* of pages, between two reports */
 
 static void progress(struct destination *d)
@@ -92,60 +61,6 @@ static struct err *hook(struct destination *d, const char *event)
 static struct err *mark(const struct destination *d, enum engine_mark m)
 {
 	return d->io->on_mark ? d->io->on_mark(d->io->arg, m) : NULL;
-}
-
-static void wait_at_most(struct destination *d, int64_t us)
-{
-	channel_wait(&d->peer.ch, us, DEADLINE_NEVER);
-}
-
-/* ---- hello ---- */
-
-static struct err *accept_begin(struct destination *d)
-{
-	Migrate__Accept m = MIGRATE__ACCEPT__INIT;
-	Migrate__Facts facts = MIGRATE__FACTS__INIT;
-	const Migrate__Begin *b = d->begin;
-
-	TRY(begin_check(b));
-	if (d->opt->on_begin)
-		TRY(d->opt->on_begin(d->io->arg, &(struct incoming){ .id = b->id,
-							 .comm = b->comm,
-							 .pid = b->pid,
-							 .uid = b->uid,
-							 .bytes = b->need_bytes }));
-	d->out->stats.resident_bytes = b->need_bytes;
-	d->network.list.id = b->id;
-	facts_fill(d->arena, &facts);
-	m.facts = &facts;
-	if (d->io->open_stream && !b->dry_run)
-		d->streams = MIN(b->streams, ENGINE_STREAMS_MAX);
-	m.streams = MAX(d->streams, 1U);
-	return peer_send(&d->peer, FRAME_ACCEPT, &m.base);
-}
-
-static struct err *hello(void *ctx)
-{
-	struct destination *d = ctx;
-	struct frame_head h;
-	uint8_t *body;
-
-	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
-	for (;;) {
-		TRY(channel_head(&d->peer.ch, &h));
-		if (h.type != FRAME_PING)
-			break;
-		TRY(peer_pong(&d->peer));
-	}
-	if (h.type != FRAME_BEGIN)
-		return peer_unexpected(&d->peer, d->arena, &h);
-	body = arena_alloc(d->arena, h.length);
-	TRY(channel_read(&d->peer.ch, body, h.length));
-	d->begin = (Migrate__Begin *)message_unpack(
-		d->arena, &migrate__begin__descriptor, body, h.length);
-	if (!d->begin)
-		return err_new(ERR_PEER, "BEGIN frame that does not parse");
-	return accept_begin(d);
 }
 
 /* ---- frames ---- */
@@ -318,7 +233,7 @@ static struct err *look_ahead(void *arg)
 	struct destination *d = arg;
 	struct frame_head h;
 
-	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+	destination_wait(d, ENGINE_PEER_TIMEOUT_US);
 	TRY(channel_head(&d->peer.ch, &h));
 	if (is_end(h.type))
 		return peer_unexpected(&d->peer, d->arena, &h);
@@ -345,7 +260,7 @@ static struct err *take_spread(struct destination *d, const struct frame_head *h
 	if (!d->lanes.n || !d->ends[0].placer)
 		return err_new(ERR_PEER, "pages over streams that there are not");
 	e = lanes_take(&d->lanes, &r);
-	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+	destination_wait(d, ENGINE_PEER_TIMEOUT_US);
 	return d->is_ahead ? e : peer_reason_of(&d->peer, e, LANES_DESTINATION_LISTENS_US);
 }
 
@@ -395,7 +310,7 @@ static const struct frame_handler {
 
 static struct err *next_head(struct destination *d, struct frame_head *h)
 {
-	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+	destination_wait(d, ENGINE_PEER_TIMEOUT_US);
 	if (!d->is_ahead)
 		return channel_head(&d->peer.ch, h);
 	*h = d->ahead;
@@ -478,7 +393,7 @@ static struct err *send_checked(struct destination *d)
 	autoarena struct arena *a = arena_new();
 	Migrate__Checked m = MIGRATE__CHECKED__INIT;
 
-	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+	destination_wait(d, ENGINE_PEER_TIMEOUT_US);
 	m.n_blockers = d->notes.n_blockers;
 	m.blockers = arena_array(a, m.n_blockers, sizeof(*m.blockers));
 	for (size_t i = 0; i < m.n_blockers; i++)
@@ -488,24 +403,47 @@ static struct err *send_checked(struct destination *d)
 	return peer_send(&d->peer, FRAME_CHECKED, &m.base);
 }
 
-static struct err *check(void *ctx)
+/* Where something hinders it, the source may look again and say what has changed. */
+static struct err *is_told_more(struct destination *d, bool *more)
 {
-	struct destination *d = ctx;
-	struct frame_head h;
+	TRY(next_head(d, &d->ahead));
+	d->is_ahead = true;
+	*more = d->ahead.type == FRAME_OBJECTS || d->ahead.type == FRAME_REHEARSED;
+	return NULL;
+}
 
-	TRY(make_site(d));
-	TRY(take_until(d, FRAME_REHEARSED, &h));
-	TRY(hook(d, "check"));
+static struct err *check_site(struct destination *d, bool *fits)
+{
 	TRY(site_check(d->site));
 	TRY(network_site_check(&d->network));
 	d->peer.network = &d->network.list;
-	if (!d->notes.n_blockers)
+	*fits = !d->notes.n_blockers;
+	if (*fits)
 		TRY(site_build(d->site));
 	if (!d->notes.n_blockers && !d->begin->dry_run)
 		TRY(mark(d, MARK_BUILDING));
 	d->out->stats.objects = site_objects_count(d->site);
 	TRY(send_checked(d));
 	notes_fini(&d->notes);
+	return NULL;
+}
+
+static struct err *check(void *ctx)
+{
+	struct destination *d = ctx;
+	struct frame_head h;
+	bool fits, more = true;
+
+	TRY(make_site(d));
+	for (unsigned looks = 0; more && looks <= CHECKS_MAX; looks++) {
+		TRY(take_until(d, FRAME_REHEARSED, &h));
+		if (!looks)
+			TRY(hook(d, "check"));
+		TRY(check_site(d, &fits));
+		more = false;
+		if (!fits)
+			TRY(is_told_more(d, &more));
+	}
 	return NULL;
 }
 
@@ -612,7 +550,7 @@ static struct err *rebuild(void *ctx)
 	/* frozen_ns is on the destination's clock already. */
 	int64_t elapsed = clock_ns() - d->frozen_at_ns;
 
-	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+	destination_wait(d, ENGINE_PEER_TIMEOUT_US);
 	stop_placing(d);
 	TRY(sinks_leave(&d->sinks));
 	progress(d);
@@ -633,7 +571,7 @@ static struct err *ready(void *ctx)
 
 	TRY(hook(d, "pre-commit"));
 	m.objects = site_objects_count(d->site);
-	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+	destination_wait(d, ENGINE_PEER_TIMEOUT_US);
 	TRY(peer_send(&d->peer, FRAME_READY, &m.base));
 	FAULT("destination.ready-sent");
 	TRY(channel_head(&d->peer.ch, &h));
@@ -675,7 +613,7 @@ static struct err *running(void *ctx)
 	m.pid = d->begin->pid;
 	m.warnings = d->notes.warnings;
 	m.n_warnings = d->notes.n_warnings;
-	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+	destination_wait(d, ENGINE_PEER_TIMEOUT_US);
 	err_free(peer_send(&d->peer, FRAME_RUNNING, &m.base));
 	FAULT("destination.running-sent");
 	network_site_done(&d->network);
@@ -701,7 +639,7 @@ static struct err *discarded(void *ctx)
 
 static const struct state_row rows[] = {
 	[D_BUG] = { "bug", OWNER_UNKNOWN },
-	[D_HELLO] = { "hello", OWNER_SOURCE, hello,
+	[D_HELLO] = { "hello", OWNER_SOURCE, destination_hello,
 		.on = { [EV_OK] = D_CHECK, ANY_FAILURE(UNDO) } },
 	[D_CHECK] = { "check", OWNER_SOURCE, check, check_undo,
 		.on = { [EV_OK] = D_RECEIVE, ANY_FAILURE(UNDO) } },
@@ -756,7 +694,7 @@ static void wait_for_goodbye(struct destination *d)
 	struct frame_head h;
 	struct err *e;
 
-	wait_at_most(d, ENGINE_PEER_TIMEOUT_US);
+	destination_wait(d, ENGINE_PEER_TIMEOUT_US);
 	e = channel_head(&d->peer.ch, &h);
 	if (!e && h.type == FRAME_BYE)
 		e = mark(d, MARK_CONFIRMED);

@@ -183,8 +183,10 @@ static struct err *send_diff(struct batch *b, const struct object_set *old,
 
 	/* Removals first: an id may come back as another kind. */
 	for (; i < old->n; i++)
-		if (!objects_find(now, old->v[i]))
+		if (!objects_find(now, old->v[i])) {
 			TRY(batch_removed(b, old->v[i]));
+			(*changed)++;
+		}
 	for (; j < now->n; j++) {
 		const struct object *was = objects_find(old, now->v[j]);
 

@@ -38,7 +38,7 @@ struct err *objects_unique(const struct object_set *s) must_check;
 struct object *objects_file(const struct object_set *s, uint64_t id);
 
 /* Sends removals and changes from `old` (may be empty) to `now`, both sorted, in OBJECTS frames.
- * Sends nothing when they are equal. *changed counts the objects sent. */
+ * Sends nothing when they are equal. *changed counts both. */
 struct err *objects_send_diff(struct channel *ch, const struct object_set *old,
 	const struct object_set *now, uint64_t *changed) must_check;
 

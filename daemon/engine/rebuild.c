@@ -235,11 +235,29 @@ static struct err *call_object(
 	return object_error(fn(&r, o, msg), o, doing);
 }
 
+/* What was there when it was checked and is gone a moment later is about to get another name, or to
+ * be closed: it is made when the process stands still, by then mostly as another object. */
+static bool is_for_later(const struct site *s, const struct object *o, const struct err *e)
+{
+	return s->building && object_is_file(o) &&
+	       (err_sysno(e) == ENOENT || err_code(e) == ERR_MISMATCH);
+}
+
 static struct err *build_stage(struct site *s, const struct objects_plan *p, enum stage stage)
 {
-	for (size_t i = 0; i < s->objects.n; i++)
-		if (p->build[i] && s->objects.v[i]->kind->stage == stage)
-			TRY(build_object(s, s->objects.v[i]));
+	for (size_t i = 0; i < s->objects.n; i++) {
+		struct object *o = s->objects.v[i];
+		struct err *e;
+
+		if (!p->build[i] || o->kind->stage != stage)
+			continue;
+		e = build_object(s, o);
+		o->late = e && is_for_later(s, o, e);
+		if (!o->late)
+			TRY(e);
+		else
+			err_free(e);
+	}
 	return install_pending(s);
 }
 
@@ -270,11 +288,12 @@ static struct err *run_plan(struct site *s, const struct objects_plan *p)
 		TRY(build_stage(s, p, st));
 	site_calls_done(s);
 	for (size_t i = 0; i < s->objects.n; i++)
-		if (p->build[i] && s->objects.v[i]->kind->scope == KIND_FILE)
+		if (p->build[i] && s->objects.v[i]->kind->scope == KIND_FILE &&
+			!s->objects.v[i]->late)
 			TRY(object_error(
 				set_owner(s, s->objects.v[i]), s->objects.v[i], "rebuild"));
 	for (size_t i = 0; i < s->objects.n; i++)
-		if (p->link[i])
+		if (p->link[i] && !s->objects.v[i]->late)
 			TRY(call_object(
 				s, s->objects.v[i], s->objects.v[i]->kind->link, 0, "link"));
 	return NULL;
@@ -337,11 +356,14 @@ static struct err *add_object(struct site *s, struct object *o)
  * which site_check refuses. */
 static struct err *put_objects(struct site *s, const struct objects_delta *d)
 {
-	const struct object_set before = s->objects;
+	struct object_set before;
 
+	if (s->checked)
+		objects_sort(&s->objects);
+	before = s->objects;
 	for (size_t i = 0; i < d->n_changed; i++) {
 		struct object *o = d->changed[i];
-		size_t at = s->built ? objects_index(&before, o) : before.n;
+		size_t at = s->checked ? objects_index(&before, o) : before.n;
 
 		if (at == before.n) {
 			TRY(add_object(s, o));
@@ -480,6 +502,7 @@ struct err *site_check(struct site *s)
 	check_pids(s);
 	objects_sort(&s->objects);
 	TRY(objects_unique(&s->objects));
+	s->checked = true;
 	for (size_t i = 0; i < s->n_members; i++)
 		TRY(check_layouts(s, s->members[i]));
 	for (size_t i = 0; i < s->objects.n; i++) {
@@ -514,7 +537,7 @@ static struct err *build_layouts(struct site *s, struct member *m)
 	return NULL;
 }
 
-struct err *site_build(struct site *s)
+static struct err *build_all(struct site *s)
 {
 	autofree bool *all = xcalloc(s->objects.n + 1, sizeof(*all));
 	struct objects_plan p = { all, all };
@@ -531,6 +554,27 @@ struct err *site_build(struct site *s)
 	for (size_t i = 0; i < s->objects.n; i++)
 		all[i] = all[i] && s->objects.v[i]->kind->stage != STAGE_MEMORY;
 	return run_plan(s, &p);
+}
+
+struct err *site_build(struct site *s)
+{
+	struct err *e;
+
+	s->building = true;
+	e = build_all(s);
+	s->building = false;
+	return e;
+}
+
+static struct err *build_late(struct site *s)
+{
+	autofree struct object **late = xcalloc(s->objects.n + 1, sizeof(*late));
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->objects.n; i++)
+		if (s->objects.v[i]->late)
+			late[n++] = s->objects.v[i];
+	return n ? build_delta(s, late, n) : NULL;
 }
 
 struct task *site_task(const struct site *s)
@@ -556,26 +600,6 @@ const struct vma_list *site_vmas(const struct site *s, pid_t pid)
 size_t site_objects_count(const struct site *s)
 {
 	return s->objects.n;
-}
-
-static struct err *member_memory(const struct member *m, uint64_t *bytes)
-{
-	autoarena struct arena *a = arena_new();
-	struct proc_status status;
-
-	if (!m->task)
-		return NULL;
-	TRY(proc_status(a, m->is.pid, 0, &status));
-	*bytes += status.vm_rss_bytes + status.vm_swap_bytes;
-	return NULL;
-}
-
-struct err *site_memory(const struct site *s, uint64_t *bytes)
-{
-	*bytes = site_spaces_bytes(s);
-	for (size_t i = 0; i < s->n_members; i++)
-		TRY(member_memory(s->members[i], bytes));
-	return NULL;
 }
 
 struct err *site_settle(struct site *s)
@@ -621,6 +645,7 @@ static struct err *finish_layouts(struct site *s)
 struct err *site_finish(struct site *s, int64_t elapsed_ns)
 {
 	TRY(site_tree_settle(s));
+	TRY(build_late(s));
 	TRY(finish_layouts(s));
 	for (enum stage st = 0; st < STAGE_COUNT; st++)
 		for (size_t i = 0; i < s->objects.n; i++)

@@ -39,7 +39,7 @@ struct site {
 	struct space *spaces;
 	size_t n_spaces, cap_spaces;
 	struct freezer freezer;
-	bool built, frozen, running;
+	bool checked, building, built, frozen, running;
 	struct rebuild_priv {
 		struct site *site;
 	} priv;

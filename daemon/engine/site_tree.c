@@ -305,3 +305,23 @@ void site_tree_free(struct site *s)
 			layout_state_free(take(&s->members[i]->layout));
 	}
 }
+
+static struct err *member_memory(const struct member *m, uint64_t *bytes)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_status status;
+
+	if (!m->task)
+		return NULL;
+	TRY(proc_status(a, m->is.pid, 0, &status));
+	*bytes += status.vm_rss_bytes + status.vm_swap_bytes;
+	return NULL;
+}
+
+struct err *site_memory(const struct site *s, uint64_t *bytes)
+{
+	*bytes = site_spaces_bytes(s);
+	for (size_t i = 0; i < s->n_members; i++)
+		TRY(member_memory(s->members[i], bytes));
+	return NULL;
+}

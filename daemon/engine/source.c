@@ -67,156 +67,6 @@ struct err *source_blocked(struct source *s)
 		"migratectl check %d shows everything that hinders it at once", s->opt->pid);
 }
 
-/* ---- rehearse: everything is captured and rebuilt once ---- */
-
-static struct err *choose_tracker(struct source *s)
-{
-	s->ops = s->opt->tracker ? dirty_by_name(s->opt->tracker) : dirty_choose();
-	if (!s->ops)
-		return err_new(ERR_INVALID, "no dirty tracker is called \"%s\"", s->opt->tracker);
-	if (s->opt->tracker && !s->ops->probe())
-		return err_hint(err_new(ERR_UNSUPPORTED, "tracker %s does not work on this kernel",
-					s->opt->tracker),
-			"set tracker = auto in migrated.conf");
-	s->out->stats.tracker = s->ops->name;
-	return NULL;
-}
-
-static struct err *track(struct source *s, struct source_member *m)
-{
-	autoarena struct arena *a = arena_new();
-	struct proc_stat st;
-
-	TRY(proc_stat(a, m->task->pid, 0, &st));
-	m->start_stack = st.start_stack;
-	m->told = true;
-	TRY(io_open(arena_printf(a, "/proc/%d/mem", m->task->pid), O_RDONLY, &m->mm_fd));
-	TRY(dirty_none.open(m->task, &m->everything));
-	return s->ops->open(m->task, &m->dirty);
-}
-
-/* Those whose descriptors were looked at; who came since is for later. */
-static struct err *track_all(struct source *s)
-{
-	TRY(choose_tracker(s));
-	for (struct source_member *m = NULL; (m = source_next(s, m));)
-		if (pids_have(&s->sent.seen, m->task->pid))
-			TRY(track(s, m));
-	source_choose_main(s);
-	return source_tree_tell(s, false);
-}
-
-/* The short stop: what only the processes themselves can be asked. */
-static struct err *rehearse_stopped(struct source *s)
-{
-	int64_t stopped;
-	struct err *e, *let;
-
-	TRY_IN(tree_hold(&s->tree, deadline_in(ENGINE_STOP_US)), "stop %d for a moment",
-		s->opt->pid);
-	stopped = clock_us();
-	e = source_tree_sync(s);
-	if (!e)
-		e = capture_stopped(&s->tree, &s->sent);
-	if (!e)
-		e = track_all(s);
-	let = tree_let_go(&s->tree);
-	s->out->stats.stall_us = MAX(s->out->stats.stall_us, clock_us() - stopped);
-	if (!e)
-		return let;
-	err_free(let);
-	return e;
-}
-
-static struct err *take_checked(struct source *s)
-{
-	autoarena struct arena *a = arena_new();
-	Migrate__Checked *m;
-	void *msg;
-
-	TRY(peer_reason(&s->peer, channel_send(&s->peer.ch, FRAME_REHEARSED, 0, NULL, 0)));
-	TRY(peer_expect(&s->peer, a, FRAME_CHECKED, &migrate__checked__descriptor, &msg));
-	m = msg;
-	for (size_t i = 0; i < m->n_blockers; i++)
-		notes_refuse(&s->out->notes,
-			err_in(err_from_wire(m->blockers[i]), "the destination cannot take it"));
-	for (size_t i = 0; i < m->n_warnings; i++)
-		notes_warn(&s->out->notes, m->warnings[i]);
-	return NULL;
-}
-
-/* Nothing of it is sent: for a check without another host. */
-static struct err *layout_alone(struct source *s, struct source_member *m)
-{
-	struct capture_priv p;
-	struct capture c;
-
-	snapshot_see(&m->layout_of, &s->sent);
-	capture_context(&c, &p, m->task, &m->layout_of);
-	return layout_capture(&c, true, NULL, &m->layout);
-}
-
-/* Of all that the peer knows; who has ended is none any more. */
-static struct err *each_layout(
-	struct source *s, struct err *(*fn)(struct source *s, struct source_member *m))
-{
-	for (struct source_member *m = NULL; (m = source_next(s, m));) {
-		struct err *e = m->told ? fn(s, m) : NULL;
-
-		if (e && (s->peer.failed_there || !source_member_ended(s, m)))
-			return e;
-		err_free(e);
-	}
-	return NULL;
-}
-
-static struct err *layout_with_flags(struct source *s, struct source_member *m)
-{
-	return source_layout(s, m, true);
-}
-
-/* Without those that may be gone soon. But what hinders it may be just that one of them is
- * missing (the other end of a socketpair or pipe): then they are looked at, too. */
-static struct err *rehearse_running(struct source *s)
-{
-	const struct capture_choice settled = { source_has_settled, s };
-	struct notes *notes = &s->out->notes;
-	const size_t blockers = notes->n_blockers;
-
-	TRY(capture_running(&s->tree, &settled, &s->sent));
-	if (notes->n_blockers == blockers || s->sent.seen.n == s->sent.inside.n)
-		return NULL;
-	notes_forget_blockers(notes, blockers);
-	snapshot_fini(&s->sent);
-	snapshot_init(&s->sent, notes, s->cache);
-	return capture_running(&s->tree, NULL, &s->sent);
-}
-
-static struct err *rehearse(void *ctx)
-{
-	struct source *s = ctx;
-	struct object_set none = { .sorted = true };
-
-	TRY(rehearse_running(s));
-	TRY(rehearse_stopped(s));
-	source_check_groups(s);
-	TRY(source_network_plan(s));
-	s->out->stats.objects = s->sent.objects.n;
-	if (!s->io->stream) {
-		TRY(each_layout(s, layout_alone));
-	} else {
-		uint64_t changed;
-
-		TRY(peer_reason(&s->peer,
-			objects_send_diff(&s->peer.ch, &none, &s->sent.objects, &changed)));
-		TRY(each_layout(s, layout_with_flags));
-		TRY(source_tree_tell_ended(s));
-		TRY(take_checked(s));
-	}
-	TRY(hook(s, "check"));
-	return source_blocked(s);
-}
-
 /* ---- pre-copy ---- */
 
 struct err *source_layout(struct source *s, struct source_member *m, bool with_flags)
@@ -251,6 +101,29 @@ struct err *source_layout(struct source *s, struct source_member *m, bool with_f
 	m->layout_of = next;
 	m->layout = now;
 	return NULL;
+}
+
+struct err *source_each_told(
+	struct source *s, struct err *(*fn)(struct source *s, struct source_member *m))
+{
+	for (struct source_member *m = NULL; (m = source_next(s, m));) {
+		struct err *e = m->told ? fn(s, m) : NULL;
+
+		if (e && (s->peer.failed_there || !source_member_ended(s, m)))
+			return e;
+		err_free(e);
+	}
+	return NULL;
+}
+
+static struct err *layout_with_flags(struct source *s, struct source_member *m)
+{
+	return source_layout(s, m, true);
+}
+
+struct err *source_layouts(struct source *s)
+{
+	return source_each_told(s, layout_with_flags);
 }
 
 static struct err *not_converging(
@@ -300,7 +173,7 @@ static struct err *precopy(void *ctx)
 		TRY(task_check_alive(s->task));
 		TRY(channel_interrupted(&s->peer.ch));
 		if (s->round.number)
-			TRY(each_layout(s, layout_with_flags));
+			TRY(source_layouts(s));
 		TRY(source_blocked(s));
 		TRY(source_round(s, false));
 		step = precopy_decide(&s->round, &limits, &trend, &f);
@@ -670,7 +543,7 @@ static const struct state_row move_rows[] = {
 	[S_BUG] = { "bug", OWNER_UNKNOWN },
 	[S_HELLO] = { "hello", OWNER_SOURCE, source_hello,
 		.on = { [EV_OK] = S_REHEARSE, ANY_FAILURE(UNDO) } },
-	[S_REHEARSE] = { "rehearse", OWNER_SOURCE, rehearse, precopy_undo,
+	[S_REHEARSE] = { "rehearse", OWNER_SOURCE, source_rehearse, precopy_undo,
 		.on = { [EV_OK] = S_PRECOPY, ANY_FAILURE(UNDO) } },
 	[S_PRECOPY] = { "precopy", OWNER_SOURCE, precopy,
 		.on = { [EV_OK] = S_FREEZE, ANY_FAILURE(UNDO) } },
@@ -702,7 +575,7 @@ static const struct state_row check_rows[] = {
 	[S_BUG] = { "bug", OWNER_UNKNOWN },
 	[S_HELLO] = { "hello", OWNER_SOURCE, source_hello,
 		.on = { [EV_OK] = S_REHEARSE, ANY_FAILURE(UNDO) } },
-	[S_REHEARSE] = { "rehearse", OWNER_SOURCE, rehearse, precopy_undo,
+	[S_REHEARSE] = { "rehearse", OWNER_SOURCE, source_rehearse, precopy_undo,
 		.on = { [EV_OK] = S_ESTIMATE, ANY_FAILURE(UNDO) } },
 	[S_RESUMED] = { "resumed", OWNER_SOURCE, resumed,
 		.on = { [EV_OK] = END, ANY_FAILURE(END) } },
@@ -755,6 +628,8 @@ static void source_fini(struct source *s)
 	lanes_close(&s->lanes);
 	source_pages_close(s);
 	snapshot_fini(&s->sent);
+	while (s->n_looks)
+		snapshot_fini(&s->looks[--s->n_looks]);
 	snapshot_fini(&s->frozen);
 	source_network_fini(s);
 	kind_cache_free(s->cache);

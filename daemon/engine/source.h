@@ -21,6 +21,10 @@
 #include "pages/pages.h"
 #include "session.pb-c.h"
 
+/* How often the rehearsal looks again when the destination says no, and how soon. */
+#define LOOKS_MAX     5
+#define LOOK_PAUSE_US 20000
+
 struct source {
 	const struct engine_io *io;
 	const struct send_options *opt;
@@ -39,6 +43,8 @@ struct source {
 	struct arena *list_of;
 	struct kind_cache *cache;
 	struct snapshot sent;   /* objects the peer has */
+	struct snapshot looks[LOOKS_MAX]; /* it had before, in the rehearsal */
+	size_t n_looks;
 	struct snapshot frozen; /* objects at the freeze */
 	size_t yielded;
 	bool gives; /* something is given up that must be taken back */
@@ -77,6 +83,11 @@ void source_progress(struct source *s);
 struct err *source_blocked(struct source *s) must_check;
 /* Sends what changed in its layout since the last call. */
 struct err *source_layout(struct source *s, struct source_member *m, bool with_flags) must_check;
+/* For each process that the peer knows; who has ended is none any more. */
+struct err *source_each_told(struct source *s,
+	struct err *(*fn)(struct source *s, struct source_member *m)) must_check;
+/* source_layout for them. */
+struct err *source_layouts(struct source *s) must_check;
 
 /* How many streams for pages this side wants at most; what it makes of the answer; the connections.
  */
@@ -110,8 +121,9 @@ struct err *source_estimate(struct source *s) must_check;
 /* What the options allow. */
 struct precopy_limits source_limits(const struct source *s);
 
-/* source_hello.c: the first state. */
+/* Of the state table: the first states. */
 struct err *source_hello(void *source) must_check;
+struct err *source_rehearse(void *source) must_check;
 
 /* The state tables, for tests. */
 struct state_row;

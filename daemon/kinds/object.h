@@ -52,6 +52,7 @@ struct object {
 	uint64_t group; /* KIND_FILE: objects that must be rebuilt together (pipe ends), else 0 */
 	struct fd_slot *slots; /* KIND_FILE */
 	size_t n_slots;
+	bool late;      /* engine, destination: not there yet, see rebuild.c */
 	bool stale;     /* engine: its process has become another one since, it holds for nothing */
 	uint64_t *refs; /* ids of KIND_FILE objects this one refers to: relinked when they change */
 	size_t n_refs;
