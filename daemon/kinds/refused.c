@@ -22,7 +22,6 @@ static const char close_hint[] = "let the program close it, or stop what uses it
 
 /* The first that fits. Majors: Documentation/admin-guide/devices.txt. */
 static const struct reason reasons[] = {
-	{ "anon_inode:inotify", 0, 0, "inotify watches cannot be moved yet", close_hint },
 	{ "anon_inode:[fanotify]", 0, 0, "fanotify marks cannot be moved", close_hint },
 	{ "anon_inode:[io_uring]", 0, 0,
 		"io_uring rings are shared with the kernel and cannot be "

@@ -22,9 +22,10 @@ from wire import (BEGIN, FINAL, LAYOUT, OBJECTS, PAGES, REHEARSED, changed, fiel
 
 CORPUS = os.path.join(HERE, "corpus")
 SEED_MAX = 16384
-SUBJECTS = ("creds", "device", "directory", "epoll", "eventfd", "file", "limits", "lock", "memfd", "memory_guards",
-            "memory_kinds", "memory_locked", "mm", "mqueue", "pipe", "sched", "shm", "signalfd", "signals", "socket_pair",
-            "socket_tcp", "socket_udp", "socket_unix", "syscalls", "sysv_msg", "sysv_sem", "sysv_shm", "threads", "timerfd", "timers")
+SUBJECTS = ("creds", "device", "directory", "epoll", "eventfd", "file", "inotify", "limits", "lock", "memfd",
+            "memory_guards", "memory_kinds", "memory_locked", "mm", "mqueue", "pipe", "sched", "shm", "signalfd",
+            "signals", "socket_pair", "socket_tcp", "socket_udp", "socket_unix", "syscalls", "sysv_msg", "sysv_sem",
+            "sysv_shm", "threads", "timerfd", "timers")
 
 
 def put(target, data, name=None):
