@@ -321,6 +321,26 @@ static void capture_files(struct snapshot *s)
 	}
 }
 
+const struct file *capture_waits(struct snapshot *s)
+{
+	for (size_t i = 0; i < s->files.n; i++) {
+		const struct kind *k = kind_for_file(&s->files.v[i]);
+		struct capture_priv p;
+		struct capture c;
+		bool yes;
+
+		if (!k || !k->waits)
+			continue;
+		file_context(&c, &p, s, &s->files.v[i]);
+		c.file = &s->files.v[i];
+		yes = k->waits(&c);
+		fd_closep(&p.home);
+		if (yes)
+			return &s->files.v[i];
+	}
+	return NULL;
+}
+
 /* Some may end while they are looked at. */
 static struct err *look_running(
 	struct tree *t, const struct capture_choice *which, struct snapshot *s)

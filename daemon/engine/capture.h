@@ -49,6 +49,10 @@ struct err *capture_all(const struct tree *t, struct snapshot *s) must_check;
 /* The descriptors alone, of a tree that runs and may change. */
 struct err *capture_look(struct tree *t, struct snapshot *s) must_check;
 
+/* The first description of `s`, as they were then, that has something in it that only the program
+ * can take (kind.waits); NULL: none. Held. */
+const struct file *capture_waits(struct snapshot *s);
+
 /* Late kinds, of held tasks whose descriptors are those of `of`, which lives longer than s. Makes
  * no remote call. The first error ends it. */
 struct err *capture_late(const struct snapshot *of, struct snapshot *s) must_check;

@@ -228,7 +228,7 @@ static struct err *freeze(void *ctx)
 	source_begin_still(s);
 	TRY(source_hold(s));
 	s->frozen_ns = clock_ns();
-	TRY(source_network_drain(s));
+	TRY(source_drain(s));
 	TRY(source_join_rest(s));
 	s->peer.ch.hurried = true;
 	s->out->stats.bytes_sent_frozen = source_bytes(s);

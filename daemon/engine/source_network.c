@@ -421,20 +421,29 @@ static struct err *give_up_waiting(struct source *s, const struct net_pending *p
 		"try again when the program accepts them, or reset them with --accept-queue reset");
 }
 
-struct err *source_network_drain(struct source *s)
+static struct err *not_read(const struct file *f)
+{
+	return err_hint(
+		err_new(ERR_LIMIT, "the program does not read what is in descriptor %d of %d (%s)",
+			f->slots[0].number, f->slots[0].pid, f->link),
+		"it cannot be put back elsewhere; try again when the program has read it");
+}
+
+struct err *source_drain(struct source *s)
 {
 	struct deadline until = deadline_in(DRAIN_US);
 	int64_t moment = DRAIN_FIRST_US;
-	struct net_pending p;
 
-	if (!s->network.any)
-		return NULL;
 	for (;;) {
-		TRY(pending(s, &p));
-		if (!waits(&p))
+		const struct file *unread = capture_waits(&s->sent);
+		struct net_pending p = { 0 };
+
+		if (s->network.any)
+			TRY(pending(s, &p));
+		if (!waits(&p) && !unread)
 			return NULL;
 		if (deadline_passed(until))
-			return give_up_waiting(s, &p);
+			return unread ? not_read(unread) : give_up_waiting(s, &p);
 		TRY(go_on_for(s, moment));
 		moment = MIN(moment * 2, (int64_t)DRAIN_LAST_US);
 	}

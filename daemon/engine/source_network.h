@@ -30,8 +30,9 @@ struct err *source_network_plan(struct source *s) must_check;
 /* Before the freeze: nobody new can connect to it any more. */
 struct err *source_network_close(struct source *s) must_check;
 /* Held: lets it go on for moments until nothing waits that would be lost (connections not accepted,
- * handshakes, what it has closed and the kernel still delivers), or what the options say. */
-struct err *source_network_drain(struct source *s) must_check;
+ * handshakes, what it has closed and the kernel still delivers, events that only it can take), or
+ * does what the options say. */
+struct err *source_drain(struct source *s) must_check;
 /* Held in its group, all else sent: nothing of its connections comes in or goes out any more. */
 struct err *source_network_lock(struct source *s) must_check;
 /* Then the addresses leave, */

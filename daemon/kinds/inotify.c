@@ -5,8 +5,9 @@
  * that happens before is told there, and nobody watches what he may not read. Numbers are kept
  * (INOTIFY_IOC_SETNEXTWD, Linux 4.16, CONFIG_CHECKPOINT_RESTORE).
  *
- * Events cannot be put back: a queue must be empty. While the process runs that is waited for; if
- * some are there when it stands still, the move is given up.
+ * Events cannot be put back: a queue must be empty when the process is stopped, which is waited
+ * for. What happens from then on until the watches are laid is not told; if some of it is seen,
+ * that is said.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -129,7 +130,7 @@ static struct err *read_watches(struct capture *c, Migrate__Kind__Inotify *m)
 	return NULL;
 }
 
-static struct err *wait_empty(const struct capture *c, int home)
+static struct err *wait_empty(struct capture *c, int home)
 {
 	int bytes = 0;
 
@@ -138,13 +139,28 @@ static struct err *wait_empty(const struct capture *c, int home)
 			return err_errno(errno, "ask how many events wait");
 		if (!bytes)
 			return NULL;
-		if (c->stopped || i == WAIT_STEPS)
+		if (c->stopped) {
+			capture_warn(c,
+				"something happened to what descriptor %d watches (inotify) "
+				"while it stood still: it is not told of that",
+				c->file->slots[0].number);
+			return NULL;
+		}
+		if (i == WAIT_STEPS)
 			break;
 		usleep(WAIT_STEP_US);
 	}
 	return err_hint(
 		err_new(ERR_UNSUPPORTED, "it has events that were not read (%d bytes)", bytes),
 		"they cannot be put back; try again when nothing happens to what it watches");
+}
+
+static bool inotify_waits(struct capture *c)
+{
+	int home, bytes = 0;
+	autoerr struct err *e = capture_home(c, &home);
+
+	return !e && ioctl(home, FIONREAD, &bytes) == 0 && bytes > 0;
 }
 
 static struct err *inotify_capture(struct capture *c)
@@ -283,6 +299,7 @@ const struct kind kind_inotify = {
 	.msg = &migrate__kind__inotify__descriptor,
 	.claims = inotify_claims,
 	.capture = inotify_capture,
+	.waits = inotify_waits,
 	.check = inotify_check,
 	.rebuild = inotify_rebuild,
 	.finish = inotify_finish,

@@ -61,6 +61,9 @@ struct kind {
 	/* One object (or, KIND_PROCESS, any number) by capture_emit. An error refuses the object.
 	 */
 	struct err *(*capture)(struct capture *c);
+	/* KIND_FILE, held: is something in it that only the program can take (events, messages)?
+	 * Then it runs on for a moment. Optional. */
+	bool (*waits)(struct capture *c);
 	/* Before anything is built: can this host have it? Uses rebuild_refuse for more than one
 	 * reason. Optional. */
 	struct err *(*check)(struct rebuild *r, const struct object *o, const void *msg);

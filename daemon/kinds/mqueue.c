@@ -2,7 +2,7 @@
 /*
  * Descriptors of POSIX message queues. What is in a queue nobody can read without taking it, and
  * what is taken is nowhere if we die before it is put back. So only an empty queue goes along:
- * while the process runs it is waited for, and one that is not empty at the freeze ends the move.
+ * that is waited for, and one that stays full ends the move.
  * Nor does the kernel show the value that comes with a notification (mq_notify), which is refused.
  *
  * A queue that has a name goes along like a System V object (sysv.h): it is made in the rehearsal,
@@ -148,6 +148,15 @@ static struct err *wait_empty(struct capture *c, int home, struct mq_attr *a)
 	return err_hint(err_new(ERR_UNSUPPORTED, "%ld message%s in it", a->mq_curmsgs,
 				a->mq_curmsgs == 1 ? " is" : "s are"),
 		"nobody can look at them without taking them; try again when they are received");
+}
+
+static bool mqueue_waits(struct capture *c)
+{
+	struct mq_attr a;
+	int home;
+	autoerr struct err *e = capture_home(c, &home);
+
+	return !e && mq_getattr(home, &a) == 0 && a.mq_curmsgs > 0;
 }
 
 /* It takes the name along. */
@@ -392,6 +401,7 @@ const struct kind kind_mqueue = {
 	.msg = &migrate__kind__mqueue__descriptor,
 	.claims = file_is_queue,
 	.capture = mqueue_capture,
+	.waits = mqueue_waits,
 	.check = mqueue_check,
 	.rebuild = mqueue_rebuild,
 	.remove = mqueue_remove,
