@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * File locks: POSIX record locks (of the process) and flock(2) (of the open file). fdinfo shows
- * those that were taken through a description, in "lock:" lines.
+ * File locks: POSIX record locks (of the process), those of an open file description (F_OFD_SETLK)
+ * and flock(2) (also of the description). fdinfo shows those that were taken through a description,
+ * in "lock:" lines.
  *
  * Where both hosts see one file, only one of them can hold the lock: the source gives it up when
  * everything else is done (yield), the destination takes it (finish, STAGE_LOCK), and if that fails
@@ -80,12 +81,17 @@ static bool runs(pid_t pid)
 	return pid > 0 && access(path, F_OK) == 0;
 }
 
+static bool is_ofd(const struct lock_line *l)
+{
+	return strcmp(l->type, "OFDLCK") == 0;
+}
+
 /* NULL when the lock can be moved. */
 static struct err *check_line(
 	const struct capture *c, const struct file *f, const struct lock_line *l)
 {
-	if (strcmp(l->type, "OFDLCK") == 0)
-		return refuse_lock(f, "an open file description lock (F_OFD_SETLK)");
+	if (is_ofd(l)) /* of nobody; who shares the description is looked for by shared.c */
+		return NULL;
 	if (strcmp(l->type, "LEASE") == 0 || strcmp(l->type, "DELEG") == 0)
 		return refuse_lock(f, "a lease (F_SETLEASE)");
 	if (strcmp(l->type, "POSIX") != 0 && strcmp(l->type, "FLOCK") != 0)
@@ -95,11 +101,11 @@ static struct err *check_line(
 	return NULL;
 }
 
-/* flock(2) belongs to the description: the process with the first descriptor of it tells. */
+/* What belongs to the description: the process with the first descriptor of it tells. */
 static bool told_by_another(
 	const struct capture *c, const struct file *f, const struct lock_line *l)
 {
-	return l->type[0] == 'F' && file_pid(f->id) != c->task->pid;
+	return (l->type[0] == 'F' || is_ofd(l)) && file_pid(f->id) != c->task->pid;
 }
 
 static struct err *capture_file(struct capture *c, const struct file *f)
@@ -120,6 +126,7 @@ static struct err *capture_file(struct capture *c, const struct file *f)
 		TRY(check_line(c, f, &l));
 		migrate__kind__lock__init(k);
 		k->flock = l.type[0] == 'F';
+		k->ofd = is_ofd(&l);
 		k->write = strcmp(l.access, "WRITE") == 0;
 		k->start = l.start;
 		k->len = l.len;
@@ -163,7 +170,8 @@ static struct err *set_lock(
 	if (k->flock)
 		return REMOTE(t, th, NULL, what, SYS_flock, number, op | LOCK_NB);
 	TRY(remote_put(t, 0, &fl, sizeof(fl)));
-	return REMOTE(t, th, NULL, what, SYS_fcntl, number, F_SETLK, remote_scratch(t).v);
+	return REMOTE(t, th, NULL, what, SYS_fcntl, number, k->ofd ? F_OFD_SETLK : F_SETLK,
+		remote_scratch(t).v);
 }
 
 static struct err *set_all(

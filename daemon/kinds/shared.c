@@ -223,7 +223,8 @@ struct err *shared_outside(struct capture *c)
 	s.v = arena_array(c->arena, c->all->n, sizeof(*s.v));
 	for (size_t i = 0; i < c->all->n; i++) {
 		const struct file *f = &c->all->v[i];
-		bool object = is_object(f->link);
+		/* A lock of the description would be given up for others, too. */
+		bool object = is_object(f->link) || strstr(f->fdinfo, "OFDLCK");
 
 		/* What has no position, or always writes at the end, shares nothing that matters.
 		 */

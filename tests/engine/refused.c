@@ -170,6 +170,26 @@ static bool sibling(bool (*act)(void))
 	return pid > 0 && ok == 'y';
 }
 
+static int made_file(void)
+{
+	return open("file", O_RDWR | O_CREAT | O_CLOEXEC | O_APPEND, 0600);
+}
+
+static bool ofd_lock_of_two(void)
+{
+	struct flock all = { .l_type = F_WRLCK };
+	int fd = made_file();
+
+	return fd >= 0 && fcntl(fd, F_OFD_SETLK, &all) == 0 && sibling(nothing);
+}
+
+static bool lease(void)
+{
+	int fd = made_file();
+
+	return fd >= 0 && fcntl(fd, F_SETLEASE, F_WRLCK) == 0;
+}
+
 static int ipc_id;
 
 static bool semaphore_up(void)
@@ -510,6 +530,8 @@ static const struct row {
 	{ "a time namespace for children", time_for_children, "time namespace" },
 	{ "another root", root, "root directory" },
 	{ "a terminal", terminal, "controlling terminal" },
+	{ "a lock of a description that another has", ofd_lock_of_two, "is shared with process" },
+	{ "a lease", lease, "a lease" },
 	{ "a semaphore set that another uses", semaphore_of_two, "is used by process" },
 	{ "a semaphore that another has used last", semaphore_held, "is used by process" },
 	{ "a semaphore of which no trace is left", semaphore_let_go, "nothing tells which" },

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Record locks and flock(2) are still held after the move: a child cannot get them. */
+/*
+ * Record locks, also of descriptions, and flock(2) are still held after the move: a child cannot
+ * get them.
+ */
 #include "subject.h"
 
 #include <fcntl.h>
@@ -38,9 +41,14 @@ int main(void)
 	int status;
 	pid_t child;
 	struct flock a = range(F_WRLCK, 100, 10), b = range(F_RDLCK, 500, 0);
+	struct flock mine = range(F_WRLCK, 10, 10), ours = range(F_RDLCK, 30, 5);
+	struct flock more = range(F_WRLCK, 15, 1), also = range(F_RDLCK, 32, 1);
+	int ofd = open("o", O_RDWR | O_CREAT, 0600), other;
 
 	CHECK(fd >= 0 && whole >= 0 && shared >= 0);
 	CHECK(fcntl(fd, F_SETLK, &a) == 0 && fcntl(fd, F_SETLK, &b) == 0);
+	CHECK(fcntl(ofd, F_OFD_SETLK, &mine) == 0 && fcntl(ofd, F_OFD_SETLK, &ours) == 0);
+	CHECK(dup(ofd) >= 0);
 	/* One of them taken by a child that has ended, as a daemon's parent would. */
 	child = fork();
 	if (child == 0)
@@ -51,6 +59,11 @@ int main(void)
 	CHECK(conflict(F_RDLCK, 105, 1) && conflict(F_WRLCK, 100000, 1));
 	CHECK(!conflict(F_RDLCK, 100000, 1) && !conflict(F_WRLCK, 110, 10) &&
 		!conflict(F_WRLCK, 0, 100));
+	other = open("o", O_RDWR);
+	CHECK(other >= 0 && fcntl(other, F_OFD_SETLK, &more) < 0 && errno == EAGAIN);
+	CHECK(fcntl(other, F_OFD_SETLK, &also) == 0);
+	mine.l_type = F_UNLCK;
+	CHECK(fcntl(ofd, F_OFD_SETLK, &mine) == 0 && fcntl(other, F_OFD_SETLK, &more) == 0);
 	w2 = open("w", O_RDWR);
 	CHECK(w2 >= 0 && flock(w2, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK);
 	CHECK(flock(whole, LOCK_UN) == 0 && flock(w2, LOCK_EX | LOCK_NB) == 0);
