@@ -4,6 +4,7 @@
 line of stdin, or by itself; and exits with 1 as soon as anything is not as it should be.
 
   redis HOST PORT              one connection: writes numbers and reads them back, one after the other
+  memcached HOST PORT          the same with a memcached
   stream HOST PORT             both directions at full speed, every byte checked, then the ends of both
   many HOST PORT COUNT         holds so many connections; on each line of stdin an echo on all of them
 """
@@ -61,6 +62,30 @@ def redis(host, port):
         assert f.readline() == b":%d\r\n" % n  # neither lost nor done twice
         ask(b"GET", b"number")
         assert f.readline() == b"$%d\r\n" % len(number) and f.readline() == number + b"\r\n"
+        gaps.beat()
+    return {"replies": n, "gaps": gaps.found}
+
+
+def memcached(host, port):
+    s = socket.create_connection((host, int(port)))
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    s.settimeout(QUIET_S)
+    f, n, gaps = s.makefile("rb"), 0, Gaps()
+
+    def ask(text, *want):
+        s.sendall(text)
+        for line in want:
+            got = f.readline()
+            assert got == line + b"\r\n", (text, got, line)
+
+    mine = b"%d" % s.getsockname()[1]  # others have theirs
+    ask(b"set counter%s 0 0 1\r\n0\r\n" % mine, b"STORED")
+    while n % 64 or not asked_to_end():
+        n += 1
+        number = b"%d" % n
+        ask(b"set number%s 7 0 %d\r\n%s\r\n" % (mine, len(number), number), b"STORED")
+        ask(b"incr counter%s 1\r\n" % mine, number)  # neither lost nor done twice
+        ask(b"get number%s\r\n" % mine, b"VALUE number%s 7 %d" % (mine, len(number)), number, b"END")
         gaps.beat()
     return {"replies": n, "gaps": gaps.found}
 
@@ -142,6 +167,6 @@ def many(host, port, count):
 
 
 if __name__ == "__main__":
-    print(json.dumps({"redis": redis, "stream": stream, "many": many}[sys.argv[1]](*sys.argv[2:])))
+    print(json.dumps({"redis": redis, "memcached": memcached, "stream": stream, "many": many}[sys.argv[1]](*sys.argv[2:])))
     sys.stdout.flush()
     os._exit(0)
