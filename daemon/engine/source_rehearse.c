@@ -49,26 +49,36 @@ static struct err *track_all(struct source *s)
 	return source_tree_tell(s, false);
 }
 
+typedef struct err *(*look_fn)(struct source *s, struct snapshot *to);
+
 /* The short stop: what only the processes themselves can be asked. */
-static struct err *rehearse_stopped(struct source *s)
+static struct err *stopped(struct source *s, look_fn fn, struct snapshot *to)
 {
-	int64_t stopped;
+	int64_t began;
 	struct err *e, *let;
 
 	TRY_IN(tree_hold(&s->tree, deadline_in(ENGINE_STOP_US)), "stop %d for a moment",
 		s->opt->pid);
-	stopped = clock_us();
-	e = source_tree_sync(s);
-	if (!e)
-		e = capture_stopped(&s->tree, &s->sent);
-	if (!e)
-		e = track_all(s);
+	began = clock_us();
+	e = fn(s, to);
 	let = tree_let_go(&s->tree);
-	s->out->stats.stall_us = MAX(s->out->stats.stall_us, clock_us() - stopped);
+	s->out->stats.stall_us = MAX(s->out->stats.stall_us, clock_us() - began);
 	if (!e)
 		return let;
 	err_free(let);
 	return e;
+}
+
+static struct err *look_first(struct source *s, struct snapshot *to)
+{
+	TRY(source_tree_sync(s));
+	TRY(capture_stopped(&s->tree, to));
+	return track_all(s);
+}
+
+static struct err *look_once_more(struct source *s, struct snapshot *to)
+{
+	return capture_stopped(&s->tree, to);
 }
 
 static struct err *take_checked(struct source *s)
@@ -123,22 +133,6 @@ static bool was_seen(void *arg, const struct task *t)
 	return pids_have(&s->sent.seen, t->pid);
 }
 
-static struct err *look_held(struct source *s, struct snapshot *next)
-{
-	int64_t stopped;
-	struct err *e, *let;
-
-	TRY(tree_hold(&s->tree, deadline_in(ENGINE_STOP_US)));
-	stopped = clock_us();
-	e = capture_stopped(&s->tree, next);
-	let = tree_let_go(&s->tree);
-	s->out->stats.stall_us = MAX(s->out->stats.stall_us, clock_us() - stopped);
-	if (!e)
-		return let;
-	err_free(let);
-	return e;
-}
-
 /* The same processes once more, and the peer gets what has changed. What it has had stays: others
  * refer to it. */
 static struct err *look_again(struct source *s, uint64_t *changed)
@@ -150,7 +144,7 @@ static struct err *look_again(struct source *s, uint64_t *changed)
 	snapshot_init(&next, &s->out->notes, s->cache);
 	e = capture_running(&s->tree, &seen, &next);
 	if (!e)
-		e = look_held(s, &next);
+		e = stopped(s, look_once_more, &next);
 	if (!e)
 		e = peer_reason(&s->peer,
 			objects_send_diff(
@@ -193,7 +187,7 @@ struct err *source_rehearse(void *ctx)
 	struct object_set none = { .sorted = true };
 
 	TRY(rehearse_running(s));
-	TRY(rehearse_stopped(s));
+	TRY(stopped(s, look_first, &s->sent));
 	source_check_groups(s);
 	TRY(source_network_plan(s));
 	s->out->stats.objects = s->sent.objects.n;
