@@ -95,6 +95,13 @@ bool rebuild_locked(struct rebuild *r, const struct net_pair *pair)
 	return spec->locked && spec->locked(spec->arg, pair);
 }
 
+bool rebuild_has(struct rebuild *r, pid_t pid)
+{
+	const struct member *m = site_member(r->priv->site, pid);
+
+	return m && (m->task || m->is.life == MIGRATE__LIFE__ZOMBIE);
+}
+
 void rebuild_refuse(struct rebuild *r, struct err *e)
 {
 	notes_refuse(r->priv->site->spec.notes, e);

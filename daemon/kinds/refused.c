@@ -28,8 +28,6 @@ static const struct reason reasons[] = {
 		"moved",
 		"turn io_uring off in the program (e.g. UV_USE_IO_URING=0)" },
 	{ "anon_inode:[userfaultfd]", 0, 0, "a userfaultfd cannot be moved", close_hint },
-	{ "anon_inode:[pidfd]", 0, 0, "a pidfd refers to a process of this host", close_hint },
-	{ "pidfd:", 0, 0, "a pidfd refers to a process of this host", close_hint },
 	{ "anon_inode:[perf_event]", 0, 0, "performance counters cannot be moved", close_hint },
 	{ "anon_inode:bpf", 0, 0, "BPF objects belong to the kernel of this host", close_hint },
 	{ "anon_inode:btf", 0, 0, "BPF objects belong to the kernel of this host", close_hint },

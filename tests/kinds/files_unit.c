@@ -563,8 +563,7 @@ static void test_locks(void **state unused_arg)
 	child_start(&f, make_locks);
 	f.cp.kind = kind_by_id(29);
 	ok(f.cp.kind->capture(&f.c));
-	assert_int_equal(f.cp.n, 2);
-	refused(f.cp.refused, "open file description lock");
+	assert_int_equal(f.cp.n, 3);
 	m = locks(&f, 0);
 	assert_int_equal(m->number, file_by_number(&f.files, 10)->slots[0].number);
 	assert_int_equal(m->n_locks, 2);
@@ -575,6 +574,9 @@ static void test_locks(void **state unused_arg)
 	assert_int_equal(m->locks[1]->len, 0);
 	m = locks(&f, 1);
 	assert_true(m->n_locks == 1 && m->locks[0]->flock && m->locks[0]->write);
+	m = locks(&f, 2);
+	assert_true(m->n_locks == 1 && m->locks[0]->ofd && !m->locks[0]->write);
+	assert_int_equal(m->locks[0]->start, 500);
 	child_end(&f);
 }
 
@@ -618,10 +620,10 @@ static void test_memfd(void **state unused_arg)
 
 static void test_refused(void **state unused_arg)
 {
-	struct file f = { .link = "anon_inode:inotify" };
+	struct file f = { .link = "anon_inode:[fanotify]" };
 	const char *hint;
 
-	assert_non_null(strstr(refused_reason(&f, &hint), "inotify"));
+	assert_non_null(strstr(refused_reason(&f, &hint), "fanotify"));
 	f.link = "anon_inode:[never-heard-of]";
 	assert_non_null(refused_reason(&f, &hint));
 	f = (struct file){ .link = "/dev/pts/3",

@@ -137,6 +137,11 @@ void rebuild_stash_put(struct rebuild *r, uint64_t group, unsigned slot, int fd)
 	(void)fd;
 }
 
+bool rebuild_has(struct rebuild *r unused_arg, pid_t pid unused_arg)
+{
+	return false;
+}
+
 bool rebuild_locked(struct rebuild *r unused_arg, const struct net_pair *pair unused_arg)
 {
 	return false;

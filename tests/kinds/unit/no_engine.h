@@ -30,6 +30,11 @@ struct object *capture_emit(
 	return arena_alloc(c->arena, sizeof(struct object));
 }
 
+bool rebuild_has(struct rebuild *r unused_arg, pid_t pid unused_arg)
+{
+	return false;
+}
+
 bool rebuild_locked(struct rebuild *r unused_arg, const struct net_pair *pair unused_arg)
 {
 	return false;
