@@ -239,8 +239,7 @@ static struct err *call_object(
  * be closed: it is made when the process stands still, by then mostly as another object. */
 static bool is_for_later(const struct site *s, const struct object *o, const struct err *e)
 {
-	return s->building && object_is_file(o) &&
-	       (err_sysno(e) == ENOENT || err_code(e) == ERR_MISMATCH);
+	return s->building && o->kind->rebuilt_late && err_code(e) == ERR_MISMATCH;
 }
 
 static struct err *build_stage(struct site *s, const struct objects_plan *p, enum stage stage)

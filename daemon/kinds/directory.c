@@ -103,4 +103,5 @@ const struct kind kind_directory = {
 	.capture = directory_capture,
 	.check = directory_check,
 	.rebuild = directory_rebuild,
+	.rebuilt_late = true,
 };

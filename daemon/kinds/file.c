@@ -389,6 +389,7 @@ const struct kind kind_file = {
 	.capture = file_capture,
 	.check = file_check,
 	.rebuild = file_rebuild,
+	.rebuilt_late = true,
 	.link = file_link,
 	.finish = file_finish,
 };

@@ -71,6 +71,9 @@ struct kind {
 	 * must accept what an earlier call did). KIND_FILE returns a descriptor of ours in *fd,
 	 * which the engine installs at the object's numbers and closes. */
 	struct err *(*rebuild)(struct rebuild *r, const struct object *o, const void *msg, int *fd);
+	/* KIND_FILE: what it needs may have gone since check, with its name or process, or be about
+	 * to come: then rebuild is MISMATCH in the rehearsal, and made in the last moment. */
+	bool rebuilt_late;
 	/* It vanished between rehearsal and freeze. KIND_FILE: the engine has closed the numbers.
 	 * Optional. */
 	struct err *(*remove)(struct rebuild *r, const struct object *o, const void *msg);

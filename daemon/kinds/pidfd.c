@@ -69,4 +69,5 @@ const struct kind kind_pidfd = {
 	.claims = pidfd_claims,
 	.capture = pidfd_capture,
 	.rebuild = pidfd_rebuild,
+	.rebuilt_late = true,
 };
