@@ -24,7 +24,7 @@ MODULES = ("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_
            "failover", "net_failover", "virtio_net", "crc16", "mbcache", "jbd2", "crc32c_generic", "ext4",
            "gf128mul", "ghash-generic", "gcm", "libaes", "cryptd", "crypto_simd", "aesni-intel",
            "ghash-clmulni-intel", "ctr", "tls", "inet_diag", "tcp_diag", "udp_diag", "unix_diag",
-           "libcrc32c", "nfnetlink", "nf_tables", "veth", "llc", "stp", "bridge")
+           "libcrc32c", "nfnetlink", "nf_tables", "veth", "llc", "stp", "bridge", "sch_netem")
 SKIP_DIRS = ("/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info", "/usr/share/lintian",
              "/usr/share/bash-completion", "/usr/share/zoneinfo", "/etc/systemd", "/usr/lib/systemd",
              "/usr/share/perl", "/usr/lib/x86_64-linux-gnu/perl")
