@@ -525,7 +525,7 @@ static struct err *receive(void *ctx)
 
 	/* Blockers were reported, nothing was built: the only thing that can follow is the end. */
 	if (!site_task(d->site)) {
-		TRY(channel_head(&d->peer.ch, &h));
+		TRY(next_head(d, &h));
 		return peer_unexpected(&d->peer, d->arena, &h);
 	}
 	TRY(choose_sink(d));

@@ -227,15 +227,15 @@ static struct err *rebuild(
 		.key = m->identity ? m->identity->key : 0,
 		.get = { .nr = SYS_msgget, .args = { 0, 0 } },
 		.flags = 1 };
-	uint64_t bytes = 1;
+	uint64_t bytes = 0;
 
 	TRY(valid(o, m));
 	sysv_discard(r, SYSV_MSG, m->identity->id);
 	TRY(sysv_make(r, &w));
-	/* It may be less by now than what is in it. */
+	/* It may be less by now than what is in it; it bounds the number of messages, too. */
 	for (size_t i = 0; i < m->n_messages; i++)
 		bytes += m->messages[i]->text.len;
-	TRY(sysv_msg_room(m->identity->id, MAX(m->room, bytes)));
+	TRY(sysv_msg_room(m->identity->id, MAX(m->room, MAX(bytes, (uint64_t)m->n_messages))));
 	if (m->sent)
 		TRY_IN(fill(r, m), "%s %d", sysv_names[SYSV_MSG], m->identity->id);
 	return sysv_msg_room(m->identity->id, m->room);

@@ -15,7 +15,7 @@ struct message {
 	char text[BIG];
 };
 
-static int queue, drained, full, never;
+static int queue, drained, full, crammed, never;
 
 static void send(int id, long type, size_t len)
 {
@@ -65,14 +65,16 @@ static void *wait_there(void *arg)
 
 int main(void)
 {
-	struct msqid_ds d[3], now;
+	struct msqid_ds d[4], now;
+	size_t room;
 	pthread_t t;
 
 	queue = msgget(KEY, IPC_CREAT | IPC_EXCL | 0620);
 	drained = msgget(IPC_PRIVATE, 0600);
 	full = msgget(IPC_PRIVATE, 0600);
+	crammed = msgget(IPC_PRIVATE, 0600);
 	never = msgget(IPC_PRIVATE, 0600);
-	CHECK(queue == 0 && drained > 0 && full > 0 && never > 0);
+	CHECK(queue == 0 && drained > 0 && full > 0 && crammed > 0 && never > 0);
 	for (int i = 0; i < MANY; i++)
 		send(queue, i % 3 + 1, (size_t)i);
 	send(queue, 99, BIG);
@@ -87,14 +89,19 @@ int main(void)
 	send(full, 1, 4000);
 	now.msg_qbytes = 100; /* less than is in it */
 	CHECK(msgctl(full, IPC_SET, &now) == 0);
+	/* To the last byte of what one may have without privilege. */
+	room = (size_t)stat_of(crammed).msg_qbytes;
+	for (size_t left = room; left; left -= left < BIG ? left : BIG)
+		send(crammed, 1, left < BIG ? left : BIG);
 	CHECK(pthread_create(&t, NULL, wait_there, NULL) == 0);
 	d[0] = stat_of(queue);
 	d[1] = stat_of(drained);
 	d[2] = stat_of(full);
+	d[3] = stat_of(crammed);
 	CHECK(msgctl(never, IPC_RMID, NULL) == 0);
 	subject_wait_moved();
-	for (int i = 0; i < 3; i++) {
-		now = stat_of((int[]){ queue, drained, full }[i]);
+	for (int i = 0; i < 4; i++) {
+		now = stat_of((int[]){ queue, drained, full, crammed }[i]);
 		same(&d[i], &now);
 	}
 	CHECK(msgget(KEY, 0) == queue);
@@ -104,6 +111,7 @@ int main(void)
 	take(queue, 0, 0x7fffffffffffffffL, 0);
 	take(drained, 6, 6, 10);
 	take(full, 0, 1, 4000);
+	take(crammed, 0, 1, room < BIG ? room : BIG);
 	send(drained, 77, 5);
 	CHECK(pthread_join(t, NULL) == 0);
 	CHECK(msgctl(queue, IPC_RMID, NULL) == 0);
