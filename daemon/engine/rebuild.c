@@ -281,6 +281,18 @@ static struct err *set_owner(struct site *s, const struct object *o)
 		remote_scratch(t).v);
 }
 
+/* They are linked when what they refer to is there: building it makes that so. */
+static bool refers_to_late(const struct site *s, const struct object *o)
+{
+	for (size_t i = 0; i < o->n_refs; i++) {
+		const struct object *to = objects_file(&s->objects, o->refs[i]);
+
+		if (to && to->late)
+			return true;
+	}
+	return false;
+}
+
 static struct err *run_plan(struct site *s, const struct objects_plan *p)
 {
 	for (enum stage st = 0; st < STAGE_COUNT; st++)
@@ -292,7 +304,7 @@ static struct err *run_plan(struct site *s, const struct objects_plan *p)
 			TRY(object_error(
 				set_owner(s, s->objects.v[i]), s->objects.v[i], "rebuild"));
 	for (size_t i = 0; i < s->objects.n; i++)
-		if (p->link[i] && !s->objects.v[i]->late)
+		if (p->link[i] && !s->objects.v[i]->late && !refers_to_late(s, s->objects.v[i]))
 			TRY(call_object(
 				s, s->objects.v[i], s->objects.v[i]->kind->link, 0, "link"));
 	return NULL;

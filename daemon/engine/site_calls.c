@@ -99,7 +99,7 @@ bool rebuild_has(struct rebuild *r, pid_t pid)
 {
 	const struct member *m = site_member(r->priv->site, pid);
 
-	return m && (m->task || m->is.life == MIGRATE__LIFE__ZOMBIE);
+	return m && m->task;
 }
 
 void rebuild_refuse(struct rebuild *r, struct err *e)

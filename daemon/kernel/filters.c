@@ -37,8 +37,9 @@ static struct err *length(pid_t tid, size_t index, long *insns)
 	if (*insns >= 0)
 		return NULL;
 	*insns = 0;
-	/* EINVAL: not in filter mode. EIO: a kernel that knows no such request. */
-	if (errno == ENOENT || errno == EINVAL || errno == EIO)
+	/* EINVAL: not in filter mode. EIO: a kernel that knows no such request. EACCES: we may not,
+	 * whether there are any or not. */
+	if (errno == ENOENT || errno == EINVAL || errno == EIO || errno == EACCES)
 		return NULL;
 	return err_errno(errno, "read the seccomp filters of thread %d", (int)tid);
 }
@@ -78,6 +79,7 @@ struct machine {
 	const struct seccomp_data *data;
 };
 
+/* Who divides by zero has ended with 0 before: see verdict. Shifts are by the lower five bits. */
 static uint32_t alu(uint16_t op, uint32_t a, uint32_t b)
 {
 	switch (op) {
@@ -88,9 +90,7 @@ static uint32_t alu(uint16_t op, uint32_t a, uint32_t b)
 	case BPF_MUL:
 		return a * b;
 	case BPF_DIV:
-		return b ? a / b : 0;
-	case BPF_MOD:
-		return b ? a % b : 0;
+		return a / b;
 	case BPF_OR:
 		return a | b;
 	case BPF_AND:
@@ -98,9 +98,9 @@ static uint32_t alu(uint16_t op, uint32_t a, uint32_t b)
 	case BPF_XOR:
 		return a ^ b;
 	case BPF_LSH:
-		return b < 32 ? a << b : 0;
+		return a << (b & 31);
 	case BPF_RSH:
-		return b < 32 ? a >> b : 0;
+		return a >> (b & 31);
 	default:
 		return -a; /* BPF_NEG */
 	}
@@ -138,6 +138,11 @@ static uint32_t loaded(const struct machine *m, const struct sock_filter *i)
 	}
 }
 
+static uint32_t operand(const struct machine *m, const struct sock_filter *i)
+{
+	return BPF_SRC(i->code) == BPF_X ? m->x : i->k;
+}
+
 /* One instruction that is neither jump nor end. */
 static void compute(struct machine *m, const struct sock_filter *i)
 {
@@ -155,7 +160,7 @@ static void compute(struct machine *m, const struct sock_filter *i)
 		m->mem[i->k % BPF_MEMWORDS] = m->x;
 		break;
 	case BPF_ALU:
-		m->a = alu(BPF_OP(i->code), m->a, BPF_SRC(i->code) == BPF_X ? m->x : i->k);
+		m->a = alu(BPF_OP(i->code), m->a, operand(m, i));
 		break;
 	default: /* BPF_MISC */
 		if (BPF_MISCOP(i->code) == BPF_TAX)
@@ -175,13 +180,16 @@ static struct sock_filter insn(const struct seccomp_filter *f, size_t pc)
 
 static size_t next(const struct machine *m, const struct sock_filter *i, size_t pc)
 {
-	uint32_t b = BPF_SRC(i->code) == BPF_X ? m->x : i->k;
-
 	if (BPF_CLASS(i->code) != BPF_JMP)
 		return pc + 1;
 	if (BPF_OP(i->code) == BPF_JA)
 		return pc + 1 + i->k;
-	return pc + 1 + (jumps(BPF_OP(i->code), m->a, b) ? i->jt : i->jf);
+	return pc + 1 + (jumps(BPF_OP(i->code), m->a, operand(m, i)) ? i->jt : i->jf);
+}
+
+static bool divides_by_zero(const struct machine *m, const struct sock_filter *i)
+{
+	return BPF_CLASS(i->code) == BPF_ALU && BPF_OP(i->code) == BPF_DIV && !operand(m, i);
 }
 
 static uint32_t verdict(const struct seccomp_filter *f, const struct seccomp_data *data)
@@ -193,6 +201,8 @@ static uint32_t verdict(const struct seccomp_filter *f, const struct seccomp_dat
 
 		if (BPF_CLASS(i.code) == BPF_RET)
 			return BPF_RVAL(i.code) == BPF_A ? m.a : i.k;
+		if (divides_by_zero(&m, &i))
+			return 0;
 		if (BPF_CLASS(i.code) != BPF_JMP)
 			compute(&m, &i);
 		pc = next(&m, &i, pc);

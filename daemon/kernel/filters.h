@@ -27,9 +27,9 @@ struct seccomp_filters {
 	size_t n;
 };
 
-/* Those of a thread that we have stopped. n is 0 without any, in strict mode, and where the kernel
- * cannot tell (without CONFIG_CHECKPOINT_RESTORE): compare with "Seccomp:" of its status. An error
- * (EACCES) when we run under seccomp ourselves. */
+/* Those of a thread that we have stopped. n is 0 without any, in strict mode, and where we are not
+ * told: without CONFIG_CHECKPOINT_RESTORE or CAP_SYS_ADMIN, or under seccomp ourselves. So compare
+ * with "Seccomp:" of its status. */
 struct err *seccomp_read(struct arena *a, pid_t tid, struct seccomp_filters *ret) must_check;
 /* Suspends those of a stopped thread until we let it go, or end. `options`: its other
  * PTRACE_O_*. */

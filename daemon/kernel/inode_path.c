@@ -13,7 +13,7 @@
 #include "base/io.h"
 
 #define MOUNTS_BYTES_MAX (16u << 20)
-#define PATH_BYTES	 4096
+#define PATH_BYTES       4096
 
 struct err *inode_paths_init(struct arena *a, struct inode_paths *ret)
 {
@@ -87,5 +87,5 @@ struct err *inode_path(const struct inode_paths *p, dev_t dev, const struct file
 		*path = arena_strdup(p->arena, text);
 		return NULL;
 	}
-	return err_new(ERR_UNSUPPORTED, "the kernel does not tell the path of what it watches");
+	return err_new(ERR_UNSUPPORTED, "the kernel tells no path that leads to it");
 }

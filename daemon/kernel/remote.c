@@ -209,20 +209,26 @@ static struct err *load(struct task *t, struct thread *th, size_t n, struct run 
 	return NULL;
 }
 
+/* To the thread or to the process; the info lies behind the call. */
+static struct call requeue(const struct task *t, const struct thread *th, int sig, bool to_thread)
+{
+	uint64_t at = t->remote->calls + REQUEUE_INFO_AT;
+
+	if (!to_thread)
+		return (struct call){ .nr = SYS_rt_sigqueueinfo,
+			.args = { (uint64_t)t->pid, (uint64_t)sig, at } };
+	return (struct call){ .nr = SYS_rt_tgsigqueueinfo,
+		.args = { (uint64_t)t->pid, (uint64_t)th->tid, (uint64_t)sig, at } };
+}
+
+/* Its filters were asked before the batch (load_batch): by now there is no way back. */
 static struct err *queue_again(struct task *t, struct thread *th, const siginfo_t *info)
 {
 	struct remote *r = t->remote;
-	bool to_thread = info->si_code == SI_TKILL;
 	uint64_t at = r->calls + REQUEUE_INFO_AT;
 	struct run run = { 0 };
-	struct call c = { .nr = SYS_rt_sigqueueinfo,
-		.args = { (uint64_t)t->pid, (uint64_t)info->si_signo, at } };
+	struct call c = requeue(t, th, info->si_signo, info->si_code == SI_TKILL);
 
-	if (to_thread)
-		c = (struct call){ .nr = SYS_rt_tgsigqueueinfo,
-			.args = { (uint64_t)t->pid, (uint64_t)th->tid, (uint64_t)info->si_signo,
-				at } };
-	TRY(remote_judge(t, th, &c, 1));
 	TRY(task_write(t, r->calls, &c, sizeof(c)));
 	TRY(task_write(t, at, info, sizeof(*info)));
 	TRY(load(t, th, 1, &run));
@@ -280,6 +286,11 @@ static struct err *load_batch(
 	memcpy(list, calls, n * sizeof(list[0]));
 	list[n] = stop;
 	TRY(remote_judge(t, th, list, n + 1));
+	for (int to_thread = 0; to_thread < 2; to_thread++) {
+		struct call again = requeue(t, th, run->sig, to_thread);
+
+		TRY(remote_judge(t, th, &again, 1));
+	}
 	TRY(task_write(t, t->remote->calls, list, (n + 1) * sizeof(list[0])));
 	return load(t, th, n + (run->sig != 0), run);
 }

@@ -25,21 +25,14 @@ void remote_forget_filters(struct thread *th)
 	th->filters = NULL;
 }
 
-/* Strict mode, which nothing but the status shows, is suspended too. */
 static struct err *know(struct thread *th)
 {
 	struct thread_filters *k = xcalloc(1, sizeof(*k));
-	struct err *e;
 
 	k->arena = arena_new();
 	th->filters = k;
 	TRY(seccomp_read(k->arena, th->tid, &k->f));
-	e = seccomp_suspend(th->tid, TASK_OPTIONS);
-	if (!k->f.n) { /* nothing to suspend, or a kernel without such filters */
-		err_free(e);
-		return NULL;
-	}
-	return e;
+	return k->f.n ? seccomp_suspend(th->tid, TASK_OPTIONS) : NULL;
 }
 
 struct err *remote_filters(struct thread *th, const struct seccomp_filters **ret)
@@ -59,10 +52,11 @@ struct err *remote_filters(struct thread *th, const struct seccomp_filters **ret
 static struct err *judge(const struct thread *th, const struct seccomp_filters *f,
 	const struct call *c, uint64_t pc)
 {
-	autoarena struct arena *a = arena_new();
+	autoarena struct arena *a = NULL;
 
 	if (!seccomp_harms(f, c, pc))
 		return NULL;
+	a = arena_new();
 	return err_hint(err_new(ERR_UNSUPPORTED,
 				"a seccomp filter of thread %d would end it for %s, which migrated "
 				"must call in it: it might die in the middle",

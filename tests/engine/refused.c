@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
 #include <linux/mempolicy.h>
 #include <linux/seccomp.h>
 #include <mqueue.h>
@@ -35,6 +34,7 @@
 #include <cmocka.h>
 
 #include "engine/engine.h"
+#include "tests/kernel/filter.h"
 #include "tests/kernel/ns.h"
 
 /* ---- states; false: not possible on this machine ---- */
@@ -68,43 +68,29 @@ static bool more_signals(void)
 	return setrlimit(RLIMIT_SIGPENDING, &few) == 0;
 }
 
-static bool filter(unsigned nr, unsigned action)
-{
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, action),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog prog = { ARRAY_LEN(code), code };
-
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0;
-}
-
 static bool filter_fails(void)
 {
-	return filter(SYS_prctl, SECCOMP_RET_ERRNO | EPERM);
+	return filter_call(SYS_prctl, SECCOMP_RET_ERRNO | EPERM);
 }
 
 static bool filter_kills(void)
 {
-	return filter(SYS_prctl, SECCOMP_RET_KILL_PROCESS);
+	return filter_call(SYS_prctl, SECCOMP_RET_KILL_PROCESS);
 }
 
 static bool filter_kills_on_return(void)
 {
-	return filter(SYS_rt_sigreturn, SECCOMP_RET_KILL_THREAD);
+	return filter_call(SYS_rt_sigreturn, SECCOMP_RET_KILL_THREAD);
 }
 
 static bool filter_signals(void)
 {
-	return filter(SYS_get_mempolicy, SECCOMP_RET_TRAP);
+	return filter_call(SYS_get_mempolicy, SECCOMP_RET_TRAP);
 }
 
 static bool filter_asks(void)
 {
-	return filter(1000, SECCOMP_RET_USER_NOTIF);
+	return filter_call(1000, SECCOMP_RET_USER_NOTIF);
 }
 
 static bool strict(void)
@@ -181,6 +167,30 @@ static bool ofd_lock_of_two(void)
 	int fd = made_file();
 
 	return fd >= 0 && fcntl(fd, F_OFD_SETLK, &all) == 0 && sibling(nothing);
+}
+
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL /* Linux 6.9 */
+#endif
+
+static bool pidfd_of_thread(void)
+{
+	return syscall(SYS_pidfd_open, getpid(), PIDFD_THREAD) >= 0;
+}
+
+static bool pidfd_of_the_dead(void)
+{
+	pid_t pid = fork();
+	int fd;
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	fd = pid > 1 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	if (fd < 0)
+		return false;
+	return syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) == 0 &&
+	       waitpid(pid, NULL, 0) == pid;
 }
 
 static bool lease(void)
@@ -532,6 +542,8 @@ static const struct row {
 	{ "a terminal", terminal, "controlling terminal" },
 	{ "a lock of a description that another has", ofd_lock_of_two, "is shared with process" },
 	{ "a lease", lease, "a lease" },
+	{ "a pidfd of a thread", pidfd_of_thread, "PIDFD_THREAD" },
+	{ "a pidfd of a process that has ended", pidfd_of_the_dead, "was waited for" },
 	{ "a semaphore set that another uses", semaphore_of_two, "is used by process" },
 	{ "a semaphore that another has used last", semaphore_held, "is used by process" },
 	{ "a semaphore of which no trace is left", semaphore_let_go, "nothing tells which" },

@@ -2,13 +2,10 @@
 /* Holding and remote calls in a running process, and that it notices nothing. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/pidfd.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,6 +15,7 @@
 #include "kernel/remote.h"
 #include "kernel/trace.h"
 #include "tests/kernel/check.h"
+#include "tests/kernel/filter.h"
 #include "tests/kernel/ns.h"
 #include "tests/kernel/target.h"
 
@@ -234,29 +232,16 @@ static void test_tracer_killed(void **state)
 	target_end(pid, s);
 }
 
-static void put_filter(unsigned nr, unsigned action)
-{
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, action),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog prog = { ARRAY_LEN(code), code };
-
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
-		_exit(1);
-}
-
 static void let_fail(void)
 {
-	put_filter(SYS_getpid, SECCOMP_RET_ERRNO | EACCES);
+	if (!filter_call(SYS_getpid, SECCOMP_RET_ERRNO | EACCES))
+		_exit(1);
 }
 
 static void let_end(void)
 {
-	put_filter(SYS_getpid, SECCOMP_RET_KILL_PROCESS);
+	if (!filter_call(SYS_getpid, SECCOMP_RET_KILL_PROCESS))
+		_exit(1);
 }
 
 /* Its filters do not judge our calls as long as we live; and when we die they let them fail. */
@@ -302,6 +287,28 @@ static void test_dangerous_filter(void **state)
 	assert_non_null(strstr(text, "getpid"));
 	err_free(e);
 	ok(task_let_go(t));
+	unnoticed(pid, s);
+	target_end(pid, s);
+}
+
+/* A tracer that has one itself is not told of others': who has none is served all the same. */
+static void test_filtered_tracer(void **state)
+{
+	struct target_shared *s;
+	pid_t pid = target_start(&s), tracer;
+	int status;
+
+	(void)state;
+	tracer = fork();
+	if (tracer == 0) {
+		struct task *t;
+
+		_exit(!filter_call(1000, SECCOMP_RET_ERRNO) || task_open(pid, &t) ||
+			task_hold(t, DEADLINE) ||
+			REMOTE(t, task_leader(t), NULL, "ask", SYS_getpid) || task_let_go(t));
+	}
+	assert_int_equal(waitpid(tracer, &status, 0), tracer);
+	assert_int_equal(status, 0);
 	unnoticed(pid, s);
 	target_end(pid, s);
 }
@@ -470,6 +477,7 @@ int main(void)
 		cmocka_unit_test(test_tracer_killed),
 		cmocka_unit_test(test_filtered),
 		cmocka_unit_test(test_dangerous_filter),
+		cmocka_unit_test(test_filtered_tracer),
 		cmocka_unit_test(test_around),
 		cmocka_unit_test(test_tracer_killed_around),
 		cmocka_unit_test(test_descriptors_of_the_dead),
