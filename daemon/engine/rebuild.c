@@ -242,6 +242,16 @@ static bool is_for_later(const struct site *s, const struct object *o, const str
 	return s->building && o->kind->rebuilt_late && err_code(e) == ERR_MISMATCH;
 }
 
+/* In the rehearsal a process that has this file may have ended since, and nobody has said yet that
+ * the file is without it now. */
+static bool lacks_process(const struct site *s, const struct object *o)
+{
+	for (size_t i = 0; i < o->n_slots; i++)
+		if (!site_task_of(s, o->slots[i].pid))
+			return true;
+	return false;
+}
+
 static struct err *build_stage(struct site *s, const struct objects_plan *p, enum stage stage)
 {
 	for (size_t i = 0; i < s->objects.n; i++) {
@@ -249,6 +259,9 @@ static struct err *build_stage(struct site *s, const struct objects_plan *p, enu
 		struct err *e;
 
 		if (!p->build[i] || o->kind->stage != stage)
+			continue;
+		o->late = s->building && lacks_process(s, o);
+		if (o->late)
 			continue;
 		e = build_object(s, o);
 		o->late = e && is_for_later(s, o, e);
@@ -469,35 +482,6 @@ struct err *site_layout(struct site *s, pid_t pid, const uint8_t *body, size_t l
 
 /* ---- check and build ---- */
 
-static void check_pid(struct site *s, pid_t tid, bool process)
-{
-	autoarena struct arena *a = arena_new();
-	struct proc_stat st;
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d", tid);
-	if (access(path, F_OK) < 0)
-		return;
-	if (proc_stat(a, tid, 0, &st))
-		strcpy(st.comm, "?");
-	notes_refuse(s->spec.notes,
-		err_hint(err_new(ERR_LIMIT, "%s %d is taken at the destination by \"%s\"",
-				 process ? "pid" : "thread id", tid, st.comm),
-			"end that process, or try again later"));
-}
-
-static void check_pids(struct site *s)
-{
-	for (size_t i = 0; i < s->n_members; i++) {
-		const struct process *p = &s->members[i]->is;
-
-		if (!p->n_tids)
-			check_pid(s, p->pid, true);
-		for (size_t k = 0; k < p->n_tids; k++)
-			check_pid(s, p->tids[k], p->tids[k] == p->pid);
-	}
-}
-
 static struct err *check_layouts(struct site *s, const struct member *m)
 {
 	struct rebuild r;
@@ -510,7 +494,7 @@ static struct err *check_layouts(struct site *s, const struct member *m)
 
 struct err *site_check(struct site *s)
 {
-	check_pids(s);
+	site_tree_check(s);
 	objects_sort(&s->objects);
 	TRY(objects_unique(&s->objects));
 	s->checked = true;

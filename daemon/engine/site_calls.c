@@ -95,11 +95,9 @@ bool rebuild_locked(struct rebuild *r, const struct net_pair *pair)
 	return spec->locked && spec->locked(spec->arg, pair);
 }
 
-bool rebuild_has(struct rebuild *r, pid_t pid)
+struct task *rebuild_task(struct rebuild *r, pid_t pid)
 {
-	const struct member *m = site_member(r->priv->site, pid);
-
-	return m && m->task;
+	return site_task_of(r->priv->site, pid);
 }
 
 void rebuild_refuse(struct rebuild *r, struct err *e)

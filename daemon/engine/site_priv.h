@@ -57,6 +57,8 @@ struct member *site_member(const struct site *s, pid_t pid);
 /* ---- site_tree.c ---- */
 /* A tree of one. */
 void site_tree_init(struct site *s);
+/* Refuses what has a number that is taken. */
+void site_tree_check(struct site *s);
 /* Makes all that are not there yet, in their sessions and groups. */
 struct err *site_tree_make(struct site *s) must_check;
 /* Those that only were to be there for others end, or become zombies. */

@@ -139,6 +139,35 @@ const struct process_list *site_processes(const struct site *s)
 
 /* ---- making ---- */
 
+static void check_pid(struct site *s, pid_t tid, bool process)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_stat st;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d", tid);
+	if (access(path, F_OK) < 0)
+		return;
+	if (proc_stat(a, tid, 0, &st))
+		strcpy(st.comm, "?");
+	notes_refuse(s->spec.notes,
+		err_hint(err_new(ERR_LIMIT, "%s %d is taken at the destination by \"%s\"",
+				 process ? "pid" : "thread id", tid, st.comm),
+			"end that process, or try again later"));
+}
+
+void site_tree_check(struct site *s)
+{
+	for (size_t i = 0; i < s->n_members; i++) {
+		const struct process *p = &s->members[i]->is;
+
+		if (!p->n_tids)
+			check_pid(s, p->pid, true);
+		for (size_t k = 0; k < p->n_tids; k++)
+			check_pid(s, p->tids[k], p->tids[k] == p->pid);
+	}
+}
+
 static struct err *make_root(struct site *s)
 {
 	struct seedling_spec spec = {

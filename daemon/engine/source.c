@@ -399,6 +399,10 @@ static struct err *hold(void *ctx)
 	TRY(source_hold_group(s));
 	if (s->group_frozen)
 		return mark(s, MARK_COMMIT);
+	/* Who takes the hold back could not know that it was stopped before. */
+	if (s->task->stop_signal)
+		return err_new(ERR_UNSUPPORTED, "process %d has been stopped by job control",
+			s->opt->pid);
 	if (syscall(SYS_pidfd_send_signal, s->task->pidfd, SIGSTOP, NULL, 0) < 0)
 		return err_errno(errno, "stop %d", s->opt->pid);
 	s->stopped = true;

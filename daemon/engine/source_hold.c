@@ -22,13 +22,29 @@ static struct err *check_home(const struct source *s, const struct task *t, cons
 		"only processes of one control group move together");
 }
 
+static bool is_stopped(pid_t pid)
+{
+	autoarena struct arena *a = arena_new();
+	struct proc_stat st;
+	autoerr struct err *e = proc_stat(a, pid, 0, &st);
+
+	return !e && st.state == 'T';
+}
+
 void source_check_groups(struct source *s)
 {
 	autofree char *home = NULL;
 	struct err *e = freezer_current(s->opt->pid, &home);
 
-	if (e && !source_next(s, s->members[0])) {
-		err_free(e); /* one alone can be held without */
+	if (e && !source_next(s, s->members[0])) { /* one alone can be held without */
+		err_free(e);
+		if (is_stopped(s->opt->pid))
+			notes_refuse(&s->out->notes,
+				err_hint(err_new(ERR_UNSUPPORTED,
+						 "process %d is stopped by job control, which "
+						 "takes cgroup v2 to keep",
+						 s->opt->pid),
+					"let it go on first: kill -CONT %d", s->opt->pid));
 		return;
 	}
 	for (struct source_member *m = NULL; !e && (m = source_next(s, m));) {

@@ -97,6 +97,10 @@ struct err *seedling_drop(struct task *parent, struct task *t) must_check;
 /* Ends it in the way that `status` (of wait(2)) says; it stays a zombie of its parent, to which no
  * signal of it is pending. Frees t. */
 struct err *seedling_end(struct task *parent, struct task *t, int status) must_check;
+/* Stops all of it as job control does, which goes on when it is let go. `sig`: by which signal;
+ * SIGSTOP where its process group is orphaned here. The parent, a seedling as well or NULL, has no
+ * signal of it; it has waited for it already if `waited`. */
+struct err *seedling_stop(struct task *t, int sig, struct task *parent, bool waited) must_check;
 /* Moves the agent's area (SEEDLING_AREA_BYTES) to `at`, a hole in the final address space; best
  * after seedling_clear, when nothing else is in the way. LIMIT if something is. Scratch bytes are
  * not carried over, and remote_scratch() changes. */

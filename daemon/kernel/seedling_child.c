@@ -215,8 +215,7 @@ struct err *seedling_child(
 
 /* ---- their ends ---- */
 
-/* What its end has sent to the parent is taken away again. */
-static struct err *forget_signal(struct task *parent)
+struct err *seedling_forget_child(struct task *parent)
 {
 	uint64_t set = MASK_BIT(SIGCHLD);
 	const uint64_t none[2] = { 0 };
@@ -242,7 +241,7 @@ struct err *seedling_drop(struct task *parent, struct task *t)
 	if (wait.ret != t->pid)
 		return err_errno(wait.ret < 0 ? (int)-wait.ret : EAGAIN,
 			"wait for process %d in process %d", (int)t->pid, (int)parent->pid);
-	return forget_signal(parent);
+	return seedling_forget_child(parent);
 }
 
 /* It calls exit_group() when it goes on; a signal comes before that. */
@@ -291,5 +290,5 @@ struct err *seedling_end(struct task *parent, struct task *t, int status)
 	TRY(end_as(dying, status));
 	dying->remote->kill_on_free = false; /* its parent is not to wait for it */
 	dying->held = false;
-	return forget_signal(parent);
+	return seedling_forget_child(parent);
 }

@@ -15,6 +15,8 @@ struct err *seedling_image(int *fd) must_check;
 struct task *seedling_task(pid_t pid, int sock, int sock_number);
 /* It runs the image's first instruction, or is about to, and is traced: from here on it is held. */
 struct err *seedling_hatched(struct task *t) must_check;
+/* What the end or the stop of a child has sent to it is taken away again. */
+struct err *seedling_forget_child(struct task *parent) must_check;
 /* As seedling_lend, for all of them. */
 struct err *seedling_lend_any(struct task *t, unsigned which, int fd) must_check;
 /* Finds the vdso's system call instruction and maps the first area. */

@@ -31,6 +31,7 @@
 #include "kernel/trace.h"
 
 #define REAP_US    1000000
+#define BETWEEN_US 1000 /* job control ends what it does */
 #define PF_KTHREAD 0x00200000
 
 /* struct rseq and struct rseq_cs of linux/rseq.h, the fields that we need. */
@@ -291,10 +292,11 @@ static struct err *leave_rseq(struct task *t, struct thread *th)
 	return task_write(t, conf.rseq_abi_pointer + RSEQ_CS_AT, &none, sizeof(none));
 }
 
-/* The thread is in the stop that we asked for. */
-static struct err *take_state(struct task *t, struct thread *th)
+/* The thread is in the stop that we asked for; sig: SIGTRAP, or by which job control stops it. */
+static struct err *take_state(struct task *t, struct thread *th, int sig)
 {
 	th->stopped = true;
+	th->stop_signal = sig == SIGTRAP ? 0 : sig;
 	TRY(arch_get_state(th->tid, &th->state));
 	restart_recall(t, th);
 	if (arch_syscall_hide_stop(&th->state))
@@ -338,14 +340,8 @@ static struct err *await_stop(struct task *t, struct thread *th, struct deadline
 		if (e)
 			return e;
 		sig = WSTOPSIG(status);
-		if (trace_event(status) == PTRACE_EVENT_STOP && sig == SIGTRAP)
-			return take_state(t, th);
 		if (trace_event(status) == PTRACE_EVENT_STOP)
-			return err_hint(err_new(ERR_UNSUPPORTED,
-						"process %d is stopped by signal "
-						"%d (job control)",
-						(int)t->pid, sig),
-				"let it go on first: kill -CONT %d", (int)t->pid);
+			return take_state(t, th, sig);
 		e = trace_resume(th->tid, PTRACE_CONT, trace_event(status) ? 0 : sig);
 		if (e && err_code(e) != ERR_GONE)
 			return e;
@@ -394,10 +390,6 @@ static struct err *hold_all(struct task *t, struct deadline d)
 	TRY(proc_stat(a, t->pid, 0, &st));
 	if (is_dead(&st))
 		return leader_ended(t, &st);
-	if (st.state == 'T')
-		return err_hint(err_new(ERR_UNSUPPORTED, "process %d is stopped by job control",
-					(int)t->pid),
-			"let it go on first: kill -CONT %d", (int)t->pid);
 	TRY(open_mem(t)); /* an exec since then has made another address space */
 	do {
 		TRY(hold_pass(t, d, &added));
@@ -431,17 +423,34 @@ static void give_up(struct task *t)
 	forget_threads(t);
 }
 
+/* Job control stops all threads or none, but not at once: it may have been in the middle. */
+static bool between_stops(const struct task *t)
+{
+	for (size_t i = 1; i < t->n_threads; i++)
+		if (t->threads[i]->stop_signal != t->threads[0]->stop_signal)
+			return true;
+	return false;
+}
+
 struct err *task_hold(struct task *t, struct deadline d)
 {
 	struct err *e;
 
 	if (t->held)
 		return NULL;
-	e = hold_all(t, d);
-	if (e) {
+	for (;;) {
+		e = hold_all(t, d);
+		if (!e && !between_stops(t))
+			break;
 		give_up(t);
-		return e;
+		if (e)
+			return e;
+		if (deadline_passed(d))
+			return err_new(ERR_TIMEOUT,
+				"process %d is stopped and continued all the time", (int)t->pid);
+		usleep(BETWEEN_US);
 	}
+	t->stop_signal = t->threads[0]->stop_signal;
 	t->held = true;
 	return NULL;
 }

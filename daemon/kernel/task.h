@@ -23,6 +23,7 @@ struct thread {
 	struct arch_state state; /* valid while held */
 	bool fresh;              /* destination: made by us, never ran */
 	bool stopped;            /* private: it is in a ptrace stop */
+	int stop_signal;         /* private: of the task, as this thread shows it */
 	bool touched;            /* private: the kernel's registers are not those of `state` */
 	bool masked;             /* private: the kernel's mask is not that of `state` but this */
 	uint64_t mask;
@@ -41,6 +42,7 @@ struct task {
 	int pidfd;  /* -1 only before task_open */
 	int mem_fd; /* /proc/PID/mem, read and write; survives changes of credentials, not exec */
 	bool held;
+	int stop_signal;         /* while held: what job control has stopped it by; 0: it runs */
 	struct thread **threads; /* only while held; the leader (tid == pid) first */
 	size_t n_threads;
 	uint64_t start_time;   /* see proc_stat */
@@ -67,10 +69,11 @@ void task_freep(struct task **t);
 #define autotask AUTO(task_freep)
 
 /* Stops every thread but the pump, also those that start meanwhile (lists until two passes agree).
- * Refuses (DENIED/UNSUPPORTED) when another tracer has it, when the leader has exited, or when it
- * is stopped by job control. On an error nothing stays stopped, but for a thread that did not react
- * until the deadline (TIMEOUT; it sleeps in the kernel): that one goes on when our thread ends.
- * All calls for a held task must come from the thread that held it (ptrace). Idempotent. */
+ * Refuses (DENIED/UNSUPPORTED) when another tracer has it, or when the leader has exited. Whom job
+ * control has stopped is held as well, and goes back to that stop when it is let go. On an error
+ * nothing stays held, but for a thread that did not react until the deadline (TIMEOUT; it sleeps in
+ * the kernel): that one goes on when our thread ends. All calls for a held task must come from the
+ * thread that held it (ptrace). Idempotent. */
 struct err *task_hold(struct task *t, struct deadline d) must_check;
 /* All threads run on. Restores registers and bytes that remote calls changed. Idempotent. GONE if
  * the process died. */

@@ -49,7 +49,7 @@ static struct err *pidfd_rebuild(
 	autoclose int made = -1;
 
 	/* One that is young comes later, and so does what refers to it. */
-	if (m->pid <= 1 || !rebuild_has(r, m->pid))
+	if (m->pid <= 1 || !rebuild_task(r, m->pid))
 		return err_new(ERR_MISMATCH, "it refers to process %d, which has not come", m->pid);
 	made = pidfd_open(m->pid, 0);
 	if (made < 0)

@@ -33,8 +33,8 @@ void rebuild_space_put(struct rebuild *r, uint64_t space, int fd);
 /* Is it one of the connections that the source has announced, and whose packets are dropped here?
  * No other may be rebuilt. */
 bool rebuild_locked(struct rebuild *r, const struct net_pair *pair);
-/* Is it one of the processes that are built, and there by now? */
-bool rebuild_has(struct rebuild *r, pid_t pid);
+/* The process of this number, which is one of those that are built; NULL: it is not, or not yet. */
+struct task *rebuild_task(struct rebuild *r, pid_t pid);
 /* A blocker or a warning found at the destination: both are shown with those of the source. */
 void rebuild_refuse(struct rebuild *r, struct err *e);
 void rebuild_warn(struct rebuild *r, const char *fmt, ...) printf_like(2, 3);

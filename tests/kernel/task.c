@@ -81,11 +81,16 @@ static void test_stopped(void **state)
 	kill_one(pid, SIGSTOP);
 	wait_state(pid, 'T');
 	ok(task_open(pid, &t));
-	fails(task_hold(t, DEADLINE), ERR_UNSUPPORTED);
-	wait_state(pid, 'T');
+	for (int i = 0; i < 3; i++) {
+		ok(task_hold(t, DEADLINE));
+		assert_int_equal(t->stop_signal, SIGSTOP);
+		ok(task_let_go(t));
+		wait_state(pid, 'T');
+	}
 	kill_one(pid, SIGCONT);
 	wait_state(pid, 'S');
 	ok(task_hold(t, DEADLINE));
+	assert_int_equal(t->stop_signal, 0);
 	ok(task_let_go(t));
 	end(pid);
 }

@@ -67,9 +67,14 @@ void rebuild_stash_put(struct rebuild *r, uint64_t group, unsigned slot, int fd)
 	r->priv->stash[i][slot] = fd + 1;
 }
 
-bool rebuild_has(struct rebuild *r unused_arg, pid_t pid unused_arg)
+struct task *capture_task(const struct capture *c unused_arg, pid_t pid unused_arg)
 {
-	return false;
+	return NULL;
+}
+
+struct task *rebuild_task(struct rebuild *r unused_arg, pid_t pid unused_arg)
+{
+	return NULL;
 }
 
 bool rebuild_locked(struct rebuild *r unused_arg, const struct net_pair *pair unused_arg)

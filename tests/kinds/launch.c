@@ -368,9 +368,9 @@ static int recv_order(int fd, struct order_msg *m, int fds[FDS_MAX])
 	return 0;
 }
 
-/* Reports the subject's end, or one of an engine, for that is what everything else is here, that
- * did not come to its own. */
-static void reap(int fd)
+/* Reports the subject's end, or one of an engine that did not come to its own. What else there is
+ * are children of the subject, who are ended here when they have moved. */
+static void reap(int fd, pid_t engine)
 {
 	int status;
 	pid_t pid;
@@ -378,6 +378,8 @@ static void reap(int fd)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		struct answer_msg a = { .result = -1, .status = status };
 
+		if (pid != SUBJECT_PID && pid != engine)
+			continue;
 		if (pid != SUBJECT_PID && WIFSIGNALED(status))
 			fprintf(stderr, "engine %d ended by signal %d\n", pid, WTERMSIG(status));
 		if (pid != SUBJECT_PID && WIFEXITED(status) && WEXITSTATUS(status))
@@ -396,13 +398,14 @@ static void host_init(int fd, char **argv)
 	struct pollfd p = { fd, POLLIN, 0 };
 	struct order_msg m;
 	int fds[FDS_MAX];
+	pid_t engine = -1;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (mount("proc", "/proc", "proc", 0, NULL) < 0)
 		die("mount /proc");
 	loopback_up();
 	for (;;) {
-		reap(fd);
+		reap(fd, engine);
 		if (poll(&p, 1, 5) <= 0)
 			continue;
 		if (recv_order(fd, &m, fds) < 0)
@@ -413,7 +416,7 @@ static void host_init(int fd, char **argv)
 			look(fds[0], fd);
 		else if (m.order == ORDER_IPC)
 			look_at_ipc(fd);
-		else if (!fork())
+		else if ((engine = fork()) == 0)
 			run_engine(&m, fds, fd);
 		for (int i = 0; i < FDS_MAX; i++)
 			fd_closep(&fds[i]);

@@ -137,9 +137,9 @@ void rebuild_stash_put(struct rebuild *r, uint64_t group, unsigned slot, int fd)
 	(void)fd;
 }
 
-bool rebuild_has(struct rebuild *r unused_arg, pid_t pid unused_arg)
+struct task *rebuild_task(struct rebuild *r unused_arg, pid_t pid unused_arg)
 {
-	return false;
+	return NULL;
 }
 
 bool rebuild_locked(struct rebuild *r unused_arg, const struct net_pair *pair unused_arg)

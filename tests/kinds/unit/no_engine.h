@@ -30,9 +30,9 @@ struct object *capture_emit(
 	return arena_alloc(c->arena, sizeof(struct object));
 }
 
-bool rebuild_has(struct rebuild *r unused_arg, pid_t pid unused_arg)
+struct task *rebuild_task(struct rebuild *r unused_arg, pid_t pid unused_arg)
 {
-	return false;
+	return NULL;
 }
 
 bool rebuild_locked(struct rebuild *r unused_arg, const struct net_pair *pair unused_arg)
