@@ -10,6 +10,9 @@
 /* What fcntl(F_SETFL) sets on every descriptor, whether it means something to it or not. */
 #define SETFL_FLAGS (O_APPEND | O_NONBLOCK | O_NOATIME)
 
+/* Set by open(2) alone. Where the library has it as 0, the kernel's value (x86). */
+#define KERNEL_O_LARGEFILE 0100000
+
 struct fd_slot {
 	pid_t pid; /* of the process that has it */
 	int number;

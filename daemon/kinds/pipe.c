@@ -37,8 +37,6 @@
 /* A pipe's group has this at the top, a pair of sockets 0. */
 #define GROUP_MASK     (0xffULL << 56)
 #define GROUP_OF_PIPES ((uint64_t)PIPE_KIND_ID << 56)
-/* Where the library has it as 0, the kernel's value (x86). */
-#define KERNEL_O_LARGEFILE 0100000
 #define STATUS_FLAGS       (SETFL_FLAGS | O_DIRECT)
 
 enum { STASH_READ, STASH_WRITE };
